@@ -1,0 +1,7 @@
+//! Three tiers under every read of a web request.
+pub mod clock;
+pub mod entry;
+mod error;
+pub mod shared;
+
+pub use error::{BoxError, Error, Fault, FaultKind};

@@ -1,0 +1,216 @@
+//! The contract of every backend of the shared tier: records of bytes, fences, stamps.
+//!
+//! A backend stores *records* under keys. It never looks into a payload; of a record it understands only
+//! what [`crate::entry`] tells it: its kind, its fence, its holders. The rules of the consistency protocol
+//! that a backend has to keep are these, and the conformance suite in `mastaba-test` checks each of them:
+//!
+//! * each operation on one key is atomic; across keys nothing is promised;
+//! * a [fill](Shared::fill) is a compare-and-set on exactly the fence that the reader saw (`R1`);
+//! * an [invalidation](Shared::invalidate) that has returned `Ok` is seen by everything that starts later,
+//!   also by a later process on the same store, and it voids every lease;
+//! * the backend's own expiry is the only clock that safety rests on.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::entry::Fence;
+use crate::error::Fault;
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+pub mod null;
+
+/// A backend of the shared tier.
+///
+/// Every method is one trip for all that it is given, and is called with at most
+/// [`Abilities::max_batch`] keys. Keys are distinct within a call. Answers are in the order of what was
+/// asked. An `Err` says that the outcome of the *whole call* is unknown: some of it may have happened.
+/// Callers treat a failed read as "knows nothing" and never fill after a failed lease.
+///
+/// Dropping a returned future may leave the operation done, undone, or still under way; the protocol
+/// allows for each of them.
+pub trait Shared: Send + Sync + 'static {
+    /// What this backend can do, known from its type alone.
+    const ABILITIES: Abilities;
+
+    /// Reads records. Stamps are read like any other record (eight bytes, little-endian).
+    ///
+    /// A record past its time to live is `None`.
+    fn read(&self, keys: &[Bytes]) -> impl Future<Output = Result<Vec<Option<Bytes>>, Fault>> + Send;
+
+    /// Takes the right to fill (for keys that the read missed), and reads the stamps that a fill will carry.
+    ///
+    /// A lease is placed where there is no record, or where the record's fence is [`Lease::over`]. A stamp
+    /// that is missing becomes the one given (`R12`). Both before this returns, hence before any load that
+    /// the caller begins (`R4`).
+    fn lease(
+        &self,
+        leases: &[Lease],
+        stamps: &[Stamp],
+    ) -> impl Future<Output = Result<Leases, Fault>> + Send;
+
+    /// Stores records where the fence is still the expected one (`R1`).
+    fn fill(&self, fills: &[Fill]) -> impl Future<Output = Result<Vec<Filled>, Fault>> + Send;
+
+    /// Sets `stamps`, in their order, and then removes `keys` with every lease on them.
+    ///
+    /// A hold is not removed, but it forgets the value that it kept. `Ok` means durable: neither a crash of
+    /// the process nor one of the machine brings a removed record back.
+    fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Places holds: until its end or its expiry nobody can fill the key (`R7`). Voids leases and values.
+    fn hold(&self, holds: &[Hold]) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Ends holds. An end removes only its own hold (`R9`).
+    fn end(&self, ends: &[End]) -> impl Future<Output = Result<Vec<Ended>, Fault>> + Send;
+
+    /// The incarnation of the store (`R11`): random, new whenever records may have been lost or brought
+    /// back. A record of another incarnation is a miss.
+    fn incarnation(&self) -> u64;
+
+    /// Makes what was accepted durable and lets go of the store. Later calls may fail.
+    fn close(&self) -> impl Future<Output = Result<(), Fault>> + Send {
+        async { Ok(()) }
+    }
+}
+
+/// What a backend can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Its name in configurations and reports.
+    pub name: &'static str,
+    /// Who else may write to the store.
+    pub reach: Reach,
+    /// Whether it keeps anything at all. Where it does not, it is never called.
+    pub stores: bool,
+    /// Whether it can hold keys over a commit.
+    pub holds: bool,
+    /// The longest key, in bytes. A longer one is hashed.
+    pub max_key: usize,
+    /// The largest record, in bytes. A larger one is not stored.
+    pub max_value: usize,
+    /// The most keys of one call. A larger batch is cut, and its parts travel at the same time.
+    pub max_batch: usize,
+}
+
+/// Who may write to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// This process alone: every invalidation passes through it.
+    Process,
+    /// Other processes as well.
+    Processes,
+}
+
+/// A wish to fill a key.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The key.
+    pub key: Bytes,
+    /// The lease's record; its fence is the one that a fill must meet.
+    pub record: Bytes,
+    /// Also replace a record that has this fence: one that was read and judged outdated.
+    pub over: Option<Fence>,
+    /// How long the lease stands.
+    pub ttl: Duration,
+}
+
+/// A named random number; what is stored under an older one is void (`R12`).
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// The key.
+    pub key: Bytes,
+    /// The number.
+    pub value: u64,
+    /// How long it is kept; `None`: as long as the store.
+    pub ttl: Option<Duration>,
+}
+
+/// The answer to [`Shared::lease`].
+#[derive(Clone, Debug)]
+pub struct Leases {
+    /// For each lease, in order.
+    pub leased: Vec<Leased>,
+    /// For each stamp, in order: the number that stands there now.
+    pub stamps: Vec<u64>,
+}
+
+/// What became of a wish to fill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// The lease was placed.
+    Granted,
+    /// There is another record, which is this: a value, an absence, somebody else's lease, a hold.
+    Found(Bytes),
+}
+
+/// A record to store after a load.
+#[derive(Clone, Debug)]
+pub struct Fill {
+    /// The key.
+    pub key: Bytes,
+    /// The fence that the reader saw: that of its lease, or of the record it refreshes.
+    pub expected: Fence,
+    /// The record, with a fence of its own.
+    pub record: Bytes,
+    /// How long it is kept.
+    pub ttl: Duration,
+}
+
+/// What became of a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Stored: no invalidation came between.
+    Stored,
+    /// Not stored: the fence is another, or gone.
+    Refused,
+}
+
+/// A wish that nobody fills a key for a while.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// The key.
+    pub key: Bytes,
+    /// Who holds: random, one per write.
+    pub holder: u64,
+    /// How long the hold stands when nobody ends it.
+    pub ttl: Duration,
+    /// Keep the value that is there, to serve it meanwhile or to restore it after a rollback (`R10`).
+    pub keep: bool,
+}
+
+/// The end of a hold.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The key.
+    pub key: Bytes,
+    /// Whose hold.
+    pub holder: u64,
+    /// What became of the write. An unknown outcome has no end: its hold is left to expire (`R8`).
+    pub outcome: WriteOutcome,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It was committed.
+    Committed,
+    /// It was rolled back, certainly.
+    RolledBack,
+}
+
+/// What became of the end of a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was the last hold; the key is free.
+    Freed,
+    /// The value that was kept is back (`R10`).
+    Restored,
+    /// Others still hold the key.
+    StillHeld,
+    /// The hold had expired or was lost.
+    Gone,
+}
