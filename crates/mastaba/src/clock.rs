@@ -1,9 +1,7 @@
 //! The clock of this process.
 
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, as read once at start and carried on by the monotonic clock.
 ///
@@ -11,9 +9,10 @@ use tokio::time::Instant;
 /// this follows it, when called from inside the runtime.
 pub fn now_ms() -> u64 {
     static START: OnceLock<(Instant, u64)> = OnceLock::new();
-    let (instant, unix) = START.get_or_init(|| {
+    let (start, unix) = START.get_or_init(|| {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         (Instant::now(), u64::try_from(unix.as_millis()).unwrap_or(u64::MAX))
     });
-    unix + u64::try_from(instant.elapsed().as_millis()).unwrap_or(0)
+    let passed = tokio::time::Instant::now().into_std().saturating_duration_since(*start);
+    unix.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
 }
