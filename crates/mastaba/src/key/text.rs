@@ -1,0 +1,349 @@
+//! A serde format that is only written: readable, without spaces, and different for different values.
+//!
+//! | value | text |
+//! | --- | --- |
+//! | `-5`, `true`, `1.5` | `-5`, `true`, `1.5` |
+//! | `"a b"`, `'c'` | `"a%20b"`, `'c'` |
+//! | bytes | `x"00ff"` |
+//! | `None`, `Some(1)` | `~`, `+1` |
+//! | `()`, `(1, "a")`, a struct | `()`, `(1,"a")`, its fields like a tuple; a skipped field is `_` |
+//! | a sequence, a map | `[1,2]`, `{"k"=1}` |
+//! | `Name`, `Name(1)`, `Name { a: 1 }` | `Name`, `Name(1)`, `Name(1)` |
+//!
+//! A newtype struct is what it wraps. No text begins with `%`.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::ser::{self, Serializer};
+
+/// Appends `value`.
+pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Refused> {
+    value.serialize(Text(out))
+}
+
+/// Appends the name of a tag. Like a key it does not begin with `%`, so that a hashed tag is recognisable.
+pub(super) fn tag(name: &str, out: &mut Vec<u8>) {
+    if name.bytes().next().is_some_and(|first| first == b'!' || needs_escape(first)) {
+        out.push(b'!');
+    }
+    escape(name, out, needs_escape);
+}
+
+/// Appends a byte as two hexadecimal digits.
+pub(super) fn hex(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push(DIGITS[usize::from(byte >> 4)]);
+    out.push(DIGITS[usize::from(byte & 15)]);
+}
+
+fn needs_escape(byte: u8) -> bool {
+    !byte.is_ascii_graphic() || matches!(byte, b'"' | b'\\' | b'%')
+}
+
+fn escape(text: &str, out: &mut Vec<u8>, needs: impl Fn(u8) -> bool) {
+    for byte in text.bytes() {
+        if needs(byte) {
+            out.push(b'%');
+            hex(byte, out);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+/// A variant's name. One that could be read as another kind of value is marked: a rename may be anything.
+fn variant_name(name: &str, out: &mut Vec<u8>) {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !plain || matches!(name, "true" | "false" | "NaN" | "inf" | "_") {
+        out.push(b'!');
+    }
+    escape(name, out, |byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')));
+}
+
+/// What a `Serialize` implementation said when it failed.
+#[derive(Debug)]
+pub(super) struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl ser::Error for Refused {
+    fn custom<T: fmt::Display>(said: T) -> Self {
+        Self(said.to_string())
+    }
+}
+
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl<'a> Text<'a> {
+    fn put(self, text: impl AsRef<[u8]>) -> Result<(), Refused> {
+        self.0.extend_from_slice(text.as_ref());
+        Ok(())
+    }
+
+    fn digits(self, mut number: u64, negative: bool) -> Result<(), Refused> {
+        let mut digits = [0; 20];
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        if negative {
+            self.0.push(b'-');
+        }
+        self.put(&digits[first..])
+    }
+
+    fn items(self, open: u8, close: u8) -> Items<'a> {
+        self.0.push(open);
+        Items { out: self.0, close, first: true }
+    }
+}
+
+macro_rules! integers {
+    ($($signed:ident $signed_type:ty, $unsigned:ident $unsigned_type:ty;)*) => {$(
+        fn $signed(self, v: $signed_type) -> Result<(), Refused> {
+            self.digits(i64::from(v).unsigned_abs(), v < 0)
+        }
+        fn $unsigned(self, v: $unsigned_type) -> Result<(), Refused> {
+            self.digits(u64::from(v), false)
+        }
+    )*};
+}
+
+impl<'a> Serializer for Text<'a> {
+    type Ok = ();
+    type Error = Refused;
+    type SerializeSeq = Items<'a>;
+    type SerializeTuple = Items<'a>;
+    type SerializeTupleStruct = Items<'a>;
+    type SerializeTupleVariant = Items<'a>;
+    type SerializeMap = Items<'a>;
+    type SerializeStruct = Items<'a>;
+    type SerializeStructVariant = Items<'a>;
+
+    fn is_human_readable(&self) -> bool {
+        true
+    }
+
+    integers! {
+        serialize_i8 i8, serialize_u8 u8;
+        serialize_i16 i16, serialize_u16 u16;
+        serialize_i32 i32, serialize_u32 u32;
+        serialize_i64 i64, serialize_u64 u64;
+    }
+
+    fn serialize_i128(self, v: i128) -> Result<(), Refused> {
+        self.put(v.to_string())
+    }
+    fn serialize_u128(self, v: u128) -> Result<(), Refused> {
+        self.put(v.to_string())
+    }
+    fn serialize_bool(self, v: bool) -> Result<(), Refused> {
+        self.put(if v { "true" } else { "false" })
+    }
+    fn serialize_f32(self, v: f32) -> Result<(), Refused> {
+        self.put(format!("{v:?}"))
+    }
+    fn serialize_f64(self, v: f64) -> Result<(), Refused> {
+        self.put(format!("{v:?}"))
+    }
+
+    fn serialize_char(self, v: char) -> Result<(), Refused> {
+        self.0.push(b'\'');
+        escape(v.encode_utf8(&mut [0; 4]), self.0, |byte| needs_escape(byte) || byte == b'\'');
+        self.put("'")
+    }
+
+    fn serialize_str(self, v: &str) -> Result<(), Refused> {
+        self.0.push(b'"');
+        escape(v, self.0, needs_escape);
+        self.put("\"")
+    }
+
+    fn serialize_bytes(self, v: &[u8]) -> Result<(), Refused> {
+        self.0.extend_from_slice(b"x\"");
+        v.iter().for_each(|byte| hex(*byte, self.0));
+        self.put("\"")
+    }
+
+    fn serialize_none(self) -> Result<(), Refused> {
+        self.put("~")
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        self.0.push(b'+');
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Refused> {
+        self.put("()")
+    }
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Refused> {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Refused> {
+        variant_name(variant, self.0);
+        Ok(())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        variant_name(variant, self.0);
+        self.0.push(b'(');
+        value.serialize(Text(self.0))?;
+        self.put(")")
+    }
+
+    fn serialize_seq(self, _len: Option<usize>) -> Result<Items<'a>, Refused> {
+        Ok(self.items(b'[', b']'))
+    }
+    fn serialize_tuple(self, _len: usize) -> Result<Items<'a>, Refused> {
+        Ok(self.items(b'(', b')'))
+    }
+    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Items<'a>, Refused> {
+        Ok(self.items(b'(', b')'))
+    }
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        _len: usize,
+    ) -> Result<Items<'a>, Refused> {
+        variant_name(variant, self.0);
+        Ok(self.items(b'(', b')'))
+    }
+    fn serialize_map(self, _len: Option<usize>) -> Result<Items<'a>, Refused> {
+        Ok(self.items(b'{', b'}'))
+    }
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Items<'a>, Refused> {
+        Ok(self.items(b'(', b')'))
+    }
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        _len: usize,
+    ) -> Result<Items<'a>, Refused> {
+        variant_name(variant, self.0);
+        Ok(self.items(b'(', b')'))
+    }
+}
+
+/// Values between brackets, with commas.
+struct Items<'a> {
+    out: &'a mut Vec<u8>,
+    close: u8,
+    first: bool,
+}
+
+impl Items<'_> {
+    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        self.comma();
+        write(value, self.out)
+    }
+
+    fn comma(&mut self) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+    }
+
+    /// A field that is left out keeps its place: the next one must not be taken for it.
+    fn hole(&mut self) -> Result<(), Refused> {
+        self.comma();
+        self.out.push(b'_');
+        Ok(())
+    }
+
+    fn close(self) -> Result<(), Refused> {
+        self.out.push(self.close);
+        Ok(())
+    }
+}
+
+macro_rules! items {
+    ($($of:ident $item:ident,)*) => {$(
+        impl ser::$of for Items<'_> {
+            type Ok = ();
+            type Error = Refused;
+            fn $item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+                self.item(value)
+            }
+            fn end(self) -> Result<(), Refused> {
+                self.close()
+            }
+        }
+    )*};
+}
+
+items! {
+    SerializeSeq serialize_element,
+    SerializeTuple serialize_element,
+    SerializeTupleStruct serialize_field,
+    SerializeTupleVariant serialize_field,
+}
+
+macro_rules! fields {
+    ($($of:ident,)*) => {$(
+        impl ser::$of for Items<'_> {
+            type Ok = ();
+            type Error = Refused;
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                _name: &'static str,
+                value: &T,
+            ) -> Result<(), Refused> {
+                self.item(value)
+            }
+            fn skip_field(&mut self, _name: &'static str) -> Result<(), Refused> {
+                self.hole()
+            }
+            fn end(self) -> Result<(), Refused> {
+                self.close()
+            }
+        }
+    )*};
+}
+
+fields! { SerializeStruct, SerializeStructVariant, }
+
+impl ser::SerializeMap for Items<'_> {
+    type Ok = ();
+    type Error = Refused;
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+        self.item(key)
+    }
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        self.out.push(b'=');
+        write(value, self.out)
+    }
+    fn end(self) -> Result<(), Refused> {
+        self.close()
+    }
+}
