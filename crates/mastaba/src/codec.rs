@@ -1,0 +1,179 @@
+//! How values become bytes: postcard where a type allows it, MessagePack with field names elsewhere.
+//!
+//! postcard is small and fast but its bytes mean something only to the very type that wrote them. So it is used
+//! only where that type is known: it is traced when its source is registered, a fingerprint of what was found
+//! stands in every entry, and each value is held against it before it is written. MessagePack with names survives
+//! added fields and every serde attribute.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+use crate::error::BoxError;
+
+mod pack;
+mod probe;
+mod shape;
+mod trace;
+
+pub(crate) use pack::{Packed, pack, unpack};
+use shape::Shapes;
+
+/// How one entry is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Without names; only for a type with the same fingerprint.
+    Postcard,
+    /// With names.
+    MessagePack,
+}
+
+/// How deep a MessagePack value may be nested. Deeper ones would end the stack of a worker thread.
+const MOST_DEPTH: usize = 128;
+
+/// Raised when the bytes of a format change: every entry written before is then a miss.
+const POSTCARD: &str = "postcard 1";
+const MESSAGE_PACK: u64 = fingerprint(b"messagepack 1");
+
+/// rapidhash V3 with its default seed: the same in every process and on every platform.
+const fn fingerprint(text: &[u8]) -> u64 {
+    rapidhash::v3::rapidhash_v3(text)
+}
+
+/// The codec of one value type.
+#[derive(Debug)]
+pub(crate) struct Codec {
+    schema: u64,
+    shapes: Result<Shapes, String>,
+}
+
+impl Codec {
+    /// Traces `V` and chooses. Never fails and never panics; costs some microseconds, once.
+    ///
+    /// postcard it is when `V` can be traced in full, is not recursive, and values of it serialize as they
+    /// deserialize: no `flatten`, `untagged`, `tag` or `skip_serializing`.
+    pub(crate) fn of<V: Serialize + DeserializeOwned>() -> Self {
+        let shapes = trace::trace::<V>().map_err(|stop| stop.to_string()).and_then(|(shapes, values)| {
+            // Implementations by hand may panic here too.
+            let same = || values.iter().all(|value| comes_back(value, &shapes));
+            let same = catch_unwind(AssertUnwindSafe(same)).unwrap_or(false);
+            if same { Ok(shapes) } else { Err("it does not serialize as it deserializes".to_owned()) }
+        });
+        let schema = match &shapes {
+            Ok(shapes) => fingerprint(format!("{POSTCARD} {}", shapes.text()).as_bytes()),
+            Err(_) => MESSAGE_PACK,
+        };
+        Self { schema, shapes }
+    }
+
+    /// The fingerprint of the type. Types that are written with names share one.
+    pub(crate) fn schema(&self) -> u64 {
+        self.schema
+    }
+
+    /// The format that entries have as a rule.
+    pub(crate) fn format(&self) -> Format {
+        if self.shapes.is_ok() { Format::Postcard } else { Format::MessagePack }
+    }
+
+    /// Why entries are written with names: a sentence's end, such as "it asks for anything".
+    pub(crate) fn why_named(&self) -> Option<&str> {
+        self.shapes.as_ref().err().map(String::as_str)
+    }
+
+    /// Appends `value` to `out`, which stays as it was on an error.
+    ///
+    /// Also under postcard a single value may be written with names: one that leaves out a field.
+    pub(crate) fn encode<V: Serialize>(&self, value: &V, out: &mut Vec<u8>) -> Result<Format, BoxError> {
+        if let Ok(shapes) = &self.shapes
+            && probe::fits(value, shapes)
+            && to_postcard(value, out).is_ok()
+        {
+            return Ok(Format::Postcard);
+        }
+        if !probe::has_one_null(value) {
+            return Err("a Some(None) or Some(()) in it would be read back as None".into());
+        }
+        let start = out.len();
+        let written = rmp_serde::encode::write_named(&mut *out, value)
+            .map_err(BoxError::from)
+            .and_then(|()| check_message_pack(&out[start..]));
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written.map(|()| Format::MessagePack)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote. Any bytes may be given; all of them must be used.
+    pub(crate) fn decode<V: DeserializeOwned>(&self, format: Format, bytes: &[u8]) -> Result<V, BoxError> {
+        match format {
+            Format::Postcard if self.shapes.is_err() => Err("the type is never written without names".into()),
+            Format::Postcard => from_postcard(bytes),
+            Format::MessagePack => {
+                check_message_pack(bytes)?;
+                Ok(V::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes))?)
+            }
+        }
+    }
+}
+
+fn to_postcard<V: Serialize>(value: &V, out: &mut Vec<u8>) -> Result<(), postcard::Error> {
+    let start = out.len();
+    let written = postcard::serialize_with_flavor(value, Append(out));
+    if written.is_err() {
+        out.truncate(start);
+    }
+    written
+}
+
+/// postcard's own writers own their buffer, or append byte by byte.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Append<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+fn from_postcard<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, BoxError> {
+    match postcard::take_from_bytes(bytes)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(format!("{} bytes are left over", rest.len()).into()),
+    }
+}
+
+/// Whether a traced value survives postcard.
+fn comes_back<V: Serialize + DeserializeOwned>(value: &V, shapes: &Shapes) -> bool {
+    let (mut bytes, mut again) = (Vec::new(), Vec::new());
+    probe::fits(value, shapes)
+        && to_postcard(value, &mut bytes).is_ok()
+        && from_postcard::<V>(&bytes).is_ok_and(|value| to_postcard(&value, &mut again).is_ok())
+        && bytes == again
+}
+
+/// Whether `bytes` are exactly one value, and one that is not nested too deep.
+///
+/// A pass of its own, because the reader counts the depth of arrays and maps but not that of enums.
+fn check_message_pack(bytes: &[u8]) -> Result<(), BoxError> {
+    let mut rest = bytes;
+    let mut reader = rmp_serde::Deserializer::new(&mut rest);
+    reader.set_max_depth(MOST_DEPTH);
+    IgnoredAny::deserialize(&mut reader)?;
+    if rest.is_empty() { Ok(()) } else { Err(format!("{} bytes are left over", rest.len()).into()) }
+}
+
+#[cfg(test)]
+mod tests;

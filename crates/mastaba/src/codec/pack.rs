@@ -1,0 +1,78 @@
+//! Compression of payloads, with lengths that nobody has to be trusted for.
+
+use std::borrow::Cow;
+
+use crate::error::BoxError;
+
+/// A payload as it is stored.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// What to store.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether it has to be unpacked.
+    pub(crate) compressed: bool,
+    /// The length of what was packed.
+    pub(crate) raw_len: u32,
+}
+
+/// Compresses a payload that is longer than `above`, and keeps the result if it is shorter.
+pub(crate) fn pack(payload: Vec<u8>, above: Option<usize>) -> Packed {
+    // A payload beyond 4 GiB fits no backend; the wrong length makes it a miss and never a wrong value.
+    let raw_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    if above.is_some_and(|above| payload.len() > above)
+        && let Some(bytes) = compress(&payload)
+    {
+        return Packed { bytes, compressed: true, raw_len };
+    }
+    Packed { bytes: payload, compressed: false, raw_len }
+}
+
+/// Gives back what was packed, if it was `raw_len` bytes and those are at most `max_raw`.
+pub(crate) fn unpack(
+    bytes: &[u8],
+    compressed: bool,
+    raw_len: u32,
+    max_raw: usize,
+) -> Result<Cow<'_, [u8]>, BoxError> {
+    let raw_len = usize::try_from(raw_len)?;
+    if raw_len > max_raw {
+        return Err(format!("a payload of {raw_len} bytes is longer than {max_raw}").into());
+    }
+    if compressed {
+        return decompress(bytes, raw_len).map(Cow::Owned);
+    }
+    if bytes.len() != raw_len {
+        return Err(format!("a payload of {raw_len} bytes has {}", bytes.len()).into());
+    }
+    Ok(Cow::Borrowed(bytes))
+}
+
+#[cfg(feature = "compression")]
+fn compress(payload: &[u8]) -> Option<Vec<u8>> {
+    let bytes = lz4_flex::block::compress(payload);
+    (bytes.len() < payload.len()).then_some(bytes)
+}
+
+#[cfg(feature = "compression")]
+fn decompress(bytes: &[u8], raw_len: usize) -> Result<Vec<u8>, BoxError> {
+    // A byte of LZ4 stands for 255 bytes at most, so that a short entry cannot ask for a large buffer.
+    if raw_len > bytes.len().saturating_mul(255) {
+        return Err(format!("{} compressed bytes cannot become {raw_len}", bytes.len()).into());
+    }
+    let mut raw = vec![0; raw_len];
+    let written = lz4_flex::block::decompress_into(bytes, &mut raw)?;
+    if written != raw_len {
+        return Err(format!("a payload of {raw_len} bytes became {written}").into());
+    }
+    Ok(raw)
+}
+
+#[cfg(not(feature = "compression"))]
+fn compress(_: &[u8]) -> Option<Vec<u8>> {
+    None
+}
+
+#[cfg(not(feature = "compression"))]
+fn decompress(_: &[u8], _: usize) -> Result<Vec<u8>, BoxError> {
+    Err("the payload is compressed, and the feature `compression` is off".into())
+}

@@ -1,0 +1,274 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+use serde::{Deserializer, Serializer};
+
+use super::*;
+
+mod types;
+use types::*;
+
+/// Encodes, decodes and compares; gives the format.
+fn round<V: Serialize + DeserializeOwned + PartialEq + Debug>(value: &V) -> Format {
+    let codec = Codec::of::<V>();
+    let mut out = b"before".to_vec();
+    let format = codec.encode(value, &mut out).unwrap();
+    assert!(out.starts_with(b"before"));
+    assert_eq!(&codec.decode::<V>(format, &out[6..]).unwrap(), value);
+    out.push(0);
+    assert!(codec.decode::<V>(format, &out[6..]).is_err(), "a byte too many");
+    assert!(codec.decode::<V>(format, &out[6..out.len() - 2]).is_err(), "a byte too few");
+    format
+}
+
+fn traced<V: Serialize + DeserializeOwned>() -> Result<u64, String> {
+    let codec = Codec::of::<V>();
+    codec.why_named().map_or(Ok(codec.schema()), |why| Err(why.to_owned()))
+}
+
+#[test]
+fn plain_types_are_written_without_names() {
+    assert_eq!(round(&1u8), Format::Postcard);
+    assert_eq!(round(&(i128::MIN, "é".to_owned(), 'x', 1.5f32, true)), Format::Postcard);
+    assert_eq!(round(&vec![Some(vec![1i64]), None]), Format::Postcard);
+    assert_eq!(round(&HashMap::from([("k".to_owned(), [1u8; 4])])), Format::Postcard);
+    assert_eq!(round(&Some(Some(()))), Format::Postcard);
+    assert_eq!(round(&account()), Format::Postcard);
+    assert_eq!(round(&Page { items: vec![account()], next: None }), Format::Postcard);
+    assert_eq!(round(&Wrapping("w".into())), Format::Postcard);
+    assert_eq!(round(&Pages { a: page(1u8), b: page("b".to_owned()) }), Format::Postcard);
+}
+
+#[test]
+fn every_variant_of_every_enum_is_found() {
+    for state in
+        [State::New, State::Open(1), State::Moved(1, "m".into()), State::Shut { by: Some(Role::Admin) }]
+    {
+        assert_eq!(round(&state), Format::Postcard);
+        assert_eq!(round(&vec![Some(state.clone())]), Format::Postcard);
+        assert_eq!(round(&BTreeMap::from([(1, (state.clone(), Role::Guest))])), Format::Postcard);
+    }
+}
+
+#[test]
+fn types_that_check_what_they_read_are_traced_with_other_samples() {
+    assert_eq!(round(&NonZeroU32::MAX), Format::Postcard);
+    assert_eq!(round(&Day("2026-11-03".into())), Format::Postcard);
+    assert_eq!(round(&vec![(Day("2026-11-03".into()), Some(Role::Admin))]), Format::Postcard);
+    assert_eq!(round(&Uuid([7; 16])), Format::Postcard);
+    assert_eq!(round(&IpAddr::from([127, 0, 0, 1])), Format::Postcard);
+    assert_eq!(round(&"[::1]:80".parse::<SocketAddr>().unwrap()), Format::Postcard);
+    assert_eq!(round(&(Duration::from_millis(5), SystemTime::UNIX_EPOCH)), Format::Postcard);
+    assert_eq!(round(&Holder::One { day: Day("2026-11-03".into()), role: Role::Admin }), Format::Postcard);
+}
+
+#[test]
+fn attributes_of_self_describing_formats_are_written_with_names() {
+    assert_eq!(round(&Untagged::Text("t".into())), Format::MessagePack);
+    assert_eq!(round(&Untagged::Fields { a: 1 }), Format::MessagePack);
+    assert_eq!(round(&Tagged::A { x: 1 }), Format::MessagePack);
+    assert_eq!(round(&Tagged::B(Wide { id: 1, name: "n".into() })), Format::MessagePack);
+    assert_eq!(round(&Adjacent::A(1)), Format::MessagePack);
+    assert_eq!(round(&Adjacent::Unit), Format::MessagePack);
+    assert_eq!(
+        round(&Flat { key: 1, rest: Wide { id: 2, name: "n".into() }, more: HashMap::new() }),
+        Format::MessagePack
+    );
+    assert_eq!(round(&Hidden { a: 1, secret: String::new() }), Format::MessagePack);
+    assert_eq!(round(&Uneven(5)), Format::MessagePack);
+    assert_eq!(round(&SkippedVariant::Last(1)), Format::MessagePack);
+}
+
+#[test]
+fn a_type_that_serializes_unlike_it_deserializes_is_found_when_it_is_registered() {
+    let unlike = Err("it does not serialize as it deserializes".to_owned());
+    assert_eq!(traced::<Hidden>(), unlike);
+    assert_eq!(traced::<Uneven>(), unlike);
+    assert_eq!(traced::<SkippedVariant>(), unlike);
+}
+
+#[test]
+fn a_value_that_leaves_out_a_field_is_written_with_names() {
+    assert_eq!(round(&Sparse { a: Some(1), b: vec![1], c: 1 }), Format::Postcard);
+    assert_eq!(round(&Sparse { a: None, b: vec![1], c: 1 }), Format::MessagePack);
+    assert_eq!(round(&Sparse { a: Some(1), b: vec![], c: 1 }), Format::MessagePack);
+    assert_eq!(round(&vec![Some(Sparse { a: None, b: vec![], c: 1 })]), Format::MessagePack);
+}
+
+#[test]
+fn a_sequence_of_unknown_or_wrong_length_is_written_with_names() {
+    for claimed in [None, Some(3)] {
+        let codec = Codec::of::<Lengths>();
+        assert_eq!(codec.format(), Format::Postcard);
+        let lengths = Lengths { claimed, items: vec![1, 2] };
+        let mut out = Vec::new();
+        if let Ok(format) = codec.encode(&lengths, &mut out) {
+            assert_eq!(format, Format::MessagePack);
+            assert!(codec.decode::<Lengths>(format, &out).is_ok());
+        } else {
+            assert!(out.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_recursive_type_is_written_with_names() {
+    let tree = Tree { name: "a".into(), below: vec![Tree { name: "b".into(), below: vec![] }] };
+    assert_eq!(round(&tree), Format::MessagePack);
+    assert_eq!(traced::<Tree>(), Err("`Tree` contains itself".to_owned()));
+    assert_eq!(round(&Term::Not(Box::new(Term::True))), Format::MessagePack);
+    assert_eq!(round(&Chain(vec![Chain(vec![])])), Format::MessagePack);
+    assert_eq!(traced::<Chain>(), Err("it is too large".to_owned()));
+}
+
+#[test]
+fn a_type_that_cannot_be_made_is_no_reason_to_stop() {
+    assert_eq!(traced::<Panics>(), Err("it panicked".to_owned()));
+    assert_eq!(traced::<Picky>(), Err("never".to_owned()));
+    assert_eq!(traced::<Vec<()>>(), Err("it has a sequence of items without size".to_owned()));
+    assert_eq!(round(&Picky(2)), Format::MessagePack);
+}
+
+#[test]
+fn a_null_that_would_be_lost_is_refused() {
+    let codec = Codec::of::<Lossy>();
+    let mut out = vec![1];
+    let lossy = Lossy { a: Some(None), skipped: None };
+    assert!(codec.encode(&lossy, &mut out).unwrap_err().to_string().contains("Some(None)"));
+    assert_eq!(out, [1]);
+    round(&Lossy { a: Some(Some(1)), skipped: None });
+    round(&Lossy { a: Some(None), skipped: Some(1) });
+}
+
+#[test]
+fn fingerprints_are_the_same_in_every_process() {
+    // If one of these changes, every entry that programs have stored becomes a miss.
+    assert_eq!(traced::<Account>(), Ok(0x30dd_2ee8_934b_65d7));
+    assert_eq!(traced::<Vec<Option<State>>>(), Ok(0x0942_42cb_05f3_e96a));
+    assert_eq!(Codec::of::<Untagged>().schema(), 0x2ad6_808c_0295_9218);
+    let shapes = trace::trace::<Wide>().unwrap().0;
+    assert_eq!(shapes.text(), r#"StructFields "Wide"("id":U32,"name":Str,)"#);
+}
+
+#[test]
+fn another_type_has_another_fingerprint() {
+    let all = [
+        traced::<Wide>(),
+        traced::<v2::Wide>(),
+        traced::<v3::Wide>(),
+        traced::<v4::Wide>(),
+        traced::<v5::Wide>(),
+        traced::<State>(),
+        traced::<v2::State>(),
+        traced::<v3::State>(),
+        traced::<(u8, u8)>(),
+        traced::<(u8, i8)>(),
+        traced::<Vec<u8>>(),
+        traced::<Option<u8>>(),
+        traced::<Wrapping>(),
+        traced::<Pages>(),
+    ];
+    for (place, one) in all.iter().enumerate() {
+        assert!(one.is_ok(), "{place}: {one:?}");
+        assert!(all[..place].iter().all(|other| other != one), "{place}");
+    }
+    assert_eq!(traced::<Wide>(), traced::<same::Wide>());
+}
+
+#[test]
+fn an_added_field_is_read_from_entries_with_names() {
+    let old = Codec::of::<Flat>();
+    let mut out = Vec::new();
+    let flat = Flat { key: 1, rest: Wide { id: 2, name: "n".into() }, more: HashMap::new() };
+    let format = old.encode(&flat, &mut out).unwrap();
+    let new: v2::Flat = Codec::of::<v2::Flat>().decode(format, &out).unwrap();
+    assert_eq!((new.key, new.added), (1, 7));
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_not_the_end_of_the_stack() {
+    let (tree, term) = (Codec::of::<Tree>(), Codec::of::<Term>());
+    let arrays = vec![0x91; 3_000_000];
+    let variants = [0x81, 0xa3, b'N', b'o', b't'].repeat(1_000_000);
+    assert!(tree.decode::<Tree>(Format::MessagePack, &arrays).is_err());
+    assert!(term.decode::<Term>(Format::MessagePack, &variants).is_err());
+    assert!(term.decode::<Term>(Format::Postcard, &[0; 1_000_000]).is_err());
+    let nested = (0..1000).fold(Term::True, |inner, _| Term::Not(Box::new(inner)));
+    let mut out = Vec::new();
+    assert!(term.encode(&nested, &mut out).is_err());
+    assert!(out.is_empty());
+}
+
+#[test]
+fn a_long_payload_is_compressed_if_that_helps() {
+    let text = b"all work and no play ".repeat(100);
+    let packed = pack(text.clone(), Some(100));
+    assert_eq!(packed.compressed, cfg!(feature = "compression"));
+    assert_eq!(packed.raw_len as usize, text.len());
+    assert_eq!(unpack(&packed.bytes, packed.compressed, packed.raw_len, text.len()).unwrap(), text);
+    assert!(!pack(text.clone(), None).compressed);
+    assert!(!pack(text.clone(), Some(text.len())).compressed);
+    let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1000).collect();
+    assert!(!pack(noise, Some(10)).compressed);
+}
+
+#[test]
+fn a_wrong_length_is_an_error() {
+    for above in [Some(0), None] {
+        let packed = pack(vec![7; 5000], above);
+        let unpack = |len: u32, most| unpack(&packed.bytes, packed.compressed, len, most);
+        assert!(unpack(5000, 5000).is_ok());
+        for wrong in [0, 4999, 5001, u32::MAX] {
+            assert!(unpack(wrong, usize::MAX).is_err(), "{wrong}");
+        }
+        assert!(unpack(5000, 4999).is_err());
+    }
+    assert!(unpack(&[1, 2, 3], true, u32::MAX, usize::MAX).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_payload_is_unpacked_again(bytes in prop::collection::vec(0u8..4, 0..3000)) {
+        let packed = pack(bytes.clone(), Some(0));
+        prop_assert_eq!(&*unpack(&packed.bytes, packed.compressed, packed.raw_len, 3000).unwrap(), &bytes);
+    }
+
+    #[test]
+    fn random_bytes_are_never_unpacked_in_panic(bytes in any::<Vec<u8>>(), len in 0u32..100_000) {
+        _ = unpack(&bytes, true, len, 100_000);
+    }
+
+    #[test]
+    fn random_bytes_are_an_error_or_a_value(bytes in any::<Vec<u8>>()) {
+        fn read<V: Serialize + DeserializeOwned>(bytes: &[u8]) {
+            let codec = Codec::of::<V>();
+            _ = codec.decode::<V>(Format::Postcard, bytes);
+            _ = codec.decode::<V>(Format::MessagePack, bytes);
+        }
+        read::<Account>(&bytes);
+        read::<State>(&bytes);
+        read::<Vec<Option<State>>>(&bytes);
+        read::<Term>(&bytes);
+        read::<Tree>(&bytes);
+        read::<Untagged>(&bytes);
+        read::<Tagged>(&bytes);
+        read::<Flat>(&bytes);
+        read::<HashMap<String, Uuid>>(&bytes);
+    }
+
+    #[test]
+    fn values_come_back(
+        id in any::<i64>(),
+        name in any::<String>(),
+        photo in any::<Option<u64>>(),
+        tags in any::<Vec<String>>(),
+        a in any::<Option<u8>>(),
+    ) {
+        round(&Account { id, name: name.clone(), photo, tags, state: State::Moved(1, name.clone()) });
+        round(&Sparse { a, b: name.into_bytes(), c: id });
+    }
+}
