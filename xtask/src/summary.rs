@@ -48,7 +48,7 @@ impl fmt::Display for Summary {
                 }
             }
         }
-        write!(f, "{} steps: {ok} ok, {failed} failed, {skipped} skipped", self.0.len())
+        write!(f, "{ok} ok, {failed} failed, {skipped} skipped")
     }
 }
 
@@ -69,7 +69,7 @@ step        seconds  result
 fmt             1.2  ok
 deny            0.0  skipped: cargo-deny is not installed
 doc            61.0  FAILED
-3 steps: 1 ok, 1 failed, 1 skipped";
+1 ok, 1 failed, 1 skipped";
         assert_eq!(summary.to_string(), expected);
     }
 }
