@@ -1,5 +1,6 @@
 //! Three tiers under every read of a web request.
 pub mod clock;
+mod config;
 pub mod entry;
 mod error;
 pub mod shared;
