@@ -1,0 +1,173 @@
+//! Settings of a cache: from a plain string map, from TOML, or from the environment.
+//!
+//! Every form is flattened to the same dotted keys, such as `cache.objects.ttl`, and these go through one parser.
+//! So there is one list of keys, one set of checks, and one way to be told what is wrong.
+
+mod form;
+mod problems;
+mod read;
+#[cfg(feature = "toml")]
+mod tables;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Error;
+use form::Input;
+pub(crate) use problems::Problems;
+use problems::closest;
+
+/// What was set for a cache. Plain data: nothing is opened or connected by reading it, and what was not set is
+/// `None`, so that defaults have one place of their own, where a cache is built.
+///
+/// Three forms say the same thing:
+///
+/// | string map | TOML | environment |
+/// | --- | --- | --- |
+/// | `data_dir` = `data` | `data_dir = "data"` | `MASTABA_DATA_DIR=data` |
+/// | `cache.objects.ttl` = `1h` | `[cache.objects]` `ttl = "1h"` | `MASTABA_CACHE__OBJECTS__TTL=1h` |
+/// | `cache.objects.near.ttl` = `5` | `near = { ttl = 5 }` | `MASTABA_CACHE__OBJECTS__NEAR__TTL=5` |
+///
+/// Durations are written as `250ms`, `1h` or `1h 30m`, or as a bare number of seconds; sizes as `64MiB`, `10MB` or
+/// `1_000_000` bytes; shares as `0.1` or `10%`. The names of regions consist of letters, digits, `_` and `-`.
+///
+/// ```
+/// use std::{collections::HashMap, time::Duration};
+/// use mastaba::Settings;
+///
+/// let application = HashMap::from([("port", "80"), ("cache.objects.ttl", "1h")]);
+/// let settings = Settings::from_map(&application)?;
+/// assert_eq!(settings.regions["objects"].policy.ttl, Some(Duration::from_secs(3600)));
+///
+/// let error = Settings::from_map([("cache.objects.tll", "1h")]).unwrap_err();
+/// assert!(error.is_config() && error.to_string().contains("did you mean cache.objects.ttl?"));
+/// # Ok::<(), mastaba::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// `data_dir`: where embedded backends keep their files.
+    pub data_dir: Option<PathBuf>,
+    /// `namespace`: keeps apart several programs that share one backend.
+    pub namespace: Option<String>,
+    /// The regions by name.
+    pub regions: BTreeMap<String, RegionSettings>,
+}
+
+/// What was set for one region, as `cache.<region>.*`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RegionSettings {
+    /// `backend`: the name of the backend. Whether there is such a backend is judged when the cache is built.
+    pub backend: Option<String>,
+    /// `arguments.*`: handed to the backend as they are, the keys too. They may hold passwords, and `Debug` shows them.
+    pub arguments: BTreeMap<String, String>,
+    /// How entries of the region are kept and loaded.
+    pub policy: PolicySettings,
+    /// `near.*`: the in-process cache in front of the region; none without any of these keys.
+    pub near: Option<NearSettings>,
+}
+
+/// The policy of a region, as far as it was set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicySettings {
+    /// `ttl`: how long a value is fresh.
+    pub ttl: Option<Duration>,
+    /// `absent_ttl`: how long a known absence is remembered; zero for not at all.
+    pub absent_ttl: Option<Duration>,
+    /// `stale`: how long after that a value may be served while it is loaded again.
+    pub stale: Option<Duration>,
+    /// `stale_if_error`: how long after that a value may be served when the source fails.
+    pub stale_if_error: Option<Duration>,
+    /// `jitter`: the share of the time to live, from 0 to 1, by which it varies from entry to entry.
+    pub jitter: Option<f64>,
+    /// `early_refresh`: the last share of the time to live, from 0 to 1, in which a hit may load again ahead of time.
+    pub early_refresh: Option<f64>,
+    /// `max_batch`: the most keys that one call of a source is given.
+    pub max_batch: Option<usize>,
+    /// `shared_budget`: the longest that a read waits for the shared tier.
+    pub shared_budget: Option<Duration>,
+    /// `shared_soft_budget`: from when on a trip to the shared tier counts as slow.
+    pub shared_soft_budget: Option<Duration>,
+    /// `source_budget`: the longest that a read waits for the source.
+    pub source_budget: Option<Duration>,
+    /// `source_soft_budget`: from when on a load counts as slow.
+    pub source_soft_budget: Option<Duration>,
+    /// `lease_ttl`: how long the right to fill a key lasts.
+    pub lease_ttl: Option<Duration>,
+    /// `compress_above`: payloads of more bytes than this are compressed.
+    pub compress_above: Option<usize>,
+}
+
+/// The in-process cache of a region, as far as it was set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NearSettings {
+    /// `near.max_entries`: the most entries that it holds.
+    pub max_entries: Option<usize>,
+    /// `near.max_bytes`: the most bytes that its entries take.
+    pub max_bytes: Option<u64>,
+    /// `near.ttl`: the longest that an entry is served from it.
+    pub ttl: Option<Duration>,
+}
+
+impl Settings {
+    /// Reads the keys `cache.*`, `data_dir` and `namespace` of an application's own map of strings.
+    ///
+    /// Other keys are the application's and ignored. The map is only looked at.
+    ///
+    /// # Errors
+    /// One configuration error that lists everything wrong with these keys.
+    pub fn from_map<K: AsRef<str>, V: AsRef<str>>(
+        map: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, Error> {
+        Self::from_map_under("", map)
+    }
+
+    /// The same for keys that all have a prefix, such as `mastaba.` for `mastaba.cache.objects.ttl`.
+    ///
+    /// # Errors
+    /// As for [`Settings::from_map`].
+    pub fn from_map_under<K: AsRef<str>, V: AsRef<str>>(
+        prefix: &str,
+        map: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, Error> {
+        read::settings(Input::from_map(prefix, map)).map_err(Problems::into_error)
+    }
+
+    /// Reads TOML. The whole text is the cache's: whatever is unknown in it is an error.
+    ///
+    /// An empty table `[cache.objects]` makes a region with nothing but defaults, and an empty `near = {}` a near
+    /// cache with nothing but defaults.
+    ///
+    /// # Errors
+    /// One configuration error that lists everything wrong with the text.
+    #[cfg(feature = "toml")]
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        read::settings(Input::from_toml(text)).map_err(Problems::into_error)
+    }
+
+    /// Reads the variables of the process that start with `prefix`, such as `MASTABA_`. Whatever is unknown among
+    /// these is an error.
+    ///
+    /// Two underscores stand for a dot, and names are taken in lower case: a region that is set in the environment
+    /// has a name of lower-case letters, digits and single underscores.
+    ///
+    /// # Errors
+    /// One configuration error that lists everything wrong with these variables.
+    pub fn from_env(prefix: &str) -> Result<Self, Error> {
+        read::settings(Input::from_env(prefix, std::env::vars_os())).map_err(Problems::into_error)
+    }
+}
+
+/// The line for a backend that does not exist. Which exist is known only when the cache is built: programs bring
+/// their own.
+pub(crate) fn unknown_backend(region: &str, name: &str, known: &[&str]) -> String {
+    let hint = match closest(name, known) {
+        Some(near) => format!("; did you mean {near}?"),
+        None => ".".to_owned(),
+    };
+    let choices = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    format!("cache.{region}.backend = {name:?}: no backend has this name{hint} There are: {choices}")
+}

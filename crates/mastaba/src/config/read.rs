@@ -1,0 +1,180 @@
+//! The one parser: dotted keys to settings.
+
+use std::collections::BTreeMap;
+
+use super::form::{Form, Input, Pair};
+use super::problems::{Problems, closest};
+use super::{NearSettings, RegionSettings, Settings, value};
+
+type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
+
+/// Every setting of a region, but for the arguments, whose names are the backend's. What is valid, what is listed
+/// to a user and what is read cannot differ, because it is this table.
+const REGION: [(&str, Set); 17] = [
+    ("backend", |region, text| set(&mut region.backend, value::text(text.trim()))),
+    ("ttl", |region, text| set(&mut region.policy.ttl, value::duration_above_zero(text))),
+    ("absent_ttl", |region, text| set(&mut region.policy.absent_ttl, value::duration(text))),
+    ("stale", |region, text| set(&mut region.policy.stale, value::duration(text))),
+    ("stale_if_error", |region, text| set(&mut region.policy.stale_if_error, value::duration(text))),
+    ("jitter", |region, text| set(&mut region.policy.jitter, value::share(text))),
+    ("early_refresh", |region, text| set(&mut region.policy.early_refresh, value::share(text))),
+    ("max_batch", |region, text| set(&mut region.policy.max_batch, value::count(text))),
+    ("shared_budget", |region, text| set(&mut region.policy.shared_budget, value::duration_above_zero(text))),
+    ("shared_soft_budget", |region, text| {
+        set(&mut region.policy.shared_soft_budget, value::duration_above_zero(text))
+    }),
+    ("source_budget", |region, text| set(&mut region.policy.source_budget, value::duration_above_zero(text))),
+    ("source_soft_budget", |region, text| {
+        set(&mut region.policy.source_soft_budget, value::duration_above_zero(text))
+    }),
+    ("lease_ttl", |region, text| set(&mut region.policy.lease_ttl, value::duration_above_zero(text))),
+    ("compress_above", |region, text| {
+        let bytes = value::bytes(text)?;
+        let bytes = usize::try_from(bytes).map_err(|_| "the size is too large".to_owned());
+        set(&mut region.policy.compress_above, bytes)
+    }),
+    ("near.max_entries", |region, text| set(&mut near(region).max_entries, value::count(text))),
+    ("near.max_bytes", |region, text| set(&mut near(region).max_bytes, value::bytes_above_zero(text))),
+    ("near.ttl", |region, text| set(&mut near(region).ttl, value::duration_above_zero(text))),
+];
+
+const TOP: [&str; 2] = ["data_dir", "namespace"];
+
+/// Reads everything, or lists everything that is wrong.
+pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
+    let mut reader = Reader { form: input.form, settings: Settings::default(), problems: input.problems };
+    let mut seen = BTreeMap::new();
+    for pair in &input.pairs {
+        match seen.insert(&pair.key, &pair.written) {
+            None => reader.read(pair),
+            // Which one counts would depend on their order, and a map has none.
+            Some(before) if *before == pair.written => {
+                reader.problems.push(format!("{}: given twice", pair.written));
+            }
+            Some(before) => reader.problems.push(format!("{}: the same setting as {before}", pair.written)),
+        }
+    }
+    if reader.problems.is_empty() { Ok(reader.settings) } else { Err(reader.problems) }
+}
+
+struct Reader {
+    form: Form,
+    settings: Settings,
+    problems: Problems,
+}
+
+impl Reader {
+    fn read(&mut self, pair: &Pair) {
+        let Some(text) = &pair.value else { return self.read_empty_table(pair) };
+        match pair.key.strip_prefix("cache.") {
+            Some(rest) => self.read_region(pair, rest, text),
+            None => self.read_top(pair, text),
+        }
+    }
+
+    fn read_top(&mut self, pair: &Pair, text: &str) {
+        let read = value::text(text);
+        let done = match pair.key.as_str() {
+            "data_dir" => set(&mut self.settings.data_dir, read.map(Into::into)),
+            "namespace" => set(&mut self.settings.namespace, read),
+            _ => return self.unknown_top(pair),
+        };
+        self.judge(pair, text, done);
+    }
+
+    fn read_region(&mut self, pair: &Pair, rest: &str, text: &str) {
+        let (name, setting) = rest.split_once('.').unwrap_or((rest, ""));
+        if !self.is_region(pair, name) {
+            return;
+        }
+        if let Some(argument) = setting.strip_prefix("arguments.") {
+            if argument.is_empty() {
+                self.problems.push(format!("{}: the argument has no name", pair.written));
+            } else {
+                let arguments = &mut self.region(name).arguments;
+                arguments.insert(argument.to_owned(), text.to_owned());
+            }
+        } else if let Some((_, read)) = REGION.iter().find(|(known, _)| *known == setting) {
+            let done = read(self.region(name), text);
+            self.judge(pair, text, done);
+        } else {
+            self.unknown_setting(pair, name, setting);
+        }
+    }
+
+    /// An empty table still says that what it would describe is wanted.
+    fn read_empty_table(&mut self, pair: &Pair) {
+        if pair.key == "cache" {
+            return;
+        }
+        let Some(rest) = pair.key.strip_prefix("cache.") else { return self.unknown_top(pair) };
+        let (name, group) = rest.split_once('.').unwrap_or((rest, ""));
+        if !self.is_region(pair, name) {
+            return;
+        }
+        match group {
+            "" | "arguments" => {
+                self.region(name);
+            }
+            "near" => {
+                near(self.region(name));
+            }
+            _ => self.unknown_setting(pair, name, group),
+        }
+    }
+
+    fn region(&mut self, name: &str) -> &mut RegionSettings {
+        self.settings.regions.entry(name.to_owned()).or_default()
+    }
+
+    fn is_region(&mut self, pair: &Pair, name: &str) -> bool {
+        let is_one = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(is_one) {
+            let needed = "the name of a region consists of letters, digits, _ and -";
+            self.problems.push(format!("{}: {name:?} is no region; {needed}", pair.written));
+            return false;
+        }
+        true
+    }
+
+    fn judge(&mut self, pair: &Pair, text: &str, done: Result<(), String>) {
+        if let Err(needed) = done {
+            self.problems.push(format!("{} = {text:?}: {needed}", pair.written));
+        }
+    }
+
+    // The lines for unknown keys leave the value out: it is not what is wrong, and a misspelt `arguments` may have
+    // a password behind it.
+
+    fn unknown_top(&mut self, pair: &Pair) {
+        let hint = closest(&pair.key, &TOP).map(|near| self.form.key(near));
+        let [first, second] = TOP.map(|known| self.form.key(known));
+        let third = self.form.key("cache.<region>.<setting>");
+        self.unknown(pair, hint, &format!("there are: {first}, {second}, {third}"));
+    }
+
+    fn unknown_setting(&mut self, pair: &Pair, region: &str, setting: &str) {
+        let known: Vec<&str> = REGION.iter().map(|(name, _)| *name).chain(["arguments.*"]).collect();
+        let listed = known.iter().map(|name| self.form.part(name)).collect::<Vec<_>>().join(", ");
+        let hint = closest(setting, &known).map(|near| self.form.key(&format!("cache.{region}.{near}")));
+        let dotted = setting
+            .split_once('.')
+            .is_some_and(|(group, last)| group != "near" && REGION.iter().any(|(name, _)| *name == last));
+        let dot = if dotted { "the name of a region has no dot; " } else { "" };
+        self.unknown(pair, hint, &format!("{dot}a region has: {listed}"));
+    }
+
+    fn unknown(&mut self, pair: &Pair, hint: Option<String>, choices: &str) {
+        let hint = hint.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+        self.problems.push(format!("{}: there is no such setting{hint}; {choices}", pair.written));
+    }
+}
+
+fn near(region: &mut RegionSettings) -> &mut NearSettings {
+    region.near.get_or_insert_default()
+}
+
+fn set<T>(place: &mut Option<T>, read: Result<T, String>) -> Result<(), String> {
+    *place = Some(read?);
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Texts to values. An error says what is needed; the key and the text are added by the caller.
+
+use std::time::Duration;
+
+/// Longer would only be a slip, and could overflow a clock.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
+const UNITS: [(&str, u64); 9] = [
+    ("b", 1),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+];
+
+pub(super) fn text(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A duration, which may be zero.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let needed = || "a duration is needed, such as 250ms, 1h or 90 (seconds)".to_owned();
+    let text = text.trim();
+    let is_bare = text.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '_');
+    let parsed = if is_bare {
+        humantime::parse_duration(&format!("{}s", text.replace('_', "")))
+    } else {
+        humantime::parse_duration(text)
+    };
+    let duration = parsed.map_err(|_| needed())?;
+    if duration > LONGEST {
+        return Err("a duration of at most 100 years is needed".to_owned());
+    }
+    Ok(duration)
+}
+
+pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a duration above zero is needed".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim_start().to_lowercase();
+    let factor = match UNITS.iter().find(|(name, _)| *name == unit) {
+        Some((_, factor)) => Some(*factor),
+        None => unit.is_empty().then_some(1),
+    };
+    // A bare K or M would be 1000 to some and 1024 to others.
+    let (Some(factor), Some(number)) = (factor, whole(number)) else {
+        return Err("a size is needed, such as 64MiB, 10MB or 1_000_000 (bytes)".to_owned());
+    };
+    number.checked_mul(factor).ok_or_else(|| "the size is too large".to_owned())
+}
+
+pub(super) fn bytes_above_zero(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        0 => Err("a size above zero is needed".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// How many, at least one.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    let number = whole(text.trim()).and_then(|number| usize::try_from(number).ok());
+    number.filter(|number| *number > 0).ok_or_else(|| "a whole number above zero is needed".to_owned())
+}
+
+/// A share of a whole: `0.1` or `10%`.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim_end().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse::<f64>(),
+    };
+    // The range also turns away NaN, which parses.
+    share
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "a share from 0 to 1 is needed, such as 0.1 or 10%".to_owned())
+}
+
+/// Digits, with underscores between them.
+fn whole(text: &str) -> Option<u64> {
+    let is_grouped = !text.starts_with('_') && !text.ends_with('_');
+    let digits = text.replace('_', "");
+    // `parse` alone would also take a plus sign.
+    let is_plain = is_grouped && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_or_are_seconds() {
+        for (text, millis) in [
+            ("1h", 3_600_000),
+            ("250ms", 250),
+            (" 1h 30m ", 5_400_000),
+            ("90", 90_000),
+            ("1_000", 1_000_000),
+            ("0.5", 500),
+            ("0", 0),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "soon", "1 fortnight", "-1", "-1s", "1e3", ".", "_", "inf", "99999999999999999999"] {
+            assert!(duration(text).unwrap_err().contains("250ms"), "{text}");
+        }
+        assert!(duration("101y").unwrap_err().contains("100 years"));
+        assert!(duration_above_zero("0ms").unwrap_err().contains("above zero"));
+        assert_eq!(duration_above_zero("1ms"), Ok(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn sizes_know_both_sorts_of_units() {
+        for (text, size) in [
+            ("64MiB", 64 << 20),
+            ("10MB", 10_000_000),
+            ("1_000_000", 1_000_000),
+            ("4 kb", 4_000),
+            ("512B", 512),
+            ("2GiB", 2 << 30),
+            ("1TB", 1_000_000_000_000),
+            ("0", 0),
+        ] {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in ["", "MiB", "64M", "1.5MiB", "-1", "+1", "_1", "1_", "much"] {
+            assert!(bytes(text).unwrap_err().contains("64MiB"), "{text}");
+        }
+        assert_eq!(bytes("99999999999TiB"), Err("the size is too large".to_owned()));
+        assert!(bytes_above_zero("0").is_err());
+    }
+
+    #[test]
+    fn counts_are_whole_and_above_zero() {
+        assert_eq!(count("1_000"), Ok(1000));
+        for text in ["0", "", "-1", "1.5", "many", "99999999999999999999"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_fractions_or_percentages() {
+        for (text, value) in
+            [("0.1", 0.1), ("10%", 0.1), ("25 %", 0.25), ("0", 0.0), ("1", 1.0), ("100%", 1.0)]
+        {
+            assert_eq!(share(text), Ok(value), "{text}");
+        }
+        for text in ["", "%", "1.01", "101%", "-0.1", "NaN", "inf", "some"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_kept_as_they_are_unless_empty() {
+        assert_eq!(text(" a "), Ok(" a ".to_owned()));
+        assert!(text("").is_err() && text("  ").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use lexopt::prelude::*;
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    /// Names the steps of `test`.
+    List,
+    /// Runs the steps named in `only`, or all when it is empty.
+    Test {
+        only: Vec<String>,
+    },
+    Fmt,
+    Bench {
+        rows: Vec<String>,
+        json: bool,
+    },
+}
+
+const COMMANDS: &str = "test, bench, fmt";
+
+/// The text of `--help`.
+pub(crate) fn help() -> String {
+    format!(
+        "\
+cargo xtask COMMAND
+
+  test                   every check that CI makes, in order, with a summary at the end
+  test --only STEP       just this step; may be given several times
+  test --list            the names of the steps
+  bench [ROWS..] [--json]
+                         measures, with the bench profile; all rows when none is named
+  fmt                    formats every crate of the workspace
+  --help                 this text
+
+Steps of test:
+{}
+A step whose tool is not installed is skipped by name; nothing is ever fetched.
+The exit code is 0 when no step failed, 1 when one did, 101 when the command line is wrong.",
+        crate::steps::list()
+    )
+}
+
+/// Reads the arguments that follow the program's name.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    read(lexopt::Parser::from_args(args)).map_err(|error| format!("{error}; see cargo xtask --help"))
+}
+
+fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    match parser.next()? {
+        None | Some(Short('h') | Long("help")) => Ok(Command::Help),
+        Some(Value(name)) => match name.string()?.as_str() {
+            "test" => test(parser),
+            "bench" => bench(parser),
+            "fmt" => fmt(parser),
+            "help" => Ok(Command::Help),
+            other => Err(format!("no command `{other}`; there are: {COMMANDS}").into()),
+        },
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+fn test(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let mut only = Vec::new();
+    let mut list = false;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("only") => only.push(parser.value()?.string()?),
+            Long("list") => list = true,
+            Short('h') | Long("help") => return Ok(Command::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(if list { Command::List } else { Command::Test { only } })
+}
+
+fn bench(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut rows, mut json) = (Vec::new(), false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(row) => rows.push(row.string()?),
+            Long("json") => json = true,
+            Short('h') | Long("help") => return Ok(Command::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Command::Bench { rows, json })
+}
+
+fn fmt(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    match parser.next()? {
+        None => Ok(Command::Fmt),
+        Some(Short('h') | Long("help")) => Ok(Command::Help),
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn test_without_options_asks_for_every_step() {
+        assert_eq!(parsed("test"), Ok(Command::Test { only: Vec::new() }));
+    }
+
+    #[test]
+    fn only_may_be_repeated_and_written_both_ways() {
+        let only = vec!["fmt".to_owned(), "deny".to_owned()];
+        assert_eq!(parsed("test --only fmt --only=deny"), Ok(Command::Test { only }));
+    }
+
+    #[test]
+    fn only_needs_a_step() {
+        assert!(parsed("test --only").unwrap_err().contains("--only"));
+    }
+
+    #[test]
+    fn list_wins_over_running() {
+        assert_eq!(parsed("test --list"), Ok(Command::List));
+        assert_eq!(parsed("test --only fmt --list"), Ok(Command::List));
+    }
+
+    #[test]
+    fn bench_takes_rows_and_json_in_any_order() {
+        let rows = vec!["P1".to_owned(), "P2".to_owned()];
+        assert_eq!(parsed("bench P1 --json P2"), Ok(Command::Bench { rows, json: true }));
+        assert_eq!(parsed("bench"), Ok(Command::Bench { rows: Vec::new(), json: false }));
+    }
+
+    #[test]
+    fn help_is_found_everywhere_and_nothing_at_all_is_help() {
+        for line in ["", "--help", "-h", "help", "test --help", "bench -h", "fmt --help"] {
+            assert_eq!(parsed(line), Ok(Command::Help), "{line}");
+        }
+        assert!(help().contains("features"), "the steps are part of the help");
+    }
+
+    #[test]
+    fn an_unknown_command_is_told_what_there_is() {
+        let error = parsed("tset").unwrap_err();
+        assert!(error.contains("`tset`") && error.contains("test, bench, fmt"), "{error}");
+    }
+
+    #[test]
+    fn what_a_command_does_not_take_is_refused() {
+        for line in ["test fmt", "test --fast", "fmt now", "bench --yaml", "--version"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Calls of cargo.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// One call of cargo that shows its output as it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    args: Vec<String>,
+    env: Option<(&'static str, &'static str)>,
+}
+
+impl Call {
+    pub(crate) fn new<T: Into<String>>(args: impl IntoIterator<Item = T>) -> Self {
+        Self { args: args.into_iter().map(Into::into).collect(), env: None }
+    }
+
+    pub(crate) fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.env = Some((name, value));
+        self
+    }
+
+    /// Runs in `folder` and says whether it went well.
+    pub(crate) fn run(&self, folder: &Path) -> bool {
+        let mut command = command();
+        command.args(&self.args).envs(self.env).current_dir(folder);
+        if colour() {
+            command.env("CARGO_TERM_COLOR", "always");
+        }
+        match command.status() {
+            Ok(status) => status.success(),
+            Err(error) => {
+                eprintln!("xtask: `{self}` did not start: {error}");
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((name, value)) = self.env {
+            write!(f, "{name}=\"{value}\" ")?;
+        }
+        write!(f, "cargo {}", self.args.join(" "))
+    }
+}
+
+/// Whether `cargo NAME` is there to be called.
+pub(crate) fn installed(name: &str) -> bool {
+    let mut command = command();
+    command.args([name, "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// A call of the cargo that runs us.
+///
+/// `cargo run` describes the package it runs in variables. Handed on, they would look to some build scripts like
+/// a change, and every other build would start over.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// Colour is for people: a terminal, no CI, and nobody has said otherwise.
+fn colour() -> bool {
+    let said = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let ci = env::var("CI").is_ok_and(|value| value != "false" && !value.is_empty());
+    stderr().is_terminal() && !ci && !said("NO_COLOR") && !said("CARGO_TERM_COLOR")
+}

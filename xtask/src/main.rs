@@ -1,0 +1,54 @@
+//! What a person and CI both run: `cargo xtask test`, and a few shorthands. See `cargo xtask --help`.
+
+mod args;
+mod cargo;
+mod sources;
+mod steps;
+mod summary;
+mod workspace;
+
+use std::process::ExitCode;
+
+use args::Command;
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(sentence) => return refuse(&sentence),
+    };
+    match run(command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(sentence) => refuse(&sentence),
+    }
+}
+
+/// Whether everything that was asked for went well.
+fn run(command: Command) -> Result<bool, String> {
+    match command {
+        Command::Help => {
+            println!("{}", args::help());
+            Ok(true)
+        }
+        Command::List => {
+            print!("{}", steps::list());
+            Ok(true)
+        }
+        Command::Test { only } => {
+            let steps = steps::select(&only)?;
+            Ok(steps::run_all(&steps, &Workspace::discover()?))
+        }
+        Command::Fmt => Ok(cargo::Call::new(["fmt", "--all"]).run(&Workspace::discover()?.root)),
+        Command::Bench { rows, json } => {
+            let workspace = Workspace::discover()?;
+            Ok(workspace.bench(&rows, json)?.run(&workspace.root))
+        }
+    }
+}
+
+fn refuse(sentence: &str) -> ExitCode {
+    eprintln!("xtask: {sentence}");
+    // As cargo itself does for a command line that it cannot follow.
+    ExitCode::from(101)
+}
