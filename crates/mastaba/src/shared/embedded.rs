@@ -1,0 +1,1 @@
+//! A file in this process: the backend that needs no server.
