@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod entry;
 mod error;
+pub mod lease;
 pub mod shared;
 
 pub use error::{BoxError, Error, Fault, FaultKind};
