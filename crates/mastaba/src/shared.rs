@@ -46,11 +46,8 @@ pub trait Shared: Send + Sync + 'static {
     /// A lease is placed where there is no record, or where the record's fence is [`Lease::over`]. A stamp
     /// that is missing becomes the one given (`R12`). Both before this returns, hence before any load that
     /// the caller begins (`R4`).
-    fn lease(
-        &self,
-        leases: &[Lease],
-        stamps: &[Stamp],
-    ) -> impl Future<Output = Result<Leases, Fault>> + Send;
+    fn lease(&self, leases: &[Lease], stamps: &[Stamp])
+    -> impl Future<Output = Result<Leases, Fault>> + Send;
 
     /// Stores records where the fence is still the expected one (`R1`).
     fn fill(&self, fills: &[Fill]) -> impl Future<Output = Result<Vec<Filled>, Fault>> + Send;

@@ -1,0 +1,142 @@
+//! Opening the file, and saying clearly why it cannot be opened.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Instant;
+
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableHandle};
+
+use super::EmbeddedConfig;
+use super::tables::{META, Tables};
+use crate::entry;
+use crate::error::{Fault, FaultKind};
+
+/// The version of the tables in the file.
+const LAYOUT: u64 = 1;
+const LAYOUT_NAME: &str = "layout";
+const INCARNATION: &str = "incarnation";
+
+/// Opens the file or makes it; its incarnation.
+pub(super) fn open(config: &EmbeddedConfig) -> Result<(Database, u64), Fault> {
+    let path = &config.path;
+    if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|cause| {
+            let sentence = format!("the folder {} of the embedded store cannot be made", folder.display());
+            Fault::new(FaultKind::Refused, sentence).because(cause)
+        })?;
+    }
+    let until = Instant::now() + config.wait;
+    loop {
+        match create(config) {
+            // one that is about to end lets go within a moment
+            Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < until => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            Err(cause) => return Err(refused(path, cause)),
+            Ok(database) => {
+                let incarnation = recognise(&database, config).map_err(|sort| match sort {
+                    Stranger::Foreign => damaged(path, "is a redb file, but not one of Mastaba's"),
+                    Stranger::Layout(found) => Fault::new(
+                        FaultKind::Refused,
+                        format!(
+                            "the embedded store {} has layout {found}, this program reads layout {LAYOUT}; \
+                             remove the file (it is a cache) or use another path",
+                            path.display()
+                        ),
+                    ),
+                    Stranger::Failed(cause) => damaged(path, "is damaged").because(*cause),
+                })?;
+                return Ok((database, incarnation));
+            }
+        }
+    }
+}
+
+fn create(config: &EmbeddedConfig) -> Result<Database, DatabaseError> {
+    let open = || Database::builder().set_cache_size(config.cache_bytes).create(&config.path);
+    // redb says that it may panic on a file that something else has changed
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        Err(DatabaseError::Storage(StorageError::Corrupted("reading the file panicked".to_owned())))
+    })
+}
+
+enum Stranger {
+    Foreign,
+    Layout(u64),
+    Failed(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for Stranger {
+    fn from(cause: E) -> Self {
+        Self::Failed(Box::new(cause.into()))
+    }
+}
+
+fn recognise(database: &Database, config: &EmbeddedConfig) -> Result<u64, Stranger> {
+    let look = || {
+        let txn = database.begin_read()?;
+        let names: Vec<_> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        if !names.iter().any(|name| name == META.name()) {
+            return Err(Stranger::Foreign);
+        }
+        let meta = txn.open_table(META)?;
+        let layout = meta.get(LAYOUT_NAME)?.map(|it| it.value());
+        if layout != Some(LAYOUT) {
+            return Err(layout.map_or(Stranger::Foreign, Stranger::Layout));
+        }
+        Ok(meta.get(INCARNATION)?.map(|it| it.value()))
+    };
+    let known = catch_unwind(AssertUnwindSafe(look))
+        .unwrap_or_else(|_| Err(StorageError::Corrupted("reading the file panicked".to_owned()).into()))?;
+    if let Some(incarnation) = known {
+        return Ok(incarnation);
+    }
+    let incarnation = entry::random();
+    let txn = database.begin_write()?;
+    {
+        let mut meta = txn.open_table(META)?;
+        meta.insert(LAYOUT_NAME, LAYOUT)?;
+        meta.insert(INCARNATION, incarnation)?;
+    }
+    Tables::open(&txn, incarnation, config.max_bytes)?.settle(0)?;
+    txn.commit()?;
+    Ok(incarnation)
+}
+
+fn damaged(path: &Path, what: &str) -> Fault {
+    let sentence = format!(
+        "{} {what}; nothing was changed: remove the file (it is a cache) or use another path",
+        path.display()
+    );
+    Fault::new(FaultKind::Damaged, sentence)
+}
+
+fn refused(path: &Path, cause: DatabaseError) -> Fault {
+    let shown = path.display();
+    match cause {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Fault::new(
+            FaultKind::Refused,
+            format!(
+                "the embedded store {shown} is open already, here or in another process, and one process has \
+                 it to itself; let the processes share a Redis or Valkey region, or give each a data_dir of \
+                 its own"
+            ),
+        ),
+        DatabaseError::UpgradeRequired(_) => Fault::new(
+            FaultKind::Refused,
+            format!(
+                "the embedded store {shown} was written by an older redb; remove the file (it is a cache) or \
+                 use another path"
+            ),
+        )
+        .because(cause),
+        DatabaseError::Storage(StorageError::Io(ref io)) if io.kind() != std::io::ErrorKind::InvalidData => {
+            Fault::new(FaultKind::Refused, format!("the embedded store {shown} cannot be opened"))
+                .because(cause)
+        }
+        _ => damaged(path, "is damaged, or not a file of the embedded store").because(cause),
+    }
+}

@@ -1,0 +1,352 @@
+//! Two threads of our own: one writes, one reads. redb blocks, and a runtime must not.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use redb::{Database, Durability, ReadableDatabase};
+use tokio::sync::{oneshot, watch};
+
+use super::tables::{RECORDS, Tables, standing};
+use super::{EmbeddedConfig, file};
+use crate::error::{Fault, FaultKind};
+
+/// How many calls may wait for a thread.
+const QUEUE: usize = 1 << 16;
+/// How many calls one transaction takes.
+const GROUP: usize = 512;
+/// How long after a failure the file is opened again.
+const AGAIN: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Why a piece of work did not succeed.
+pub(super) enum Work {
+    /// This call alone is refused.
+    Refused(Fault),
+    /// The file failed, and with it the transaction.
+    Failed(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for Work {
+    fn from(cause: E) -> Self {
+        Self::Failed(Box::new(cause.into()))
+    }
+}
+
+/// Called once the transaction is committed.
+type Answer = Box<dyn FnOnce() + Send>;
+type Written = Box<dyn FnOnce(&mut Tables<'_>) -> Result<Answer, Box<redb::Error>> + Send>;
+
+struct Write {
+    durable: bool,
+    work: Written,
+    /// Keeps the caller waiting until the reason of a failure is noted: it learns it when this is gone.
+    waiting: Arc<dyn Any + Send + Sync>,
+}
+
+struct Read {
+    keys: Vec<Bytes>,
+    now_ms: u64,
+    answer: Option<oneshot::Sender<Result<Vec<Option<Bytes>>, Fault>>>,
+}
+
+/// The file, for both threads. `None`: it has failed or is closed.
+struct Opened {
+    config: EmbeddedConfig,
+    database: RwLock<Option<Database>>,
+    /// The latest time that a caller has sent. The threads have no clock of their own: that of a test may
+    /// stand still.
+    now_ms: AtomicU64,
+    /// Why the file failed last.
+    failure: Mutex<Option<Fault>>,
+}
+
+impl Opened {
+    fn fault(&self) -> Fault {
+        let last = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        last.unwrap_or_else(|| {
+            let sentence = format!("the embedded store {} is closed", self.config.path.display());
+            Fault::new(FaultKind::Down, sentence)
+        })
+    }
+
+    fn fail(&self, doing: &str, cause: Option<redb::Error>) {
+        let sentence = format!("the embedded store {} failed {doing}", self.config.path.display());
+        let damaged = matches!(&cause, None | Some(redb::Error::Corrupted(_)));
+        let kind = if damaged { FaultKind::Damaged } else { FaultKind::Down };
+        tracing::warn!(cause = cause.as_ref().map(tracing::field::display), "{sentence}");
+        let mut fault = Fault::new(kind, sentence);
+        if let Some(cause) = cause {
+            fault = fault.because(cause);
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+    }
+}
+
+/// What is left of a store in the hands of callers.
+pub(super) struct Handle {
+    pub(super) path: PathBuf,
+    pub(super) incarnation: u64,
+    opened: Arc<Opened>,
+    queues: RwLock<Option<(SyncSender<Write>, SyncSender<Read>)>>,
+    closed: watch::Receiver<bool>,
+}
+
+/// Opens the file on a thread that goes on to write to it.
+pub(super) async fn start(config: EmbeddedConfig) -> Result<Handle, Fault> {
+    let (ready, opened) = oneshot::channel();
+    let (writes, to_write) = sync_channel(QUEUE);
+    let (reads, to_read) = sync_channel(QUEUE);
+    let (close, closed) = watch::channel(false);
+    let path = config.path.clone();
+    thread("mastaba-write", move || match file::open(&config) {
+        Err(fault) => drop(ready.send(Err(fault))),
+        Ok((database, incarnation)) => {
+            let opened = Arc::new(Opened {
+                config,
+                database: RwLock::new(Some(database)),
+                now_ms: AtomicU64::new(0),
+                failure: Mutex::new(None),
+            });
+            let for_reads = Arc::clone(&opened);
+            let started = thread("mastaba-read", move || read_all(&for_reads, &to_read));
+            let answer = started.map(|()| (Arc::clone(&opened), incarnation));
+            if ready.send(answer).is_ok() {
+                Writer { opened: &opened, incarnation, dirty_since: None, more: false, failed: None }
+                    .run(&to_write);
+            }
+            *opened.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            close.send_replace(true);
+        }
+    })?;
+    let (opened, incarnation) =
+        opened.await.map_err(|_| Fault::new(FaultKind::Down, "the embedded store's thread ended"))??;
+    Ok(Handle { path, incarnation, opened, queues: RwLock::new(Some((writes, reads))), closed })
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(drop).map_err(|cause| {
+        Fault::new(FaultKind::Refused, "the embedded store cannot start its threads").because(cause)
+    })
+}
+
+impl Handle {
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        durable: bool,
+        now_ms: u64,
+        work: impl FnOnce(&mut Tables<'_>) -> Result<T, Work> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.opened.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+        let (send, answer) = oneshot::channel();
+        let send = Arc::new(Mutex::new(Some(send)));
+        let waiting = Arc::clone(&send);
+        let work: Written = Box::new(move |tables| {
+            let result = match work(tables) {
+                Ok(answer) => Ok(answer),
+                Err(Work::Refused(fault)) => Err(fault),
+                Err(Work::Failed(cause)) => return Err(cause),
+            };
+            Ok(Box::new(move || {
+                let send = send.lock().unwrap_or_else(PoisonError::into_inner).take();
+                drop(send.map(|it| it.send(result)));
+            }))
+        });
+        self.send(|(writes, _)| queued(writes.try_send(Write { durable, work, waiting })))?;
+        answer.await.map_err(|_| self.opened.fault())?
+    }
+
+    pub(super) async fn read(&self, keys: Vec<Bytes>, now_ms: u64) -> Result<Vec<Option<Bytes>>, Fault> {
+        self.opened.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+        let (send, answer) = oneshot::channel();
+        self.send(|(_, reads)| queued(reads.try_send(Read { keys, now_ms, answer: Some(send) })))?;
+        answer.await.map_err(|_| self.opened.fault())?
+    }
+
+    fn send(
+        &self,
+        put: impl FnOnce(&(SyncSender<Write>, SyncSender<Read>)) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        match &*self.queues.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(queues) => put(queues),
+            None => Err(self.opened.fault()),
+        }
+    }
+
+    /// Lets the threads finish what is queued, and waits until the file is closed.
+    pub(super) async fn close(&self) -> Result<(), Fault> {
+        drop(self.queues.write().unwrap_or_else(PoisonError::into_inner).take());
+        let mut closed = self.closed.clone();
+        // an error says that the thread has ended, and the file with it
+        let _ = closed.wait_for(|closed| *closed).await;
+        Ok(())
+    }
+}
+
+fn queued<T>(sent: Result<(), TrySendError<T>>) -> Result<(), Fault> {
+    sent.map_err(|cause| match cause {
+        TrySendError::Full(_) => {
+            Fault::new(FaultKind::Timeout, format!("{QUEUE} calls wait for the embedded store already"))
+        }
+        TrySendError::Disconnected(_) => Fault::new(FaultKind::Down, "the embedded store's thread ended"),
+    })
+}
+
+/// The thread that writes.
+struct Writer<'o> {
+    opened: &'o Opened,
+    incarnation: u64,
+    /// Since when there are transactions that are not on disk.
+    dirty_since: Option<Instant>,
+    /// There is more to sweep.
+    more: bool,
+    /// When the file failed.
+    failed: Option<Instant>,
+}
+
+impl Writer<'_> {
+    /// Until nobody can send any more.
+    fn run(&mut self, queue: &Receiver<Write>) {
+        loop {
+            let pause = if self.more {
+                Duration::from_millis(10)
+            } else if self.dirty_since.is_some() {
+                self.opened.config.sync_every
+            } else {
+                IDLE
+            };
+            match queue.recv_timeout(pause) {
+                Ok(first) => {
+                    let mut group = vec![first];
+                    group.extend(queue.try_iter().take(GROUP - 1));
+                    self.write(group, false);
+                }
+                Err(RecvTimeoutError::Timeout) if self.dirty_since.is_some() || self.more => {
+                    self.write(Vec::new(), false);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    if self.dirty_since.is_some() {
+                        self.write(Vec::new(), true);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// All of them in one transaction; when it fails, all of them learn that.
+    fn write(&mut self, group: Vec<Write>, last: bool) {
+        if !self.ready() {
+            return; // dropping a piece of work answers it with the failure
+        }
+        let overdue = self.dirty_since.is_some_and(|since| since.elapsed() >= self.opened.config.sync_every);
+        let durable = last || overdue || group.iter().any(|it| it.durable);
+        let _waiting: Vec<_> = group.iter().map(|it| Arc::clone(&it.waiting)).collect();
+        let database = self.opened.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = &*database else { return };
+        match catch_unwind(AssertUnwindSafe(|| self.commit(open, durable, group))) {
+            Ok(Ok(more)) => {
+                self.more = more;
+                self.dirty_since = if durable { None } else { self.dirty_since.or(Some(Instant::now())) };
+                return;
+            }
+            Ok(Err(cause)) => self.opened.fail("to write", Some(*cause)),
+            Err(_) => self.opened.fail("to write, with a panic", None),
+        }
+        drop(database);
+        // redb refuses everything after an input or output error, until it is opened anew
+        *self.opened.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.failed = Some(Instant::now());
+        (self.more, self.dirty_since) = (false, None);
+    }
+
+    /// Whether the file is open, perhaps again.
+    fn ready(&mut self) -> bool {
+        let Some(failed) = self.failed else { return true };
+        if failed.elapsed() < AGAIN {
+            return false;
+        }
+        self.failed = Some(Instant::now());
+        // The incarnation stays: what was acknowledged as durable is in the file, and what is lost are the
+        // last leases and fills, the newest first.
+        match file::open(&self.opened.config) {
+            Ok((database, incarnation)) if incarnation == self.incarnation => {
+                *self.opened.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+                *self.opened.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.failed = None;
+            }
+            Ok(_) => self.opened.fail("to open again: it is another file now", None),
+            Err(fault) => {
+                *self.opened.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            }
+        }
+        self.failed.is_none()
+    }
+
+    fn commit(
+        &self,
+        database: &Database,
+        durable: bool,
+        group: Vec<Write>,
+    ) -> Result<bool, Box<redb::Error>> {
+        fn boxed(cause: impl Into<redb::Error>) -> Box<redb::Error> {
+            Box::new(cause.into())
+        }
+        let mut txn = database.begin_write().map_err(boxed)?;
+        let durability = if durable { Durability::Immediate } else { Durability::None };
+        txn.set_durability(durability).map_err(boxed)?;
+        let config = &self.opened.config;
+        let mut tables = Tables::open(&txn, self.incarnation, config.max_bytes).map_err(boxed)?;
+        let mut answers = Vec::with_capacity(group.len());
+        for write in group {
+            answers.push((write.work)(&mut tables)?);
+        }
+        let more = tables.settle(self.opened.now_ms.load(Ordering::Relaxed)).map_err(boxed)?;
+        txn.commit().map_err(boxed)?;
+        for answer in answers {
+            answer();
+        }
+        Ok(more)
+    }
+}
+
+/// The thread that reads, until nobody can send any more.
+fn read_all(opened: &Opened, queue: &Receiver<Read>) {
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        group.extend(queue.try_iter().take(GROUP - 1));
+        let database = opened.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = &*database else { continue };
+        match catch_unwind(AssertUnwindSafe(|| read(open, &mut group))) {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => opened.fail("to read", Some(*cause)),
+            Err(_) => opened.fail("to read, with a panic", None),
+        }
+    }
+}
+
+fn read(database: &Database, group: &mut [Read]) -> Result<(), Box<redb::Error>> {
+    fn boxed(cause: impl Into<redb::Error>) -> Box<redb::Error> {
+        Box::new(cause.into())
+    }
+    let txn = database.begin_read().map_err(boxed)?;
+    let records = txn.open_table(RECORDS).map_err(boxed)?;
+    for Read { keys, now_ms, answer } in group {
+        let mut out = Vec::with_capacity(keys.len());
+        for key in &*keys {
+            let found = records.get(&key[..]).map_err(boxed)?;
+            let live =
+                found.as_ref().and_then(|it| standing(it.value())).filter(|it| it.expires_ms > *now_ms);
+            out.push(live.map(|it| Bytes::copy_from_slice(it.record)));
+        }
+        drop(answer.take().map(|it| it.send(Ok(out))));
+    }
+    Ok(())
+}
