@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use crate::entry::Format;
 use crate::error::BoxError;
 
 mod pack;
@@ -17,17 +18,8 @@ mod probe;
 mod shape;
 mod trace;
 
-pub(crate) use pack::{Packed, pack, unpack};
+pub(crate) use pack::{pack, unpack};
 use shape::Shapes;
-
-/// How one entry is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Without names; only for a type with the same fingerprint.
-    Postcard,
-    /// With names.
-    MessagePack,
-}
 
 /// How deep a MessagePack value may be nested. Deeper ones would end the stack of a worker thread.
 const MOST_DEPTH: usize = 128;
@@ -73,11 +65,13 @@ impl Codec {
     }
 
     /// The format that entries have as a rule.
+    #[cfg(test)]
     pub(crate) fn format(&self) -> Format {
         if self.shapes.is_ok() { Format::Postcard } else { Format::MessagePack }
     }
 
     /// Why entries are written with names: a sentence's end, such as "it asks for anything".
+    #[cfg(test)]
     pub(crate) fn why_named(&self) -> Option<&str> {
         self.shapes.as_ref().err().map(String::as_str)
     }

@@ -20,6 +20,7 @@ use crate::Error;
 use form::Input;
 pub(crate) use problems::Problems;
 use problems::closest;
+pub(crate) use value::bytes;
 
 /// What was set for a cache. Plain data: nothing is opened or connected by reading it, and what was not set is
 /// `None`, so that defaults have one place of their own, where a cache is built.
@@ -83,7 +84,7 @@ pub struct PolicySettings {
     pub stale_if_error: Option<Duration>,
     /// `jitter`: the share of the time to live, from 0 to 1, by which it varies from entry to entry.
     pub jitter: Option<f64>,
-    /// `early_refresh`: the last share of the time to live, from 0 to 1, in which a hit may load again ahead of time.
+    /// `early_refresh`: how eagerly a value is loaded again ahead of time, in proportion to its load; 0 for never.
     pub early_refresh: Option<f64>,
     /// `max_batch`: the most keys that one call of a source is given.
     pub max_batch: Option<usize>,

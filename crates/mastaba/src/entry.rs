@@ -128,8 +128,9 @@ impl Kind {
 }
 
 /// How a payload is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
+    #[default]
     /// postcard, guarded by the schema fingerprint.
     Postcard,
     /// MessagePack with named fields.

@@ -105,6 +105,15 @@ impl KeySpace {
         Ok(ends.into_iter().map(|end| out.slice(std::mem::replace(&mut start, end)..end)).collect())
     }
 
+    /// A key as text, for people.
+    pub(crate) fn show<K: Key>(&self, key: &K) -> String {
+        let mut out = Vec::new();
+        match text::write(key, &mut out) {
+            Ok(()) => String::from_utf8_lossy(&out).into_owned(),
+            Err(_) => "a key that cannot be written as text".to_owned(),
+        }
+    }
+
     /// The stamp of the whole region. A source name cannot hold `@`, so no entry has this key.
     pub(crate) fn generation(&self) -> Bytes {
         self.stamp("@generation", |_| ())

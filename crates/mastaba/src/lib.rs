@@ -79,9 +79,9 @@ pub use error::{BoxError, Error, Fault, FaultKind};
 pub use event::Event;
 pub use key::Key;
 pub use policy::{EntryPolicy, Policy};
+pub use relation::Lazy;
 #[cfg(feature = "expand")]
 pub use relation::{Expand, Expanded};
-pub use relation::Lazy;
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{Force, RequestCache, Stash};
 pub use source::{Fetched, LoadContext, Replicated, Rows, Source};

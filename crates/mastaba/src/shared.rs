@@ -20,6 +20,7 @@ use crate::error::Fault;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub(crate) mod erased;
 pub mod memory;
 pub mod null;
 

@@ -15,6 +15,13 @@ impl Problems {
         self.0.is_empty()
     }
 
+    /// Takes over the lines of another configuration error.
+    pub(crate) fn adopt(&mut self, error: &Error) {
+        let sentence = error.to_string();
+        let lines = sentence.split_once(":\n- ").map_or(sentence.as_str(), |(_, lines)| lines);
+        self.0.extend(lines.split("\n- ").map(str::to_owned));
+    }
+
     /// One configuration error for all of them.
     pub(crate) fn into_error(self) -> Error {
         let count = match self.0.len() {

@@ -17,7 +17,7 @@ const REGION: [(&str, Set); 17] = [
     ("stale", |region, text| set(&mut region.policy.stale, value::duration(text))),
     ("stale_if_error", |region, text| set(&mut region.policy.stale_if_error, value::duration(text))),
     ("jitter", |region, text| set(&mut region.policy.jitter, value::share(text))),
-    ("early_refresh", |region, text| set(&mut region.policy.early_refresh, value::share(text))),
+    ("early_refresh", |region, text| set(&mut region.policy.early_refresh, value::factor(text))),
     ("max_batch", |region, text| set(&mut region.policy.max_batch, value::count(text))),
     ("shared_budget", |region, text| set(&mut region.policy.shared_budget, value::duration_above_zero(text))),
     ("shared_soft_budget", |region, text| {

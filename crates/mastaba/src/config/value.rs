@@ -45,7 +45,7 @@ pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -61,7 +61,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "the size is too large".to_owned())
 }
 
-pub(super) fn bytes_above_zero(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes_above_zero(text: &str) -> Result<u64, String> {
     match bytes(text)? {
         0 => Err("a size above zero is needed".to_owned()),
         bytes => Ok(bytes),
@@ -72,6 +72,12 @@ pub(super) fn bytes_above_zero(text: &str) -> Result<u64, String> {
 pub(super) fn count(text: &str) -> Result<usize, String> {
     let number = whole(text.trim()).and_then(|number| usize::try_from(number).ok());
     number.filter(|number| *number > 0).ok_or_else(|| "a whole number above zero is needed".to_owned())
+}
+
+/// A number that is zero or more: `0`, `1.5`.
+pub(super) fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.trim().parse::<f64>().ok().filter(|factor| *factor >= 0.0 && factor.is_finite());
+    factor.ok_or_else(|| "a number that is zero or more is needed, such as 1.0".to_owned())
 }
 
 /// A share of a whole: `0.1` or `10%`.

@@ -184,7 +184,8 @@ impl<'t> Tables<'t> {
         if expires_ms > by_ms {
             return Ok(false);
         }
-        let weight = self.records.remove(key)?.map_or(0, |it| weight(key, it.value().get(8..).unwrap_or_default()));
+        let weight =
+            self.records.remove(key)?.map_or(0, |it| weight(key, it.value().get(8..).unwrap_or_default()));
         self.forget(key, Some(Old { expires_ms, value, weight }))?;
         Ok(true)
     }

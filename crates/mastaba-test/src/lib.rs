@@ -1,0 +1,4 @@
+//! What tests of caches need: a small world with a trip ledger, fault injection, and the conformance suite for
+//! authors of backends.
+
+pub mod world;

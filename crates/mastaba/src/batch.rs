@@ -1,0 +1,145 @@
+//! Gathers the keys of one turn: what is awaited together travels together.
+//!
+//! There is no time window. A reader that has to wait puts its keys into the part that is gathering, wakes
+//! itself, and sends the batch on its next poll if no key was added in between. By then every other reader
+//! of the same `join!`, `try_join_all`, stream or resolver tree has been polled too, and has added its keys.
+//! Every reader that waits does so, not only the first: none depends on another one being polled.
+
+use std::task::{Context, Waker};
+
+use crate::sync::{Arc, Mutex, lock};
+
+/// The keys of one source that travel together, and the answers to them.
+///
+/// Readers hold a part by `Arc` and a key by its index in it.
+pub(crate) struct Part<K, A> {
+    /// Tells parts of one request apart.
+    pub(crate) id: u64,
+    state: Mutex<State<K, A>>,
+}
+
+struct State<K, A> {
+    phase: Phase,
+    /// The tick at which it was sent.
+    begun: u64,
+    keys: Vec<Wanted<K>>,
+    answers: Vec<Option<A>>,
+    wakers: Vec<Option<Waker>>,
+}
+
+struct Wanted<K> {
+    key: Option<K>,
+    readers: usize,
+}
+
+/// How far a part has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Keys may still be added.
+    Gathering,
+    /// On its way.
+    Sent,
+    /// Answered, or given back: a key without an answer is to be claimed anew.
+    Settled,
+}
+
+impl<K, A: Clone> Part<K, A> {
+    pub(crate) fn new(id: u64) -> Arc<Self> {
+        let state = State {
+            phase: Phase::Gathering,
+            begun: 0,
+            keys: Vec::new(),
+            answers: Vec::new(),
+            wakers: Vec::new(),
+        };
+        Arc::new(Self { id, state: Mutex::new(state) })
+    }
+
+    /// Adds a key for one reader, while the part gathers. The caller makes sure that keys are distinct.
+    pub(crate) fn want(&self, key: K) -> Option<usize> {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Gathering {
+            return None;
+        }
+        state.keys.push(Wanted { key: Some(key), readers: 1 });
+        Some(state.keys.len() - 1)
+    }
+
+    /// Another reader waits for a key that is here already.
+    pub(crate) fn share(&self, at: usize) {
+        if let Some(wanted) = lock(&self.state).keys.get_mut(at) {
+            wanted.readers += 1;
+        }
+    }
+
+    /// A reader has gone. Gives the key back if it was the last one and the part has not been sent.
+    pub(crate) fn leave(&self, at: usize) -> Option<K> {
+        let mut state = lock(&self.state);
+        let gathering = state.phase == Phase::Gathering;
+        let wanted = state.keys.get_mut(at)?;
+        wanted.readers = wanted.readers.saturating_sub(1);
+        if gathering && wanted.readers == 0 { wanted.key.take() } else { None }
+    }
+
+    /// Sends the part: the keys that somebody still waits for, with their indices.
+    pub(crate) fn send(&self, begun: u64) -> Vec<(usize, K)> {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Sent;
+        state.begun = begun;
+        state.keys.iter_mut().enumerate().filter_map(|(at, wanted)| Some((at, wanted.key.take()?))).collect()
+    }
+
+    /// Answers, and wakes every reader. Only the first settlement counts.
+    pub(crate) fn settle(&self, answers: impl IntoIterator<Item = (usize, A)>) {
+        let wakers = {
+            let mut state = lock(&self.state);
+            if state.phase == Phase::Settled {
+                return;
+            }
+            state.phase = Phase::Settled;
+            let count = state.keys.len();
+            state.answers.resize_with(count, || None);
+            for (at, answer) in answers {
+                state.answers[at] = Some(answer);
+            }
+            std::mem::take(&mut state.wakers)
+        };
+        for waker in wakers.into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    /// The tick at which it was sent.
+    pub(crate) fn begun(&self) -> u64 {
+        lock(&self.state).begun
+    }
+
+    /// The answer to a key, once settled.
+    pub(crate) fn answer(&self, at: usize) -> Option<A> {
+        lock(&self.state).answers.get(at).cloned().flatten()
+    }
+
+    /// How far the part has come; while it is not settled, the reader is woken when it is. `place` is the
+    /// reader's own place among the wakers.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, place: &mut Option<usize>) -> Phase {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Settled {
+            match place.and_then(|place| state.wakers.get_mut(place)) {
+                Some(Some(waker)) => waker.clone_from(cx.waker()),
+                _ => {
+                    state.wakers.push(Some(cx.waker().clone()));
+                    *place = Some(state.wakers.len() - 1);
+                }
+            }
+        }
+        state.phase
+    }
+
+    /// A reader stops waiting: its waker is dropped with it.
+    pub(crate) fn forget(&self, place: Option<usize>) {
+        if let Some(waker) = place.and_then(|place| lock(&self.state).wakers.get_mut(place).map(Option::take))
+        {
+            drop(waker);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The cache of a program: built once at start-up, it owns the regions and the sources.
+
+mod builder;
+mod region;
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::task::TaskTracker;
+
+pub use self::builder::CacheBuilder;
+pub use self::region::{Arguments, Backend, NearConfig, Region};
+use crate::config::Settings;
+use crate::error::Error;
+use crate::event::Events;
+use crate::region::RegionCore;
+use crate::registry::{AnySource, Registered};
+use crate::request::{Meter, RequestCache};
+use crate::source::Source;
+
+/// The cache of a program: its regions, its sources, and the way to a [`RequestCache`] per request.
+///
+/// Cheap to clone; clones share everything.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use mastaba::{Cache, Region};
+///
+/// let cache = Cache::builder().region("objects", Region::memory()).build().await?;
+/// assert_eq!(cache.regions().collect::<Vec<_>>(), ["objects"]);
+/// # Ok::<_, mastaba::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    core: Arc<CacheCore>,
+}
+
+pub(crate) struct CacheCore {
+    sources: HashMap<TypeId, Arc<dyn AnySource>>,
+    names: Vec<&'static str>,
+    regions: BTreeMap<String, Arc<RegionCore>>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) started_ms: u64,
+    /// Orders the reads and the loads of this process.
+    ticks: AtomicU64,
+    /// Everything that goes on after its caller was answered.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl CacheCore {
+    /// A new tick, later than all before.
+    pub(crate) fn tick(&self) -> u64 {
+        self.ticks.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The latest tick.
+    pub(crate) fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn source<S: Source>(&self) -> Result<Arc<Registered<S>>, Error> {
+        let source: Option<Arc<dyn Any + Send + Sync>> =
+            self.sources.get(&TypeId::of::<S>()).map(|source| source.clone() as _);
+        source.and_then(|source| source.downcast().ok()).ok_or_else(|| {
+            let names = if self.names.is_empty() { "none".to_owned() } else { self.names.join(", ") };
+            Error::usage(format!(
+                "source {} ({}) is not registered; call `.source(..)` with it on the builder of the cache. \
+                 Registered: {names}",
+                S::NAME,
+                std::any::type_name::<S>()
+            ))
+        })
+    }
+
+    pub(crate) fn regions(&self) -> impl Iterator<Item = &Arc<RegionCore>> {
+        self.regions.values()
+    }
+
+    /// After an invalidation that may concern any key of a region.
+    pub(crate) fn void_all(&self, region: &RegionCore) {
+        let of_region = |source: &&Arc<dyn AnySource>| source.region().name == region.name;
+        self.sources.values().filter(of_region).for_each(|source| source.void_all());
+    }
+}
+
+impl Cache {
+    /// A builder with nothing in it.
+    #[must_use]
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder::default()
+    }
+
+    /// A builder from a plain string map, which it leaves as it is: `cache.<region>.backend`,
+    /// `cache.<region>.ttl`, `cache.<region>.arguments.*`, `data_dir`. See [`Settings`].
+    ///
+    /// What is wrong with the settings is told by [`CacheBuilder::build`], together with everything else.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use std::collections::HashMap;
+    /// use mastaba::Cache;
+    ///
+    /// let settings = HashMap::from([("cache.objects.backend", "memory"), ("cache.objects.ttl", "1h")]);
+    /// let cache = Cache::from_settings(&settings).build().await?;
+    /// assert_eq!(cache.regions().collect::<Vec<_>>(), ["objects"]);
+    ///
+    /// let wrong = HashMap::from([("cache.objects.backend", "memroy")]);
+    /// let error = Cache::from_settings(&wrong).build().await.unwrap_err();
+    /// assert!(error.to_string().contains("memory"), "{error}");
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn from_settings<'a, K, V>(settings: impl IntoIterator<Item = (&'a K, &'a V)>) -> CacheBuilder
+    where
+        K: AsRef<str> + ?Sized + 'a,
+        V: AsRef<str> + ?Sized + 'a,
+    {
+        Self::builder().settings(Settings::from_map(settings))
+    }
+
+    /// A builder from TOML.
+    #[cfg(feature = "toml")]
+    #[must_use]
+    pub fn from_toml(text: &str) -> CacheBuilder {
+        Self::builder().settings(Settings::from_toml(text))
+    }
+
+    /// A builder from environment variables: `{prefix}DATA_DIR`, `{prefix}CACHE__OBJECTS__TTL`.
+    #[must_use]
+    pub fn from_env(prefix: &str) -> CacheBuilder {
+        Self::builder().settings(Settings::from_env(prefix))
+    }
+
+    /// The cache of one request. Costs one allocation; makes no trip.
+    #[must_use]
+    pub fn request(&self) -> RequestCache {
+        RequestCache::new(self.core.clone())
+    }
+
+    /// The names of the regions.
+    pub fn regions(&self) -> impl Iterator<Item = &str> {
+        self.core.regions.keys().map(String::as_str)
+    }
+
+    /// One region, to void what it holds.
+    ///
+    /// # Panics
+    /// If there is no region of this name; the message lists those that there are.
+    #[must_use]
+    #[track_caller]
+    pub fn region(&self, name: &str) -> RegionHandle {
+        match self.core.regions.get(name) {
+            Some(region) => RegionHandle { cache: self.core.clone(), region: region.clone() },
+            None => panic!(
+                "there is no region {name:?}; configured: {}",
+                self.regions().collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+
+    /// Waits until nothing goes on in the background: fills, refreshes, loads whose readers have gone.
+    ///
+    /// For tests, and before a process ends.
+    pub async fn idle(&self) {
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+        self.core.tasks.reopen();
+    }
+
+    /// Waits until nothing goes on in the background, and then lets every backend write down what it has.
+    ///
+    /// # Errors
+    /// The first fault of a backend. Every one is closed in any case.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.idle().await;
+        let mut done = Ok(());
+        for region in self.core.regions() {
+            if let Err(fault) = region.close().await {
+                let sentence = format!("region {}: closing failed: {fault}", region.name);
+                done = done.and(Err(Error::shared(sentence, fault)));
+            }
+        }
+        done
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("regions", &self.core.regions.keys())
+            .field("sources", &self.core.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One region of a [`Cache`]. See [`Cache::region`].
+#[derive(Clone)]
+pub struct RegionHandle {
+    cache: Arc<CacheCore>,
+    region: Arc<RegionCore>,
+}
+
+impl RegionHandle {
+    /// Voids everything that the region holds, in every tier but the requests under way.
+    ///
+    /// One trip, however much there is: a new generation. Once it has returned, no read that starts sees
+    /// anything stored before. It goes on when its future is dropped.
+    ///
+    /// # Errors
+    /// If the shared tier did not confirm it ([`Error::is_shared`]); near is cleared in any case.
+    pub async fn clear(&self) -> Result<(), Error> {
+        self.void(|region, meter| async move { region.clear(&meter).await }).await
+    }
+
+    /// Voids everything that the region holds under a tag. One trip.
+    ///
+    /// # Errors
+    /// As [`clear`](RegionHandle::clear).
+    pub async fn invalidate_tag(&self, tag: impl Into<String>) -> Result<(), Error> {
+        let tags = [tag.into()];
+        self.void(|region, meter| async move { region.invalidate_tags(&meter, &tags).await }).await
+    }
+
+    async fn void<F>(&self, work: impl FnOnce(Arc<RegionCore>, Meter) -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<(), crate::Fault>> + Send + 'static,
+    {
+        let request = RequestCache::new(self.cache.clone());
+        let work = work(self.region.clone(), Meter::new(request.inner.clone(), true));
+        let (cache, region) = (self.cache.clone(), self.region.clone());
+        crate::write::to_its_end(&self.cache, async move {
+            let done = work.await;
+            cache.void_all(&region);
+            done.map_err(|fault| crate::write::unconfirmed(&region.name, fault))
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for RegionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionHandle").field("name", &self.region.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,487 @@
+//! Builds a cache, and checks everything while doing so.
+
+use std::any::TypeId;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio_util::task::TaskTracker;
+
+use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
+use super::{Cache, CacheCore};
+use crate::clock;
+use crate::codec::Codec;
+use crate::config::{self, NearSettings, PolicySettings, Problems, RegionSettings, Settings};
+use crate::error::{BoxError, Error};
+use crate::event::{Event, Events};
+use crate::key::KeySpace;
+use crate::near::{Near, NearLimit};
+use crate::policy::Policy;
+use crate::region::RegionCore;
+use crate::registry::{AnySource, Registered};
+use crate::request::RequestCache;
+use crate::shared::Reach;
+use crate::shared::memory::{Memory, MemoryConfig};
+use crate::shared::null::Null;
+use crate::source::Source;
+
+type Register = Box<dyn FnOnce(&mut Assembly) + Send>;
+
+/// Builds a [`Cache`]. Begin with [`Cache::builder`], [`Cache::from_settings`] or one of its siblings.
+#[derive(Default)]
+pub struct CacheBuilder {
+    namespace: Option<String>,
+    data_dir: Option<PathBuf>,
+    regions: Vec<(String, Region)>,
+    sources: Vec<Register>,
+    openers: BTreeMap<String, Opener>,
+    listener: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+    settings: Vec<Result<Settings, Error>>,
+}
+
+/// A region that has its backend, and what its sources need to know.
+struct Opened {
+    core: Arc<RegionCore>,
+    config: Region,
+}
+
+/// What sources are registered with.
+struct Assembly {
+    namespace: String,
+    regions: BTreeMap<String, Opened>,
+    events: Arc<Events>,
+    sources: HashMap<TypeId, Arc<dyn AnySource>>,
+    names: Vec<(&'static str, &'static str)>,
+    problems: Problems,
+}
+
+impl CacheBuilder {
+    /// The first part of every key: programs that share a backend have different ones. Default: `mastaba`.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Where regions that name no backend keep their files.
+    #[must_use]
+    pub fn data_dir(mut self, data_dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(data_dir.into());
+        self
+    }
+
+    /// Adds a region. Settings for a region of the same name go over it, whatever the order of the calls.
+    #[must_use]
+    pub fn region(mut self, name: impl Into<String>, region: Region) -> Self {
+        self.regions.push((name.into(), region));
+        self
+    }
+
+    /// Registers a source.
+    #[must_use]
+    pub fn source<S: Source>(mut self, source: S) -> Self {
+        self.sources.push(Box::new(move |assembly| assembly.register(source)));
+        self
+    }
+
+    /// Teaches the configuration a backend: `cache.<region>.backend = "<name>"`.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use mastaba::shared::memory::{Memory, MemoryConfig};
+    /// use mastaba::{Backend, Cache};
+    ///
+    /// let cache = Cache::from_settings([("cache.objects.backend", "mine")])
+    ///     .backend("mine", |arguments| async move {
+    ///         arguments.finish()?;
+    ///         Ok(Backend::new(Memory::new(MemoryConfig::default())))
+    ///     })
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn backend<F>(
+        mut self,
+        name: impl Into<String>,
+        open: impl Fn(Arguments) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Backend, BoxError>> + Send + 'static,
+    {
+        self.openers.insert(name.into(), Arc::new(move |arguments| Box::pin(open(arguments))));
+        self
+    }
+
+    /// Puts settings over what the program says.
+    #[must_use]
+    pub fn settings(mut self, settings: Result<Settings, Error>) -> Self {
+        self.settings.push(settings);
+        self
+    }
+
+    /// Tells about faults of the shared tier and about loaders that break their contract. `tracing` is told
+    /// in any case.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Checks everything, opens the backends, and gives the cache.
+    ///
+    /// # Errors
+    /// One error that lists everything that is wrong ([`Error::is_config`]): unknown settings and bad values,
+    /// a source whose region is not configured, two sources of one name, two regions in one file, a backend
+    /// that cannot be opened. No file is made if anything is wrong before.
+    pub async fn build(mut self) -> Result<Cache, Error> {
+        let mut problems = Problems::default();
+        let regions = self.resolve(&mut problems);
+        let namespace = self.namespace.take().unwrap_or_else(|| "mastaba".to_owned());
+        let events = Arc::new(Events::new(self.listener.take()));
+        let openers = self.openers();
+        let mut opened = BTreeMap::new();
+        let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
+        for (name, region) in &regions {
+            for problem in region.policy.problems() {
+                problems.push(format!("region {name}: {problem}"));
+            }
+            if let Choice::Named(backend, _) = &region.backend
+                && !openers.contains_key(backend)
+            {
+                let known: Vec<_> = openers.keys().map(String::as_str).collect();
+                problems.push(config::unknown_backend(name, backend, &known));
+            }
+            if let Some(file) = self.file(name, region) {
+                if let Some(other) = files.insert(file.clone(), name.clone()) {
+                    problems.push(format!(
+                        "regions {other} and {name} would share the file {}; give one of them another path",
+                        file.display()
+                    ));
+                }
+            } else if matches!(region.backend, Choice::Unnamed) {
+                problems.push(format!(
+                    "region {name}: no backend is named, so it is an embedded file, and that needs a data_dir; \
+                     set data_dir, or name a backend: {}",
+                    openers.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
+        if !problems.is_empty() {
+            // sources are looked at all the same, so that one start tells everything
+            self.check_sources(&namespace, regions, &events, &mut problems);
+            return Err(problems.into_error());
+        }
+        for (name, config) in regions {
+            match self.open(&name, &config, &openers).await {
+                Ok(backend) => match assemble(&namespace, &name, config, backend, &events) {
+                    Ok(region) => {
+                        opened.insert(name, region);
+                    }
+                    Err(problem) => problems.push(problem),
+                },
+                Err(why) => problems.push(format!("region {name}: {why}")),
+            }
+        }
+        let mut assembly = Assembly {
+            namespace,
+            regions: opened,
+            events,
+            sources: HashMap::new(),
+            names: Vec::new(),
+            problems,
+        };
+        // where no region is configured at all, every source works with the request alone
+        if assembly.regions.is_empty() && assembly.problems.is_empty() {
+            let region = assemble(&assembly.namespace, "request", Region::null(), none(), &assembly.events);
+            assembly.regions.extend(region.ok().map(|region| (String::new(), region)));
+        }
+        for register in std::mem::take(&mut self.sources) {
+            register(&mut assembly);
+        }
+        if !assembly.problems.is_empty() {
+            return Err(assembly.problems.into_error());
+        }
+        assembly.regions.remove("");
+        let core = CacheCore {
+            names: assembly.names.iter().map(|(name, _)| *name).collect(),
+            sources: assembly.sources,
+            regions: assembly.regions.into_iter().map(|(name, opened)| (name, opened.core)).collect(),
+            events: assembly.events,
+            started_ms: clock::now_ms(),
+            ticks: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+        };
+        let core = Arc::new(core);
+        let probe = RequestCache::new(core.clone());
+        core.sources.values().for_each(|source| source.probe(&probe));
+        Ok(Cache { core })
+    }
+
+    /// Regions of the program with the settings over them, by name.
+    fn resolve(&mut self, problems: &mut Problems) -> BTreeMap<String, Region> {
+        let mut regions = BTreeMap::new();
+        for (name, region) in std::mem::take(&mut self.regions) {
+            if regions.insert(name.clone(), region).is_some() {
+                problems.push(format!("region {name} is configured twice"));
+            }
+        }
+        for settings in std::mem::take(&mut self.settings) {
+            let settings = match settings {
+                Ok(settings) => settings,
+                Err(error) => {
+                    problems.adopt(&error);
+                    continue;
+                }
+            };
+            self.data_dir = settings.data_dir.or(self.data_dir.take());
+            self.namespace = settings.namespace.or(self.namespace.take());
+            for (name, set) in settings.regions {
+                let region = regions.entry(name.clone()).or_default();
+                apply(region, &name, set, problems);
+            }
+        }
+        regions
+    }
+
+    fn openers(&self) -> BTreeMap<String, Opener> {
+        let mut openers: BTreeMap<String, Opener> = BTreeMap::new();
+        openers.insert("memory".into(), Arc::new(|arguments| Box::pin(open_memory(arguments))));
+        openers.insert(
+            "null".into(),
+            Arc::new(|arguments| {
+                Box::pin(async move {
+                    arguments.finish()?;
+                    Ok(none())
+                })
+            }),
+        );
+        #[cfg(feature = "embedded")]
+        openers.insert("embedded".into(), Arc::new(|arguments| Box::pin(open_embedded(arguments))));
+        openers.extend(self.openers.clone());
+        openers
+    }
+
+    /// The file of a region, if it is going to have one.
+    fn file(&self, name: &str, region: &Region) -> Option<PathBuf> {
+        match &region.backend {
+            Choice::Unnamed => self.data_dir.as_ref().map(|dir| file_in(dir, name)),
+            Choice::Embedded(dir) => Some(file_in(dir, name)),
+            Choice::Named(backend, arguments) if backend == "embedded" => match arguments.get("path") {
+                Some(path) => Some(PathBuf::from(path)),
+                None => self.data_dir.as_ref().map(|dir| file_in(dir, name)),
+            },
+            Choice::Named(..) | Choice::Ready(_) => None,
+        }
+    }
+
+    async fn open(
+        &self,
+        name: &str,
+        region: &Region,
+        openers: &BTreeMap<String, Opener>,
+    ) -> Result<Backend, BoxError> {
+        let (backend, dir, arguments) = match &region.backend {
+            Choice::Ready(backend) => return Ok(backend.clone()),
+            Choice::Unnamed => ("embedded", self.data_dir.clone(), BTreeMap::new()),
+            Choice::Embedded(dir) => ("embedded", Some(dir.clone()), BTreeMap::new()),
+            Choice::Named(backend, arguments) => (backend.as_str(), self.data_dir.clone(), arguments.clone()),
+        };
+        let open = openers.get(backend).ok_or_else(|| {
+            format!("this program was built without the backend {backend}: enable the feature `{backend}` of mastaba")
+        })?;
+        open(Arguments::new(name, dir, arguments)).await
+    }
+
+    /// Registers the sources with regions that keep nothing, to see what is wrong with them.
+    fn check_sources(
+        &mut self,
+        namespace: &str,
+        regions: BTreeMap<String, Region>,
+        events: &Arc<Events>,
+        problems: &mut Problems,
+    ) {
+        let mut assembly = Assembly {
+            namespace: namespace.to_owned(),
+            regions: BTreeMap::new(),
+            events: events.clone(),
+            sources: HashMap::new(),
+            names: Vec::new(),
+            problems: std::mem::take(problems),
+        };
+        for (name, config) in regions {
+            if let Ok(region) = assemble(namespace, &name, Region { near: None, ..config }, none(), events) {
+                assembly.regions.insert(name, region);
+            }
+        }
+        for register in std::mem::take(&mut self.sources) {
+            register(&mut assembly);
+        }
+        *problems = assembly.problems;
+    }
+}
+
+impl Assembly {
+    fn register<S: Source>(&mut self, source: S) {
+        let this = std::any::type_name::<S>();
+        if let Some((_, other)) = self.names.iter().find(|(name, _)| *name == S::NAME) {
+            self.problems.push(format!(
+                "two sources have the name {}: {other} and {this}; their entries would meet",
+                S::NAME
+            ));
+            return;
+        }
+        self.names.push((S::NAME, this));
+        let Some(opened) = self.regions.get(S::REGION).or_else(|| self.regions.get("")) else {
+            let known = self.regions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            self.problems.push(format!(
+                "source {} ({this}) belongs to region {}, which is not configured; call `.region({:?}, ..)`. \
+                 Configured: {known}",
+                S::NAME,
+                S::REGION,
+                S::REGION
+            ));
+            return;
+        };
+        let region = opened.core.clone();
+        let policy = source.policy(&opened.config.policy);
+        for problem in policy.problems() {
+            self.problems.push(format!("source {}: {problem}", S::NAME));
+        }
+        let keys = KeySpace::new(
+            &self.namespace,
+            &region.name,
+            S::NAME,
+            region.abilities.max_key,
+            opened.config.mangler.clone(),
+        )
+        .and_then(|keys| if region.stores() { keys.fits().map(|()| keys) } else { Ok(keys) });
+        let keys = match keys {
+            Ok(keys) => keys,
+            Err(problem) => return self.problems.push(problem),
+        };
+        let near = opened.config.near.map(|near| Near::new(near.limit));
+        let near_ttl = opened.config.near.and_then(|near| near.ttl);
+        let codec = Codec::of::<S::Value>();
+        let registered = Registered::new(source, region, keys, codec, policy, near, near_ttl);
+        self.sources.insert(TypeId::of::<S>(), Arc::new(registered));
+    }
+}
+
+/// A region around its backend.
+fn assemble(
+    namespace: &str,
+    name: &str,
+    config: Region,
+    backend: Backend,
+    events: &Arc<Events>,
+) -> Result<Opened, String> {
+    let abilities = backend.0.abilities();
+    if config.near.is_some() && abilities.reach != Reach::Process {
+        return Err(format!(
+            "region {name}: near needs a backend that tells of every invalidation, and {} does not; \
+             leave near out",
+            abilities.name
+        ));
+    }
+    let space = KeySpace::new(namespace, name, "stamps", abilities.max_key, config.mangler.clone())?;
+    let core = RegionCore::new(name.to_owned(), config.policy.clone(), backend.0, space, events.clone());
+    Ok(Opened { core: Arc::new(core), config })
+}
+
+fn none() -> Backend {
+    Backend::new(Null)
+}
+
+fn file_in(dir: &std::path::Path, region: &str) -> PathBuf {
+    dir.join("mastaba").join(region)
+}
+
+async fn open_memory(mut arguments: Arguments) -> Result<Backend, BoxError> {
+    let mut config = MemoryConfig::default();
+    if let Some(bytes) = arguments.take_bytes("max_bytes")? {
+        config.max_bytes = bytes;
+    }
+    if let Some(entries) = arguments.take_number("max_entries")? {
+        config.max_entries = entries;
+    }
+    arguments.finish()?;
+    Ok(Backend::new(Memory::new(config)))
+}
+
+#[cfg(feature = "embedded")]
+async fn open_embedded(mut arguments: Arguments) -> Result<Backend, BoxError> {
+    use crate::shared::embedded::{Embedded, EmbeddedConfig};
+
+    let path = match (arguments.take("path"), &arguments.data_dir) {
+        (Some(path), _) => PathBuf::from(path),
+        (None, Some(dir)) => file_in(dir, &arguments.region),
+        (None, None) => return Err("an embedded file needs a data_dir, or the argument `path`".into()),
+    };
+    let mut config = EmbeddedConfig::new(path);
+    if let Some(bytes) = arguments.take_bytes("max_bytes")? {
+        config.max_bytes = bytes;
+    }
+    if let Some(bytes) = arguments.take_bytes("cache_bytes")? {
+        config.cache_bytes = usize::try_from(bytes)?;
+    }
+    arguments.finish()?;
+    Ok(Backend::new(Embedded::open(config).await?))
+}
+
+/// Puts the settings of a region over its configuration.
+fn apply(region: &mut Region, name: &str, set: RegionSettings, problems: &mut Problems) {
+    match set.backend {
+        Some(backend) => region.backend = Choice::Named(backend, set.arguments),
+        None if set.arguments.is_empty() => {}
+        None => match &mut region.backend {
+            Choice::Named(_, arguments) => arguments.extend(set.arguments),
+            Choice::Unnamed => region.backend = Choice::Named("embedded".into(), set.arguments),
+            Choice::Embedded(_) | Choice::Ready(_) => problems.push(format!(
+                "cache.{name}.arguments are given, and the program has chosen the backend itself; \
+                 set cache.{name}.backend as well"
+            )),
+        },
+    }
+    apply_policy(&mut region.policy, &set.policy);
+    match set.near {
+        None => {}
+        Some(NearSettings { max_entries: Some(_), max_bytes: Some(_), .. }) => {
+            problems.push(format!("cache.{name}.near has max_entries and max_bytes; give one of them"));
+        }
+        Some(NearSettings { max_entries, max_bytes, ttl }) => {
+            let before = region.near.unwrap_or_else(|| NearConfig::entries(10_000));
+            let limit = match (max_entries, max_bytes) {
+                (Some(entries), _) => NearLimit::Entries(entries as u64),
+                (None, Some(bytes)) => NearLimit::Bytes(bytes),
+                (None, None) => before.limit,
+            };
+            region.near = Some(NearConfig { limit, ttl: ttl.or(before.ttl) });
+        }
+    }
+}
+
+fn apply_policy(policy: &mut Policy, set: &PolicySettings) {
+    macro_rules! take {
+        ($($name:ident),*) => { $(if let Some(value) = set.$name { policy.$name = value; })* };
+    }
+    take!(ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch);
+    take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl);
+    if let Some(above) = set.compress_above {
+        policy.compress_above = Some(above);
+    }
+}
+
+impl fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("namespace", &self.namespace)
+            .field("data_dir", &self.data_dir)
+            .field("regions", &self.regions)
+            .field("sources", &self.sources.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,363 @@
+//! The source: our own loads, and waiting for those of others.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicBool;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Arc, Carried, Claim, EntryPolicy, Event, FutureExt, Landed, Late, Loaded, Ordering, Outcome, Packed,
+    Seat, Source, Tier, Way, join_all, outcome, timeout,
+};
+use crate::error::Error;
+use crate::report::Operation;
+use crate::request::{Lane, Nesting, RequestCache};
+use crate::source::{Fetched, LoadContext, Row, Rows};
+
+/// What a loader gave for one key.
+enum Fetch<S: Source> {
+    Row(S::Value, EntryPolicy),
+    Absent(EntryPolicy),
+    Failed(Error),
+}
+
+/// A chunk of one load.
+struct Chunk<S: Source> {
+    fetched: Vec<Fetch<S>>,
+    cost: std::time::Duration,
+    /// Nothing in it was older than the load (`R4`, `R6`).
+    storable: bool,
+}
+
+impl<S: Source> Claim<S> {
+    /// Loads what is ours to load and waits for what others load, at the same time. Keys whose flight may
+    /// not be joined after all are left unanswered, to board again.
+    pub(super) async fn load_once(&mut self) {
+        let mut own = Vec::new();
+        let mut seats = Vec::new();
+        for (at, item) in self.items.iter().enumerate() {
+            if item.answer.is_some() {
+                continue;
+            }
+            match &item.way {
+                Way::Own | Way::Alone => own.push(at),
+                Way::Joined(seat) => seats.push((at, seat.clone(), self.late())),
+                Way::Queued(seat) => seats.push((at, seat.clone(), Late::Never)),
+                Way::Open => {}
+            }
+        }
+        // a flight with nothing left to load (the lease found it all) lands at once
+        let arrivals = self.arrivals(seats);
+        let loads = self.load_own(&own);
+        let (mut brought, arrived) = futures_util::join!(loads, arrivals);
+        for (at, landed) in arrived {
+            match landed {
+                Some(Some(landed)) => match self.take(at, landed) {
+                    true => self.outcomes.joined += 1,
+                    // it cannot be shared, so queueing for the next flight would not help
+                    false => self.go_alone(at),
+                },
+                Some(None) => self.items[at].way = Way::Open,
+                // a loader's own read has waited long enough: two loads that wait for each other would for ever
+                None => self.go_alone(at),
+            }
+        }
+        for (at, landed, loaded) in brought.drain(..) {
+            self.items[at].answer = Some(match landed {
+                Ok(value) => outcome(value, false, Tier::Source),
+                Err(error) => self.failed(at, error),
+            });
+            self.items[at].loaded = loaded;
+        }
+    }
+
+    fn go_alone(&mut self, at: usize) {
+        self.items[at].way = Way::Alone;
+        self.items[at].sealed = true;
+    }
+
+    /// When a read that came after a load was sent may take its result (`R5`).
+    fn late(&self) -> Late {
+        if self.lane == Lane::Refresh {
+            Late::Never
+        } else if self.source.region.is_private() {
+            Late::Boarded
+        } else {
+            Late::Confirmed
+        }
+    }
+
+    /// Waits for flights of other readers. Inner `None`: not to be taken; outer `None`: too slow.
+    async fn arrivals(
+        &self,
+        seats: Vec<(usize, Seat<Landed<S>>, Late)>,
+    ) -> Vec<(usize, Option<Option<Landed<S>>>)> {
+        let patience = self.source.policy.source_soft_budget;
+        join_all(seats.into_iter().map(|(at, seat, late)| async move {
+            let arrival = seat.arrival(self.begun, late);
+            let landed =
+                if self.nested { timeout(patience, arrival).await.ok() } else { Some(arrival.await) };
+            (at, landed)
+        }))
+        .await
+    }
+
+    /// Loads keys ourselves, and lands the flights that carry them.
+    #[allow(clippy::type_complexity)]
+    async fn load_own(
+        &self,
+        own: &[usize],
+    ) -> Vec<(usize, Result<Option<Arc<S::Value>>, Error>, Option<Loaded<S>>)> {
+        let writer = self.lane == Lane::Written
+            || self.request.wrote.load(Ordering::Relaxed)
+            || own.iter().any(|at| self.items[*at].held);
+        let most = self.source.policy.max_batch.max(1);
+        let chunks = own.chunks(most).map(|chunk| {
+            let keys: Vec<_> = chunk.iter().map(|at| self.items[*at].key.clone()).collect();
+            self.fetch(keys, writer)
+        });
+        let mut brought = Vec::with_capacity(own.len());
+        for (chunk, ats) in join_all(chunks).await.into_iter().zip(own.chunks(most)) {
+            for (fetched, at) in chunk.fetched.into_iter().zip(ats) {
+                let loaded = |carried, policy: EntryPolicy| {
+                    chunk.storable.then(|| Loaded { carried, policy, cost: chunk.cost, tags: Vec::new() })
+                };
+                brought.push(match fetched {
+                    Fetch::Failed(error) => (*at, Err(error), None),
+                    Fetch::Absent(policy) => (*at, Ok(None), loaded(None, policy)),
+                    Fetch::Row(value, policy) => {
+                        let carried = self.carry(&value);
+                        let value = Arc::new(value);
+                        let carried = match carried {
+                            Some(carried) => carried,
+                            None => Some(Carried::Live(value.clone())),
+                        };
+                        let loaded = carried.and_then(|carried| loaded(Some(carried), policy));
+                        (*at, Ok(Some(value)), loaded)
+                    }
+                });
+            }
+        }
+        if let Some((departure, ats)) = self.departures.last()
+            && ats.iter().any(|at| matches!(self.items[*at].way, Way::Own))
+        {
+            departure.land(ats.iter().map(|at| self.landed(*at, &brought)).collect());
+        }
+        brought
+    }
+
+    /// How a loaded value is shared: as its encoding where a hook is going to change it for this request.
+    /// `Some(None)`: it cannot be encoded.
+    fn carry(&self, value: &S::Value) -> Option<Option<Carried<S>>> {
+        if !self.source.hooked() {
+            return None;
+        }
+        let mut payload = Vec::new();
+        Some(match self.source.codec.encode(value, &mut payload) {
+            Ok(format) => Some(Carried::Packed(Arc::new(Packed { format, payload }))),
+            Err(why) => {
+                self.request.cache.events.tell(Event::NotStored { source: S::NAME, why: why.to_string() });
+                None
+            }
+        })
+    }
+
+    /// What our flight brings for an item.
+    #[allow(clippy::type_complexity)]
+    fn landed(
+        &self,
+        at: usize,
+        brought: &[(usize, Result<Option<Arc<S::Value>>, Error>, Option<Loaded<S>>)],
+    ) -> Landed<S> {
+        // both in the order of the items
+        match brought.binary_search_by_key(&at, |(each, ..)| *each).ok().map(|nth| &brought[nth]) {
+            Some((_, Err(error), _)) => Landed::Failed(error.clone()),
+            Some((_, Ok(None), _)) => Landed::Absent,
+            // a load that saw something older than itself is for this request alone (R4, R6)
+            Some((_, Ok(Some(_)), None)) => Landed::Lost,
+            Some((_, Ok(Some(_)), Some(loaded))) => match &loaded.carried {
+                Some(carried) => Landed::Value(carried.clone()),
+                None => Landed::Lost,
+            },
+            // the lease found it
+            None => match &self.items[at].answer {
+                Some(Outcome::Value { value, .. }) if !self.source.hooked() => {
+                    Landed::Value(Carried::Live(value.clone()))
+                }
+                Some(Outcome::Absent { .. }) => Landed::Absent,
+                _ => Landed::Lost,
+            },
+        }
+    }
+
+    /// One call of the loader, within the hard budget.
+    async fn fetch(&self, keys: Vec<S::Key>, writer: bool) -> Chunk<S> {
+        let since = self.request.cache.tick();
+        let nesting = Arc::new(Nesting {
+            since,
+            used_older: AtomicBool::new(false),
+            part: self.part.id,
+            source: S::NAME,
+        });
+        let request = RequestCache::nested(self.request.clone(), Some(nesting.clone()));
+        let budget = self.source.policy.source_budget;
+        let began = Instant::now();
+        let cx = LoadContext::new(&request, writer, began + budget, self.lane.fills());
+        let source = &self.source.source;
+        let work = AssertUnwindSafe(async {
+            let mut rows = source.load_many(&cx, &keys).await?;
+            source.before_store(&cx, &mut rows).await?;
+            Ok::<_, S::Error>(rows)
+        })
+        .catch_unwind();
+        let done = timeout_at(began + budget, work).await;
+        let took = began.elapsed();
+        let count = keys.len();
+        let fetched = match done {
+            Ok(Ok(Ok(rows))) => Ok(self.sort(&keys, rows)),
+            Ok(Ok(Err(cause))) => {
+                let cause = cause.into();
+                let sentence = format!("source {}: loading {} failed: {cause}", S::NAME, keys_text(count));
+                Err(Error::source(sentence, cause))
+            }
+            Ok(Err(panic)) => Err(Error::panic(format!(
+                "source {}: the loader panicked while loading {}: {}",
+                S::NAME,
+                keys_text(count),
+                panic_text(panic.as_ref())
+            ))),
+            Err(_) => Err(Error::timeout(format!(
+                "source {}: loading {} took longer than the budget of {budget:?}",
+                S::NAME,
+                keys_text(count)
+            ))),
+        };
+        let statements = 1 + cx.facts.statements() as usize;
+        self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());
+        let storable = !cx.facts.unstored() && !nesting.used_older.load(Ordering::Relaxed);
+        let fetched = fetched.unwrap_or_else(|error| {
+            let event = Event::LoadFailed { source: S::NAME, keys: count, error: error.clone() };
+            self.request.cache.events.tell(event);
+            keys.iter().map(|_| Fetch::Failed(error.clone())).collect()
+        });
+        Chunk { fetched, cost: took, storable }
+    }
+
+    /// Brings rows into the order of their keys; what does not fit is said, and harms only its own key.
+    fn sort(&self, keys: &[S::Key], rows: Rows<S>) -> Vec<Fetch<S>> {
+        let events = &self.request.cache.events;
+        let mut places: HashMap<&S::Key, usize, foldhash::fast::RandomState> = HashMap::default();
+        if keys.len() > 1 {
+            places.reserve(keys.len());
+            places.extend(keys.iter().enumerate().map(|(at, key)| (key, at)));
+        }
+        let place = |key: &S::Key| match keys {
+            [only] => (only == key).then_some(0),
+            _ => places.get(key).copied(),
+        };
+        let mut fetched: Vec<_> = keys.iter().map(|_| Fetch::Absent(EntryPolicy::default())).collect();
+        for (key, policy) in rows.absent {
+            match place(&key) {
+                Some(at) => fetched[at] = Fetch::Absent(policy),
+                None => events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(&key) }),
+            }
+        }
+        for Row { key, value, policy } in rows.rows {
+            match place(&key) {
+                None => events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(&key) }),
+                Some(at) if matches!(fetched[at], Fetch::Absent(_)) => {
+                    fetched[at] = Fetch::Row(value, policy);
+                }
+                Some(at) => {
+                    let text = self.source.keys.show(&key);
+                    fetched[at] = Fetch::Failed(Error::rows(format!(
+                        "source {}: the loader gave back two rows for {text}, and there may be one",
+                        S::NAME
+                    )));
+                    events.tell(Event::DuplicateRow { source: S::NAME, key: text });
+                }
+            }
+        }
+        fetched
+    }
+
+    /// The hook on everything that enters the request.
+    pub(super) async fn run_hook(&mut self) {
+        let mut entering = Vec::new();
+        let mut rows = Vec::new();
+        for (at, item) in self.items.iter_mut().enumerate() {
+            match item.answer.take() {
+                Some(Outcome::Value { value, tier }) => {
+                    entering.push((at, tier, false));
+                    rows.push((item.key.clone(), value));
+                }
+                Some(Outcome::Stale { value, tier }) => {
+                    item.backup = None; // the hook needs the only reference
+                    entering.push((at, tier, true));
+                    rows.push((item.key.clone(), value));
+                }
+                other => item.answer = other,
+            }
+        }
+        if rows.is_empty() {
+            return;
+        }
+        let count = rows.len();
+        let nesting = Arc::new(Nesting {
+            since: self.begun,
+            used_older: AtomicBool::new(false),
+            part: self.part.id,
+            source: S::NAME,
+        });
+        let request = RequestCache::nested(self.request.clone(), Some(nesting));
+        let budget = self.source.policy.source_budget;
+        let deadline = Instant::now() + budget;
+        let writer = self.lane == Lane::Written || self.request.wrote.load(Ordering::Relaxed);
+        let cx = LoadContext::new(&request, writer, deadline, false);
+        let mut fetched = Fetched::new(rows);
+        let work = AssertUnwindSafe(self.source.source.after_fetch(&cx, &mut fetched)).catch_unwind();
+        let error = match timeout_at(deadline, work).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(cause))) => {
+                let cause = cause.into();
+                let sentence =
+                    format!("source {}: after_fetch of {} failed: {cause}", S::NAME, keys_text(count));
+                Some(Error::source(sentence, cause))
+            }
+            Ok(Err(panic)) => Some(Error::panic(format!(
+                "source {}: after_fetch of {} panicked: {}",
+                S::NAME,
+                keys_text(count),
+                panic_text(panic.as_ref())
+            ))),
+            Err(_) => Some(Error::timeout(format!(
+                "source {}: after_fetch of {} took longer than the budget of {budget:?}",
+                S::NAME,
+                keys_text(count)
+            ))),
+        };
+        if let Some(error) = &error {
+            let error = error.clone();
+            self.request.cache.events.tell(Event::LoadFailed { source: S::NAME, keys: count, error });
+        }
+        for ((at, tier, stale), (_, value)) in entering.into_iter().zip(fetched.rows) {
+            self.items[at].answer = Some(match &error {
+                Some(error) => Outcome::Failed(error.clone()),
+                None => outcome(Some(value), stale, tier),
+            });
+        }
+    }
+}
+
+pub(super) fn keys_text(count: usize) -> String {
+    if count == 1 { "1 key".to_owned() } else { format!("{count} keys") }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}

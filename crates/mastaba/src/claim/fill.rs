@@ -1,0 +1,157 @@
+//! Storing what was loaded, with nobody waiting.
+
+use super::{
+    Bytes, Carried, Claim, Event, Fence, Fill, Format, Header, Kind, Loaded, NearEntry, Source, Stamps, Way,
+    clock, codec, entry, millis,
+};
+use crate::entry::MAX_TAG_NAME;
+
+impl<S: Source> Claim<S> {
+    /// Asks the source for the tags of what it loaded; gives those whose stamps were not read yet.
+    pub(super) fn name_tags(&mut self) -> Vec<String> {
+        let mut untagged = Vec::new();
+        for item in &mut self.items {
+            let Some(Loaded { carried: Some(carried), tags, .. }) = &mut item.loaded else { continue };
+            let named = match carried {
+                Carried::Live(value) => self.source.source.tags(&item.key, value),
+                Carried::Packed(packed) => match self.source.codec.decode(packed.format, &packed.payload) {
+                    Ok(value) => self.source.source.tags(&item.key, &value),
+                    Err(_) => continue,
+                },
+            };
+            *tags = named;
+            tags.sort_unstable();
+            tags.dedup();
+            tags.retain(|tag| !S::TAGS.contains(&tag.as_str()));
+            if !tags.is_empty() {
+                self.source.set_tagged();
+            }
+            if !item.sealed && item.fence.is_some() {
+                untagged.extend(tags.iter().cloned());
+            }
+        }
+        untagged
+    }
+
+    /// The records to store.
+    pub(super) fn make_fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill> {
+        let Some(carry) = self.carry.clone() else { return Vec::new() };
+        let Some(generation) = carry.generation else { return Vec::new() };
+        let mut fills = Vec::new();
+        for at in 0..self.items.len() {
+            let item = &self.items[at];
+            let (Some(loaded), Some(expected), false) = (&item.loaded, item.fence, item.sealed) else {
+                continue;
+            };
+            if !loaded.policy.store {
+                continue;
+            }
+            // Tags of the value were not known before the load, so their stamps were read after it. They are
+            // good if no tag of the region was renewed in between (R12).
+            let steady = tags.is_some_and(|tags| tags.epoch.is_some() && tags.epoch == carry.epoch);
+            if !loaded.tags.is_empty() && !steady {
+                continue;
+            }
+            let stamp = |tag: &str| carry.tags.get(tag).or_else(|| tags?.tags.get(tag)).copied().flatten();
+            let names = S::TAGS.iter().copied().chain(loaded.tags.iter().map(String::as_str));
+            let Some(stamped) = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>() else {
+                continue;
+            };
+            match self.record(loaded, generation, &stamped) {
+                Ok((record, ttl)) => {
+                    fills.push(Fill { key: item.record.clone(), expected, record, ttl });
+                    self.filling.push(at);
+                }
+                Err(why) => self.request.cache.events.tell(Event::NotStored { source: S::NAME, why }),
+            }
+        }
+        fills
+    }
+
+    /// One entry, and how long the shared tier keeps it.
+    fn record(
+        &self,
+        loaded: &Loaded<S>,
+        generation: u64,
+        tags: &[(&str, u64)],
+    ) -> Result<(Bytes, std::time::Duration), String> {
+        let policy = &self.source.policy;
+        let absent = loaded.carried.is_none();
+        if let Some((tag, _)) = tags.iter().find(|(tag, _)| tag.len() > MAX_TAG_NAME) {
+            return Err(format!("its tag {tag:?} is longer than {MAX_TAG_NAME} bytes"));
+        }
+        if tags.len() > entry::MAX_TAGS {
+            return Err(format!("it has {} tags, and may have {}", tags.len(), entry::MAX_TAGS));
+        }
+        let (format, packed) = match &loaded.carried {
+            None => (Format::default(), codec::pack(Vec::new(), None)),
+            Some(Carried::Packed(packed)) => {
+                (packed.format, codec::pack(packed.payload.clone(), policy.compress_above))
+            }
+            Some(Carried::Live(value)) => {
+                let mut payload = Vec::new();
+                let format =
+                    self.source.codec.encode(&**value, &mut payload).map_err(|why| why.to_string())?;
+                (format, codec::pack(payload, policy.compress_above))
+            }
+        };
+        let kind = if absent { Kind::Absent } else { Kind::Value };
+        let ages = policy.ages(absent, loaded.policy);
+        let mut header = Header::new(kind, Fence::random(), self.source.region.incarnation());
+        header.format = format;
+        header.compressed = packed.compressed;
+        header.raw_len = packed.raw_len;
+        header.region_stamp = generation;
+        header.schema = self.source.codec.schema();
+        header.created_ms = clock::now_ms();
+        header.soft_ms = millis(ages.soft);
+        header.hard_ms = millis(ages.hard);
+        header.cost_us = u32::try_from(loaded.cost.as_micros()).unwrap_or(u32::MAX);
+        let record = entry::write(&header, tags, &[], &packed.bytes);
+        let most = self.source.region.abilities.max_value;
+        if record.len() > most {
+            return Err(format!("its entry has {} bytes, and the backend takes {most}", record.len()));
+        }
+        Ok((Bytes::from(record), ages.hard))
+    }
+
+    /// Tells those who joined which keys were stored (`R5`), and near what was.
+    pub(super) fn confirm(&mut self, stored: &[bool]) {
+        let mut kept = vec![!self.source.region.stores(); self.items.len()];
+        for (at, stored) in std::mem::take(&mut self.filling).into_iter().zip(stored) {
+            kept[at] = *stored;
+        }
+        for (departure, ats) in std::mem::take(&mut self.departures) {
+            departure.confirm(ats.iter().map(|at| kept[*at]).collect());
+        }
+        let Some(near) = &self.source.near else { return };
+        let now_ms = clock::now_ms();
+        for (item, kept) in self.items.iter_mut().zip(kept) {
+            let Some(loaded) = item.loaded.take() else { continue };
+            if !kept || !loaded.policy.store || item.held || matches!(item.way, Way::Alone) {
+                continue;
+            }
+            let absent = loaded.carried.is_none();
+            let soft = self.source.policy.ages(absent, loaded.policy).soft;
+            let size = match &loaded.carried {
+                Some(Carried::Packed(packed)) => packed.payload.len(),
+                Some(Carried::Live(value)) if near.by_bytes() => {
+                    let mut payload = Vec::new();
+                    if self.source.codec.encode(&**value, &mut payload).is_err() {
+                        continue;
+                    }
+                    payload.len()
+                }
+                _ => 0,
+            };
+            let entry = NearEntry {
+                value: loaded.carried,
+                until_ms: now_ms.saturating_add(millis(soft)),
+                era: self.era,
+                tagged: !loaded.tags.is_empty() || !S::TAGS.is_empty(),
+                size: u32::try_from(size).unwrap_or(u32::MAX),
+            };
+            near.insert(item.key.clone(), self.source.near_entry(entry, now_ms), item.seen);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What happens beside the answers: faults of the shared tier, and loaders that break their contract.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::Fault;
+
+/// Something that an operator should be able to see. It is also given to `tracing`.
+///
+/// Faults of the shared tier reach callers in this form only: a broken cache is an event, not an error.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// An operation of the shared tier failed; reads went on to the source.
+    SharedFault {
+        /// The region.
+        region: String,
+        /// What was tried: `read`, `lease`, `fill`, `invalidate`.
+        operation: &'static str,
+        /// Why it failed.
+        fault: Fault,
+    },
+    /// An operation of the shared tier took longer than its soft budget.
+    SharedSlow {
+        /// The region.
+        region: String,
+        /// What took so long.
+        operation: &'static str,
+        /// How long.
+        took: Duration,
+    },
+    /// A record was not one of ours, or damaged: it counted as a miss.
+    ForeignRecord {
+        /// The source that asked.
+        source: &'static str,
+        /// The key in the shared tier.
+        key: String,
+        /// What was wrong with it.
+        why: String,
+    },
+    /// A loader gave back a row under a key that it was not asked for; it was dropped.
+    ForeignRow {
+        /// The source.
+        source: &'static str,
+        /// The key of that row, as text.
+        key: String,
+    },
+    /// A loader gave back two rows under one key; that key failed.
+    DuplicateRow {
+        /// The source.
+        source: &'static str,
+        /// The key of those rows, as text.
+        key: String,
+    },
+    /// A load failed, panicked or took longer than its hard budget.
+    LoadFailed {
+        /// The source.
+        source: &'static str,
+        /// How many keys it was to load.
+        keys: usize,
+        /// Why.
+        error: crate::Error,
+    },
+    /// A value could not be encoded, or is larger than the backend takes: it was not stored.
+    NotStored {
+        /// The source.
+        source: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// A write was dropped before it was published: it has invalidated nothing.
+    WriteDropped {
+        /// How many keys, tags and regions it had collected.
+        collected: usize,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SharedFault { region, operation, fault } => {
+                write!(f, "region {region}: {operation} failed: {fault}")
+            }
+            Self::SharedSlow { region, operation, took } => {
+                write!(f, "region {region}: {operation} took {took:?}")
+            }
+            Self::ForeignRecord { source, key, why } => {
+                write!(f, "source {source}: the record under {key} counts as a miss: {why}")
+            }
+            Self::ForeignRow { source, key } => {
+                write!(f, "source {source}: the loader gave back a row for {key}, which it was not asked for")
+            }
+            Self::DuplicateRow { source, key } => {
+                write!(f, "source {source}: the loader gave back two rows for {key}")
+            }
+            Self::LoadFailed { source, keys, error } => {
+                write!(f, "source {source}: a load of {keys} keys failed: {error}")
+            }
+            Self::NotStored { source, why } => write!(f, "source {source}: a value was not stored: {why}"),
+            Self::WriteDropped { collected } => write!(
+                f,
+                "a write was dropped before it was published: {collected} keys, tags and regions were not invalidated"
+            ),
+        }
+    }
+}
+
+/// Where events go.
+pub(crate) struct Events {
+    listener: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+}
+
+impl Events {
+    pub(crate) fn new(listener: Option<Box<dyn Fn(&Event) + Send + Sync>>) -> Self {
+        Self { listener }
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // an event is made to be given away
+    pub(crate) fn tell(&self, event: Event) {
+        tracing::warn!(target: "mastaba", "{event}");
+        if let Some(listener) = &self.listener {
+            listener(&event);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Who is loading what, in this process: single flight per key, inside batches.
+//!
+//! A flight is one load of some keys under way. A read that misses boards: it joins the flights that carry
+//! its keys and makes one new flight for the rest.
+//!
+//! `R5`: a read may take the result of a flight if it began before the flight was sent. A later read may take
+//! it only if no invalidation came between, which is known in one of two ways: the fill was confirmed as
+//! stored, or, where every invalidation passes through this process, the flight was still in the table when
+//! the read boarded (an [invalidation](Flights::void) takes flights out of it). Otherwise it loads again.
+//! At most two loads of a key are under way at a time, however many invalidations arrive.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::hash::Hash;
+use std::task::{Poll, Waker};
+
+use crate::sync::{Arc, Mutex, lock};
+
+/// The flights of one source.
+pub(crate) struct Flights<K, T> {
+    table: Mutex<HashMap<K, Lane<T>, foldhash::fast::RandomState>>,
+}
+
+/// The flights that carry one key.
+struct Lane<T> {
+    /// May be joined.
+    open: Option<Seat<T>>,
+    /// Voided by an invalidation, and still under way.
+    voided: Vec<Seat<T>>,
+}
+
+/// A key in a flight.
+pub(crate) struct Seat<T> {
+    flight: Arc<Flight<T>>,
+    at: usize,
+}
+
+impl<T> Clone for Seat<T> {
+    fn clone(&self) -> Self {
+        Self { flight: self.flight.clone(), at: self.at }
+    }
+}
+
+struct Flight<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// The tick at which the load was sent.
+    sent: Option<u64>,
+    landed: Option<Vec<T>>,
+    /// Per key: whether the fill was stored.
+    stored: Option<Vec<bool>>,
+    /// Nothing more will happen.
+    over: bool,
+    wakers: Vec<Waker>,
+}
+
+/// How a key boards.
+pub(crate) enum Boarding<T> {
+    /// In the caller's own new flight.
+    Own,
+    /// In a flight that is under way.
+    Joined(Seat<T>),
+    /// Two loads of the key are under way and neither may be joined: board again after this one.
+    Queued(Seat<T>),
+}
+
+/// When a read that began after a flight was sent may take its result (`R5`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// All invalidations pass through this process, so the flight being in the table was enough.
+    Boarded,
+    /// When the fill was stored.
+    Confirmed,
+    /// Never: the caller asked for a load of its own.
+    Never,
+}
+
+impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { table: Mutex::new(HashMap::default()) })
+    }
+
+    /// Boards every key. The departure carries those that are `Own`, in their order.
+    pub(crate) fn board(self: &Arc<Self>, keys: &[&K]) -> (Vec<Boarding<T>>, Option<Departure<K, T>>) {
+        let mut mine: Option<Departure<K, T>> = None;
+        let mut table = lock(&self.table);
+        let boarded = keys
+            .iter()
+            .map(|&key| {
+                let lane = table.entry(key.clone()).or_insert(Lane { open: None, voided: Vec::new() });
+                if let Some(seat) = &lane.open {
+                    return Boarding::Joined(seat.clone());
+                }
+                if let [seat, _, ..] = &lane.voided[..] {
+                    return Boarding::Queued(seat.clone());
+                }
+                let departure = mine.get_or_insert_with(|| Departure {
+                    flights: self.clone(),
+                    flight: Arc::new(Flight { state: Mutex::new(State::new()) }),
+                    keys: Vec::new(),
+                });
+                lane.open = Some(Seat { flight: departure.flight.clone(), at: departure.keys.len() });
+                departure.keys.push(key.clone());
+                Boarding::Own
+            })
+            .collect();
+        (boarded, mine)
+    }
+
+    /// After an invalidation: no later read joins the flights that carry these keys.
+    pub(crate) fn void<'k>(&self, keys: impl IntoIterator<Item = &'k K>)
+    where
+        K: 'k,
+    {
+        let mut table = lock(&self.table);
+        for key in keys {
+            if let Some(lane) = table.get_mut(key) {
+                lane.voided.extend(lane.open.take());
+            }
+        }
+    }
+
+    /// After an invalidation by tag or of a whole region: no later read joins any flight.
+    pub(crate) fn void_all(&self) {
+        for lane in lock(&self.table).values_mut() {
+            lane.voided.extend(lane.open.take());
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn new() -> Self {
+        Self { sent: None, landed: None, stored: None, over: false, wakers: Vec::new() }
+    }
+}
+
+impl<T> Flight<T> {
+    fn update(&self, change: impl FnOnce(&mut State<T>)) {
+        let wakers = {
+            let mut state = lock(&self.state);
+            change(&mut state);
+            std::mem::take(&mut state.wakers)
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// The flight that the caller is responsible for.
+///
+/// Dropping it ends the flight: before it has landed, whoever joined loads for himself.
+pub(crate) struct Departure<K: Eq + Hash, T> {
+    flights: Arc<Flights<K, T>>,
+    flight: Arc<Flight<T>>,
+    keys: Vec<K>,
+}
+
+impl<K: Eq + Hash + Clone, T: Clone> Departure<K, T> {
+    /// Says that everything the load will see is read from now on. `tick` orders it against the reads.
+    pub(crate) fn sent(&self, tick: u64) {
+        self.flight.update(|state| state.sent = Some(tick));
+    }
+
+    /// The results, in the order of the keys.
+    pub(crate) fn land(&self, results: Vec<T>) {
+        debug_assert_eq!(results.len(), self.keys.len());
+        self.flight.update(|state| state.landed = Some(results));
+    }
+
+    /// Whether each was stored under the fence that was seen before the load.
+    pub(crate) fn confirm(&self, stored: Vec<bool>) {
+        self.flight.update(|state| state.stored = Some(stored));
+    }
+}
+
+impl<K: Eq + Hash, T> Drop for Departure<K, T> {
+    fn drop(&mut self) {
+        {
+            let mut table = lock(&self.flights.table);
+            for key in &self.keys {
+                if let Some(lane) = table.get_mut(key) {
+                    let other = |seat: &Seat<T>| !Arc::ptr_eq(&seat.flight, &self.flight);
+                    lane.open = lane.open.take().filter(other);
+                    lane.voided.retain(other);
+                    if lane.open.is_none() && lane.voided.is_empty() {
+                        table.remove(key);
+                    }
+                }
+            }
+        }
+        self.flight.update(|state| state.over = true);
+    }
+}
+
+impl<T: Clone> Seat<T> {
+    /// Waits for the flight, and gives its result if a read that began at `begun` may take it. `None`: load.
+    pub(crate) async fn arrival(&self, begun: u64, late: Late) -> Option<T> {
+        poll_fn(|cx| {
+            let mut state = lock(&self.flight.state);
+            let early = state.sent.is_some_and(|sent| begun < sent);
+            if let Some(landed) = &state.landed {
+                if early || late == Late::Boarded {
+                    return Poll::Ready(Some(landed[self.at].clone()));
+                }
+                if late == Late::Never {
+                    return Poll::Ready(None);
+                }
+                if let Some(stored) = &state.stored {
+                    return Poll::Ready(stored[self.at].then(|| landed[self.at].clone()));
+                }
+            }
+            if state.over {
+                return Poll::Ready(None);
+            }
+            state.wakers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,176 @@
+//! The in-process cache in front of the shared tier.
+//!
+//! `R13`: an insert is an atomic check against what was seen before the shared tier was read. Every
+//! invalidation counts up its stripe and removes the key, under one lock; an insert compares the count that
+//! its reader saw at the start, and inserts, under the same lock. So a value that was read before an
+//! invalidation never comes in after it. A hit takes no such lock.
+
+use std::hash::{BuildHasher, Hash};
+use std::sync::Mutex;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::region::Era;
+use crate::sync::lock;
+
+const STRIPES: usize = 64;
+
+/// The near entries of one source.
+pub(crate) struct Near<K, T> {
+    entries: Cache<K, NearEntry<T>, Weigh, foldhash::fast::RandomState>,
+    stripes: Box<[Mutex<u64>]>,
+    hasher: foldhash::fast::RandomState,
+    by_bytes: bool,
+}
+
+/// What near holds for a key.
+#[derive(Clone)]
+pub(crate) struct NearEntry<T> {
+    /// `None`: known to be absent.
+    pub(crate) value: Option<T>,
+    /// Unix milliseconds up to which it is fresh.
+    pub(crate) until_ms: u64,
+    /// The era that it was read in.
+    pub(crate) era: Era,
+    /// Whether it stands under tags, so that a later tag era voids it.
+    pub(crate) tagged: bool,
+    /// Bytes of its payload.
+    pub(crate) size: u32,
+}
+
+/// How large near may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NearLimit {
+    Entries(u64),
+    Bytes(u64),
+}
+
+#[derive(Clone)]
+struct Weigh {
+    by_bytes: bool,
+}
+
+/// What an entry weighs beside its payload: key, value and table, roughly.
+const OVERHEAD: u64 = 128;
+
+impl<K, T> Weighter<K, NearEntry<T>> for Weigh {
+    fn weight(&self, _: &K, entry: &NearEntry<T>) -> u64 {
+        if self.by_bytes { OVERHEAD + u64::from(entry.size) } else { 1 }
+    }
+}
+
+impl<K: Eq + Hash + Clone, T: Clone> Near<K, T> {
+    pub(crate) fn new(limit: NearLimit) -> Self {
+        let (items, weight, by_bytes) = match limit {
+            NearLimit::Entries(entries) => (entries, entries, false),
+            NearLimit::Bytes(bytes) => (bytes / (OVERHEAD + 256), bytes, true),
+        };
+        let items = usize::try_from(items).unwrap_or(usize::MAX).clamp(16, 1 << 24);
+        let hasher = foldhash::fast::RandomState::default();
+        Self {
+            entries: Cache::with(
+                items,
+                weight.max(1),
+                Weigh { by_bytes },
+                hasher.clone(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            stripes: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+            hasher,
+            by_bytes,
+        }
+    }
+
+    /// A fresh entry of this era.
+    pub(crate) fn get(&self, key: &K, era: Era, now_ms: u64) -> Option<Option<T>> {
+        let entry = self.entries.get(key)?;
+        let current =
+            entry.era.clears == era.clears && (!entry.tagged || entry.era.tag_bumps == era.tag_bumps);
+        (current && now_ms < entry.until_ms).then_some(entry.value)
+    }
+
+    /// To be taken before the tiers below are read, and given to [`Near::insert`].
+    pub(crate) fn seen(&self, key: &K) -> u64 {
+        *lock(self.stripe(key))
+    }
+
+    /// Inserts, unless the key was invalidated since it was [`seen`](Near::seen).
+    pub(crate) fn insert(&self, key: K, entry: NearEntry<T>, seen: u64) -> bool {
+        let stripe = lock(self.stripe(&key));
+        let unchanged = *stripe == seen;
+        if unchanged {
+            self.entries.insert(key, entry);
+        }
+        unchanged
+    }
+
+    /// Removes keys, and voids the inserts under way.
+    pub(crate) fn invalidate<'k>(&self, keys: impl IntoIterator<Item = &'k K>)
+    where
+        K: 'k,
+    {
+        for key in keys {
+            let mut stripe = lock(self.stripe(key));
+            *stripe += 1;
+            self.entries.remove(key);
+        }
+    }
+
+    /// Whether entries are bounded by their size in bytes.
+    pub(crate) fn by_bytes(&self) -> bool {
+        self.by_bytes
+    }
+
+    fn stripe(&self, key: &K) -> &Mutex<u64> {
+        &self.stripes[usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or(0)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ERA: Era = Era { clears: 0, tag_bumps: 0 };
+
+    fn entry(value: &str, tagged: bool) -> NearEntry<String> {
+        NearEntry { value: Some(value.to_owned()), until_ms: 100, era: ERA, tagged, size: 10 }
+    }
+
+    fn near() -> Near<u32, String> {
+        Near::new(NearLimit::Entries(100))
+    }
+
+    #[test]
+    fn what_was_read_before_an_invalidation_does_not_come_in_after_it() {
+        let near = near();
+        let seen = near.seen(&1);
+        near.invalidate([&1]);
+        assert!(!near.insert(1, entry("old", false), seen));
+        assert_eq!(near.get(&1, ERA, 0), None);
+        assert!(near.insert(1, entry("new", false), near.seen(&1)));
+        assert_eq!(near.get(&1, ERA, 0), Some(Some("new".to_owned())));
+    }
+
+    #[test]
+    fn an_entry_ends_with_its_time_with_its_region_and_a_tagged_one_with_any_tag() {
+        let near = near();
+        near.insert(1, entry("plain", false), near.seen(&1));
+        near.insert(2, entry("tagged", true), near.seen(&2));
+        assert_eq!(near.get(&1, ERA, 100), None, "its time is over");
+        let tag = Era { tag_bumps: 1, ..ERA };
+        assert_eq!(near.get(&1, tag, 0), Some(Some("plain".to_owned())));
+        assert_eq!(near.get(&2, tag, 0), None);
+        assert_eq!(near.get(&1, Era { clears: 1, ..ERA }, 0), None);
+    }
+
+    #[test]
+    fn it_stays_within_its_bound() {
+        let near: Near<u32, String> = Near::new(NearLimit::Bytes(100 * (OVERHEAD + 10)));
+        for key in 0..1000 {
+            near.insert(key, entry("value", false), near.seen(&key));
+        }
+        let kept = (0..1000).filter(|key| near.get(key, ERA, 0).is_some()).count();
+        assert!((50..=100).contains(&kept), "{kept} entries in the room of 100");
+    }
+}

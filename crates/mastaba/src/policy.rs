@@ -1,0 +1,227 @@
+//! How long entries live, how long anyone waits, how large batches get.
+
+use std::time::Duration;
+
+/// The policy of a region, of a source ([`Source::policy`](crate::Source::policy)), or in part of one entry
+/// ([`EntryPolicy`]).
+///
+/// ```
+/// use std::time::Duration;
+/// use mastaba::Policy;
+///
+/// let policy = Policy::default().ttl(Duration::from_secs(3600)).stale(Duration::from_secs(60));
+/// assert_eq!(policy.ttl, Duration::from_secs(3600));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// How long a value is fresh. Default: 5 minutes.
+    pub ttl: Duration,
+    /// How long an absence is fresh; it is never served stale. Default: 30 seconds.
+    pub absent_ttl: Duration,
+    /// How long after `ttl` a value is still served, while it is refreshed in the background. Default: 0.
+    pub stale: Duration,
+    /// How long after `ttl` a value is still served when the source fails. Default: 0.
+    pub stale_if_error: Duration,
+    /// By how much each time to live is shortened at random, so that what was loaded together does not
+    /// expire together: a fraction of it, 0 to 1. Default: 0.1.
+    pub jitter: f64,
+    /// How eagerly a fresh value is refreshed before it expires, in proportion to what its load cost
+    /// (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", 2015).
+    /// 0: never. Default: 1.
+    pub early_refresh: f64,
+    /// The most keys of one call of the loader; the parts of a larger batch are loaded at the same time.
+    /// Default: 1000.
+    pub max_batch: usize,
+    /// Past this an operation of the shared tier is called slow, in an event. Default: 50 ms.
+    pub shared_soft_budget: Duration,
+    /// Past this the shared tier counts as knowing nothing. Default: 500 ms.
+    pub shared_budget: Duration,
+    /// How long what was asked together waits for the slowest load of its batch. Default: 100 ms.
+    pub source_soft_budget: Duration,
+    /// Past this a load has failed. Default: 10 s.
+    pub source_budget: Duration,
+    /// How long the right to fill stands. Longer than most loads. Default: 15 s.
+    pub lease_ttl: Duration,
+    /// Payloads larger than this many bytes are compressed. Default: 4096. `None`: never.
+    pub compress_above: Option<usize>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(300),
+            absent_ttl: Duration::from_secs(30),
+            stale: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            jitter: 0.1,
+            early_refresh: 1.0,
+            max_batch: 1000,
+            shared_soft_budget: Duration::from_millis(50),
+            shared_budget: Duration::from_millis(500),
+            source_soft_budget: Duration::from_millis(100),
+            source_budget: Duration::from_secs(10),
+            lease_ttl: Duration::from_secs(15),
+            compress_above: Some(4096),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
+        $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self { self.$name = $name; self })*
+    };
+}
+pub(crate) use setters;
+
+impl Policy {
+    setters! {
+        /// Sets [`Policy::ttl`].
+        ttl: Duration,
+        /// Sets [`Policy::absent_ttl`].
+        absent_ttl: Duration,
+        /// Sets [`Policy::stale`].
+        stale: Duration,
+        /// Sets [`Policy::stale_if_error`].
+        stale_if_error: Duration,
+        /// Sets [`Policy::jitter`].
+        jitter: f64,
+        /// Sets [`Policy::early_refresh`].
+        early_refresh: f64,
+        /// Sets [`Policy::max_batch`].
+        max_batch: usize,
+        /// Sets [`Policy::shared_soft_budget`].
+        shared_soft_budget: Duration,
+        /// Sets [`Policy::shared_budget`].
+        shared_budget: Duration,
+        /// Sets [`Policy::source_soft_budget`].
+        source_soft_budget: Duration,
+        /// Sets [`Policy::source_budget`].
+        source_budget: Duration,
+        /// Sets [`Policy::lease_ttl`].
+        lease_ttl: Duration,
+        /// Sets [`Policy::compress_above`].
+        compress_above: Option<usize>,
+    }
+
+    /// What is wrong with it, if anything: one sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |wrong: bool, sentence: String| {
+            if wrong {
+                problems.push(sentence);
+            }
+        };
+        check(
+            !(0.0..=1.0).contains(&self.jitter),
+            format!("jitter is {}, and must be a fraction from 0 to 1", self.jitter),
+        );
+        check(
+            !(self.early_refresh >= 0.0 && self.early_refresh.is_finite()),
+            format!("early_refresh is {}, and must be 0 (never) or more", self.early_refresh),
+        );
+        check(self.max_batch == 0, "max_batch is 0, and must be at least 1".into());
+        check(self.ttl.is_zero(), "ttl is 0; to keep nothing, use the backend \"null\"".into());
+        check(self.shared_budget.is_zero(), "shared_budget is 0, so nothing could ever be read".into());
+        check(self.source_budget.is_zero(), "source_budget is 0, so nothing could ever be loaded".into());
+        check(self.lease_ttl.is_zero(), "lease_ttl is 0, so nothing could ever be filled".into());
+        problems
+    }
+
+    /// The ages at which a new entry turns stale and at which it is gone.
+    pub(crate) fn ages(&self, absent: bool, entry: EntryPolicy) -> Ages {
+        let base = entry.ttl.unwrap_or(if absent { self.absent_ttl } else { self.ttl });
+        let soft = base.mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * fastrand::f64());
+        let soft = soft.max(Duration::from_millis(1));
+        let more = if absent { Duration::ZERO } else { self.stale.max(self.stale_if_error) };
+        Ages { soft, hard: soft.saturating_add(more) }
+    }
+}
+
+/// The part of a policy that a loader may give to one entry.
+///
+/// ```
+/// use std::time::Duration;
+/// use mastaba::EntryPolicy;
+///
+/// let entry = EntryPolicy::ttl(Duration::from_secs(5));
+/// assert_eq!(entry.ttl, Some(Duration::from_secs(5)));
+/// assert!(!EntryPolicy::unstored().store);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryPolicy {
+    /// How long it is fresh, instead of the policy's `ttl` or `absent_ttl`.
+    pub ttl: Option<Duration>,
+    /// Whether it may be stored outside of the request at all.
+    pub store: bool,
+}
+
+impl Default for EntryPolicy {
+    fn default() -> Self {
+        Self { ttl: None, store: true }
+    }
+}
+
+impl EntryPolicy {
+    /// Fresh for this long.
+    #[must_use]
+    pub fn ttl(ttl: Duration) -> Self {
+        Self { ttl: Some(ttl), store: true }
+    }
+
+    /// For this request alone.
+    #[must_use]
+    pub fn unstored() -> Self {
+        Self { ttl: None, store: false }
+    }
+}
+
+/// See [`Policy::ages`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ages {
+    pub(crate) soft: Duration,
+    pub(crate) hard: Duration,
+}
+
+/// Whether a fresh value should be refreshed before its time (XFetch).
+///
+/// A value is refreshed with a probability that grows towards its soft deadline, the sooner the dearer its
+/// load was: when `cost * beta * -ln(random)` reaches past the time that is left.
+pub(crate) fn refresh_early(beta: f64, cost: Duration, left: Duration) -> bool {
+    // -ln(random) passes 20 twice in a thousand million draws: most hits need no random number
+    let reach = cost.as_secs_f64() * beta;
+    reach * 20.0 > left.as_secs_f64() && reach * -(1.0 - fastrand::f64()).ln() >= left.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_shortens_and_never_lengthens() {
+        let policy = Policy::default().ttl(Duration::from_secs(100)).jitter(0.2);
+        let ages: Vec<_> = (0..200).map(|_| policy.ages(false, EntryPolicy::default()).soft).collect();
+        assert!(ages.iter().all(|soft| (80.0..=100.0).contains(&soft.as_secs_f64())), "{ages:?}");
+        assert!(ages.iter().any(|soft| soft != &ages[0]), "jitter draws anew each time");
+    }
+
+    #[test]
+    fn a_dear_value_close_to_its_deadline_is_refreshed_early_and_a_cheap_one_is_not() {
+        let draws = |cost, left| {
+            (0..1000)
+                .filter(|_| refresh_early(1.0, Duration::from_millis(cost), Duration::from_millis(left)))
+                .count()
+        };
+        assert_eq!(draws(1, 60_000), 0, "a millisecond of load, a minute left");
+        assert!(draws(1000, 1) > 900, "a second of load, a millisecond left");
+        let middling = draws(100, 100);
+        assert!((250..500).contains(&middling), "e^-1 of the draws, got {middling} of 1000");
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        let problems = Policy::default().jitter(2.0).max_batch(0).ttl(Duration::ZERO).problems();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+}

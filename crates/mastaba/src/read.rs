@@ -1,0 +1,336 @@
+//! THE read path: one batch, from the request down the tiers and back.
+//!
+//! ```text
+//! request ──► near ──► shared, one read ──► leases, for misses ──► source, one load each ──► answers
+//!                                                                                              └──► fill
+//! ```
+//!
+//! A batch holds what was awaited together: parts of several sources, in several regions. What was asked
+//! together is answered together, so that what it leads to travels together again; only a load that is
+//! slower than its soft budget is not waited for by the rest.
+
+use std::ops::DerefMut;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
+
+use crate::answer::Outcome;
+use crate::claim::Claim;
+use crate::error::Error;
+use crate::region::{RegionCore, Stamps};
+use crate::registry::Registered;
+use crate::request::{Lane, Meter, RequestCore};
+use crate::shared::{Fill, Lease, Leased};
+use crate::source::Source;
+
+/// A part that gathers, bound to its source.
+pub(crate) struct Bound<S: Source> {
+    pub(crate) part: Arc<crate::batch::Part<S::Key, Outcome<S::Value>>>,
+    pub(crate) source: Arc<Registered<S>>,
+    pub(crate) lane: Lane,
+    /// A loader waits for one of its keys.
+    pub(crate) nested: bool,
+    pub(crate) sent: bool,
+}
+
+impl<S: Source> Drop for Bound<S> {
+    /// Not sent: the task that was to carry it never ran. Its keys go back to their readers.
+    fn drop(&mut self) {
+        if !self.sent {
+            self.part.settle([]);
+        }
+    }
+}
+
+/// A [`Bound`] whose source is not known.
+pub(crate) trait AnyPart: Send {
+    fn id(&self) -> u64;
+    fn set_nested(&mut self);
+    fn send(&mut self, request: &Arc<RequestCore>, begun: u64) -> Option<Box<dyn AnyClaim>>;
+    fn fail(&self, error: &Error);
+}
+
+impl<S: Source> AnyPart for Bound<S> {
+    fn id(&self) -> u64 {
+        self.part.id
+    }
+
+    fn set_nested(&mut self) {
+        self.nested = true;
+    }
+
+    fn send(&mut self, request: &Arc<RequestCore>, begun: u64) -> Option<Box<dyn AnyClaim>> {
+        self.sent = true;
+        let keys = self.part.send(begun);
+        if keys.is_empty() {
+            return None;
+        }
+        Some(Box::new(Claim::new(self, request.clone(), keys, begun)))
+    }
+
+    fn fail(&self, error: &Error) {
+        let keys = self.part.send(0);
+        self.part.settle(keys.into_iter().map(|(at, _)| (at, Outcome::Failed(error.clone()))));
+    }
+}
+
+/// The keys of one part on their way, whatever their source.
+///
+/// The methods are called in the order in which they stand here.
+pub(crate) trait AnyClaim: Send {
+    fn region(&self) -> &Arc<RegionCore>;
+    /// Near, where its values have to be decoded for each request.
+    fn recall_near(&mut self);
+    /// The tags that every entry of this source stands under.
+    fn tags(&self) -> &'static [&'static str];
+    /// The keys to read from the shared tier.
+    fn wanted(&mut self) -> Vec<Bytes>;
+    /// What the shared tier has under them; `None`: it is out, or knows nothing.
+    fn recall(&mut self, found: Option<(&[Option<Bytes>], &Stamps)>);
+    /// Tags that entries stand under whose stamps are not known yet.
+    fn unproven(&self) -> Vec<String>;
+    /// The stamps of those tags.
+    fn prove(&mut self, stamps: Option<&Stamps>);
+    /// Boards flights, and tells which leases its own one needs. `None`: it loads nothing.
+    fn board(&mut self, ready: bool) -> Option<Vec<Lease>>;
+    /// What became of the leases; `None`: nothing may be stored.
+    fn leased(&mut self, leased: Option<(&[Leased], &Stamps)>);
+    /// Whether there is anything to wait for.
+    fn waits(&self) -> bool;
+    /// Loads what it has to, waits for what others load, until every key is answered.
+    fn load(&mut self) -> BoxFuture<'_, ()>;
+    /// The hook on everything that enters the request.
+    fn enter(&mut self) -> BoxFuture<'_, ()>;
+    /// Answers its readers.
+    fn settle(&mut self);
+    /// Tags of loaded values whose stamps have to be read before they can be stored.
+    fn untagged(&mut self) -> Vec<String>;
+    /// What to store, for the shared tier.
+    fn fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill>;
+    /// Which of them were stored.
+    fn filled(&mut self, stored: &[bool]);
+    /// The keys that were answered with something to be refreshed in the background.
+    fn refreshes(&mut self) -> Option<Box<dyn AnyClaim>>;
+    /// How long the rest of the batch waits for its load.
+    fn patience(&self) -> Duration;
+}
+
+type Claims = Vec<Box<dyn AnyClaim>>;
+type Loading = FuturesUnordered<BoxFuture<'static, Box<dyn AnyClaim>>>;
+
+/// Sends the parts of one turn on their way, in a task of its own: no reader depends on another one being
+/// polled, and none takes the load with it when it goes.
+///
+/// Outside of a runtime it fails the parts, and says so.
+pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>) -> Result<(), ()> {
+    let Ok(runtime) = Handle::try_current() else {
+        let error =
+            Error::usage("a read that has to ask a tier needs a tokio runtime, and there is none here");
+        parts.iter().for_each(|part| part.fail(&error));
+        return Err(());
+    };
+    let begun = request.cache.tick();
+    let span = tracing::debug_span!(target: "mastaba", "read", parts = parts.len());
+    let work = {
+        let request = request.clone();
+        async move {
+            let claims = parts.iter_mut().filter_map(|part| part.send(&request, begun)).collect();
+            let meter = Meter::new(request, true);
+            read(claims, &meter).await;
+        }
+    };
+    runtime.spawn(request.cache.tasks.track_future(work.instrument(span)));
+    Ok(())
+}
+
+/// Answers every key, asking each tier only for what the tier above did not know.
+async fn read(claims: Claims, meter: &Meter) {
+    let regions = by_region(claims);
+    let claims = join_all(regions.into_iter().map(|(region, claims)| recall(region, claims, meter))).await;
+    load(claims.into_iter().flatten().collect(), meter).await;
+}
+
+fn by_region(claims: Claims) -> Vec<(Arc<RegionCore>, Claims)> {
+    let mut regions: Vec<(Arc<RegionCore>, Claims)> = Vec::new();
+    for claim in claims {
+        match regions.iter_mut().find(|(region, _)| Arc::ptr_eq(region, claim.region())) {
+            Some((_, claims)) => claims.push(claim),
+            None => regions.push((claim.region().clone(), vec![claim])),
+        }
+    }
+    regions
+}
+
+/// Near and shared: one read for all sources of a region, and leases for what it missed.
+async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> Claims {
+    claims.iter_mut().for_each(|claim| claim.recall_near());
+    let mut keys = Vec::new();
+    let mut tags: Vec<&'static str> = Vec::new();
+    let mut counts = Vec::with_capacity(claims.len());
+    for claim in &mut claims {
+        let wanted = claim.wanted();
+        counts.push(wanted.len());
+        if !wanted.is_empty() {
+            tags.extend(claim.tags());
+        }
+        if keys.is_empty() { keys = wanted } else { keys.extend(wanted) }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    let found = if keys.is_empty() { None } else { region.read(meter, &keys, &tags).await };
+    let mut from = 0;
+    for (claim, count) in claims.iter_mut().zip(counts) {
+        claim.recall(found.as_ref().map(|(records, stamps)| (&records[from..from + count], stamps)));
+        from += count;
+    }
+    prove(&region, &mut claims, meter).await;
+    // a tier that did not answer the read is not asked for leases (R1: what it has was not seen)
+    let ready = found.is_some() || keys.is_empty();
+    lease(&region, &mut claims, ready, meter).await;
+    claims
+}
+
+/// Reads the stamps of the tags that hits stand under, where they were not read with them: one trip more.
+async fn prove(region: &RegionCore, claims: &mut Claims, meter: &Meter) {
+    let mut unproven: Vec<String> = claims.iter().flat_map(|claim| claim.unproven()).collect();
+    unproven.sort_unstable();
+    unproven.dedup();
+    let stamps = if unproven.is_empty() {
+        Some(Stamps::default())
+    } else {
+        region.read_tags(meter, unproven).await.map(|tags| Stamps { tags, ..Stamps::default() })
+    };
+    claims.iter_mut().for_each(|claim| claim.prove(stamps.as_ref()));
+}
+
+/// Boards flights, and takes the leases that the new ones need.
+pub(crate) async fn lease<C, D>(region: &RegionCore, claims: &mut [C], ready: bool, meter: &Meter)
+where
+    C: DerefMut<Target = D> + Send,
+    D: AnyClaim + ?Sized,
+{
+    let mut leases = Vec::new();
+    let mut tags: Vec<&'static str> = Vec::new();
+    let mut counts = Vec::with_capacity(claims.len());
+    for claim in claims.iter_mut() {
+        let wanted = claim.board(ready);
+        counts.push(wanted.as_ref().map(Vec::len));
+        if let Some(wanted) = wanted {
+            tags.extend(claim.tags());
+            leases.extend(wanted);
+        }
+    }
+    if counts.iter().all(Option::is_none) {
+        return;
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    let answer = if ready { region.lease(meter, &leases, &tags).await } else { None };
+    let mut from = 0;
+    for (claim, count) in claims.iter_mut().zip(counts) {
+        if let Some(count) = count {
+            claim.leased(answer.as_ref().map(|(leased, stamps)| (&leased[from..from + count], stamps)));
+            from += count;
+        }
+    }
+}
+
+/// The source, and everything after it.
+async fn load(claims: Claims, meter: &Meter) {
+    let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
+    if waiting.is_empty() {
+        return finish(ready, meter).await;
+    }
+    let patience = waiting.iter().map(|claim| claim.patience()).max().unwrap_or_default();
+    let mut loading: Loading = waiting.into_iter().map(load_one).collect();
+    let mut together = ready;
+    let patience = sleep_until(Instant::now() + patience);
+    tokio::pin!(patience);
+    loop {
+        tokio::select! {
+            biased;
+            claim = loading.next() => match claim {
+                Some(claim) => together.push(claim),
+                None => break,
+            },
+            () = &mut patience => break,
+        }
+    }
+    futures_util::join!(finish(together, meter), finish_late(loading, meter));
+}
+
+/// Finishes each late claim when its load has come, while the others go on loading.
+async fn finish_late(mut loading: Loading, meter: &Meter) {
+    let mut finishing: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(claim) = loading.next() => finishing.push(finish(vec![claim], meter)),
+            Some(()) = finishing.next() => {}
+            else => break,
+        }
+    }
+}
+
+fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim>> {
+    Box::pin(async move {
+        claim.load().await;
+        claim
+    })
+}
+
+/// Hooks, answers, and then, with nobody waiting, one fill per region and the refreshes.
+fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
+    Box::pin(async move {
+        join_all(claims.iter_mut().map(|claim| claim.enter())).await;
+        claims.iter_mut().for_each(|claim| claim.settle());
+        let refreshes: Claims = claims.iter_mut().filter_map(|claim| claim.refreshes()).collect();
+        let meter = meter.in_background();
+        let fills = by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &meter));
+        join_all(fills).await;
+        if !refreshes.is_empty() {
+            refresh(refreshes, &meter).await;
+        }
+    })
+}
+
+/// Loads anew, in the background, what was served stale or is about to be.
+async fn refresh(claims: Claims, meter: &Meter) {
+    let leased = by_region(claims).into_iter().map(|(region, mut claims)| async move {
+        lease(&region, &mut claims, true, meter).await;
+        claims
+    });
+    let claims = join_all(leased).await.into_iter().flatten().collect();
+    load(claims, meter).await;
+}
+
+/// One fill for everything that was loaded for a region.
+async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
+    let mut untagged: Vec<String> = claims.iter_mut().flat_map(|claim| claim.untagged()).collect();
+    untagged.sort_unstable();
+    untagged.dedup();
+    let tags = if untagged.is_empty() {
+        None
+    } else {
+        let untagged: Vec<_> = untagged.iter().map(String::as_str).collect();
+        region.lease(meter, &[], &untagged).await.map(|(_, stamps)| stamps)
+    };
+    let mut fills = Vec::new();
+    let mut counts = Vec::with_capacity(claims.len());
+    for claim in &mut claims {
+        let of_claim = claim.fills(tags.as_ref());
+        counts.push(of_claim.len());
+        fills.extend(of_claim);
+    }
+    let stored = if fills.is_empty() { Vec::new() } else { region.fill(meter, &fills).await };
+    let mut from = 0;
+    for (claim, count) in claims.iter_mut().zip(counts) {
+        claim.filled(&stored[from..from + count]);
+        from += count;
+    }
+}

@@ -1,0 +1,295 @@
+//! A region at work: its backend behind budgets, its stamps, and what near needs to know of both.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::{Instant, timeout};
+
+use crate::entry::random;
+use crate::error::{Fault, FaultKind};
+use crate::event::{Event, Events};
+use crate::key::KeySpace;
+use crate::policy::Policy;
+use crate::report::Operation;
+use crate::request::Meter;
+use crate::shared::erased::DynShared;
+use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Reach, Stamp};
+
+/// One region of a [`Cache`](crate::Cache).
+pub(crate) struct RegionCore {
+    pub(crate) name: String,
+    pub(crate) policy: Policy,
+    pub(crate) abilities: Abilities,
+    /// `None` where the backend keeps nothing: it is never asked.
+    shared: Option<Arc<dyn DynShared>>,
+    /// Makes the keys of stamps.
+    space: KeySpace,
+    generation_key: Bytes,
+    epoch_key: Bytes,
+    /// Counts the clears of this region by this process; what near holds from before is void.
+    clears: AtomicU64,
+    /// Counts the invalidations by tag; what near holds under a tag from before is to be proven anew.
+    tag_bumps: AtomicU64,
+    events: Arc<Events>,
+}
+
+/// The stamps of a region as one trip found them (`R12`).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stamps {
+    /// `None`: there is none, so nothing that is stored is valid.
+    pub(crate) generation: Option<u64>,
+    /// Changes before any tag does; known after a lease only.
+    pub(crate) epoch: Option<u64>,
+    pub(crate) tags: HashMap<String, Option<u64>>,
+}
+
+/// What near compares its entries with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Era {
+    pub(crate) clears: u64,
+    pub(crate) tag_bumps: u64,
+}
+
+/// How long the stamp of a tag is kept without an invalidation: longer than anything stored under it.
+fn tag_ttl(policy: &Policy) -> Option<Duration> {
+    let longest = policy.ttl.max(policy.absent_ttl) + policy.stale.max(policy.stale_if_error);
+    Some(longest.max(Duration::from_secs(24 * 3600)) * 4)
+}
+
+impl RegionCore {
+    pub(crate) fn new(
+        name: String,
+        policy: Policy,
+        shared: Arc<dyn DynShared>,
+        space: KeySpace,
+        events: Arc<Events>,
+    ) -> Self {
+        let abilities = shared.abilities();
+        Self {
+            name,
+            policy,
+            abilities,
+            shared: abilities.stores.then_some(shared),
+            generation_key: space.generation(),
+            epoch_key: space.tag_epoch(),
+            space,
+            clears: AtomicU64::new(0),
+            tag_bumps: AtomicU64::new(0),
+            events,
+        }
+    }
+
+    /// Whether there is a shared tier behind this region at all.
+    pub(crate) fn stores(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Whether every invalidation passes through this process.
+    pub(crate) fn is_private(&self) -> bool {
+        self.abilities.reach == Reach::Process
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.incarnation())
+    }
+
+    pub(crate) fn era(&self) -> Era {
+        Era { clears: self.clears.load(Ordering::Acquire), tag_bumps: self.tag_bumps.load(Ordering::Acquire) }
+    }
+
+    /// Reads records together with the region's generation and these tags: one trip, as far as the backend's
+    /// batch reaches. `None`: the shared tier knows nothing, because it is out or keeps nothing.
+    pub(crate) async fn read(
+        &self,
+        meter: &Meter,
+        keys: &[Bytes],
+        tags: &[&str],
+    ) -> Option<(Vec<Option<Bytes>>, Stamps)> {
+        let mut all = Vec::with_capacity(1 + tags.len() + keys.len());
+        all.push(self.generation_key.clone());
+        all.extend(tags.iter().map(|tag| self.space.tag(tag)));
+        all.extend_from_slice(keys);
+        let mut found = self.read_records(meter, &all, keys.len()).await?;
+        let records = found.split_off(1 + tags.len());
+        let mut stamps = found.into_iter().map(|record| stamp(record.as_deref()));
+        let generation = stamps.next().flatten();
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).zip(stamps).collect();
+        Some((records, Stamps { generation, epoch: None, tags }))
+    }
+
+    /// Reads the stamps of tags.
+    pub(crate) async fn read_tags(
+        &self,
+        meter: &Meter,
+        tags: Vec<String>,
+    ) -> Option<HashMap<String, Option<u64>>> {
+        let keys: Vec<_> = tags.iter().map(|tag| self.space.tag(tag)).collect();
+        let found = self.read_records(meter, &keys, keys.len()).await?;
+        Some(tags.into_iter().zip(found.into_iter().map(|record| stamp(record.as_deref()))).collect())
+    }
+
+    async fn read_records(
+        &self,
+        meter: &Meter,
+        keys: &[Bytes],
+        counted: usize,
+    ) -> Option<Vec<Option<Bytes>>> {
+        let shared = self.shared.as_ref()?;
+        self.trip(meter, Operation::Read, counted, async {
+            let mut chunks = keys.chunks(self.abilities.max_batch.max(1));
+            let (first, rest) = (chunks.next().unwrap_or_default(), chunks);
+            if keys.len() <= first.len() {
+                return shared.read(first).await;
+            }
+            let parts = std::iter::once(first).chain(rest).map(|part| shared.read(part));
+            Ok(try_join_all(parts).await?.into_iter().flatten().collect())
+        })
+        .await
+        .ok()
+    }
+
+    /// Takes leases, and reads the stamps that fills will carry: generation, tags, and then the tag epoch.
+    ///
+    /// Stamps that are missing are made. `None`: nothing may be filled.
+    pub(crate) async fn lease(
+        &self,
+        meter: &Meter,
+        leases: &[Lease],
+        tags: &[&str],
+    ) -> Option<(Vec<Leased>, Stamps)> {
+        let shared = self.shared.as_ref()?;
+        let mut stamps = Vec::with_capacity(tags.len() + 2);
+        stamps.push(Stamp { key: self.generation_key.clone(), value: random(), ttl: None });
+        let ttl = tag_ttl(&self.policy);
+        stamps.extend(tags.iter().map(|tag| Stamp { key: self.space.tag(tag), value: random(), ttl }));
+        // The epoch is read after the tags. An invalidation renews it before them. So a tag that was seen
+        // renewed comes with an epoch that was renewed.
+        stamps.push(Stamp { key: self.epoch_key.clone(), value: random(), ttl: None });
+        let answer = self
+            .trip(meter, Operation::Lease, leases.len(), async {
+                let most = self.abilities.max_batch.max(1);
+                let (first, rest) =
+                    leases.split_at(leases.len().min(most.saturating_sub(stamps.len()).max(1)));
+                let rest = join_all(rest.chunks(most).map(|part| shared.lease(part, &[])));
+                let (first, rest) = futures_util::join!(shared.lease(first, &stamps), rest);
+                let mut first = first?;
+                for part in rest {
+                    first.leased.extend(part?.leased);
+                }
+                Ok(first)
+            })
+            .await
+            .ok()?;
+        let mut found = answer.stamps.into_iter();
+        let generation = found.next();
+        let tags =
+            tags.iter().map(|tag| (*tag).to_owned()).zip(found.by_ref().take(tags.len()).map(Some)).collect();
+        Some((answer.leased, Stamps { generation, epoch: found.next(), tags }))
+    }
+
+    /// Stores records, and tells which were stored.
+    pub(crate) async fn fill(&self, meter: &Meter, fills: &[Fill]) -> Vec<bool> {
+        let Some(shared) = &self.shared else { return vec![false; fills.len()] };
+        let filled = self
+            .trip(meter, Operation::Fill, fills.len(), async {
+                let parts = fills.chunks(self.abilities.max_batch.max(1)).map(|part| shared.fill(part));
+                Ok::<_, Fault>(try_join_all(parts).await?.into_iter().flatten().collect::<Vec<_>>())
+            })
+            .await;
+        match filled {
+            Ok(filled) => filled.into_iter().map(|filled| filled == Filled::Stored).collect(),
+            Err(_) => vec![false; fills.len()],
+        }
+    }
+
+    /// Removes records from the shared tier.
+    pub(crate) async fn invalidate(&self, meter: &Meter, keys: &[Bytes]) -> Result<(), Fault> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        self.trip(meter, Operation::Invalidate, keys.len(), async {
+            let parts = keys.chunks(self.abilities.max_batch.max(1)).map(|part| shared.invalidate(part, &[]));
+            try_join_all(parts).await.map(|_| ())
+        })
+        .await
+    }
+
+    /// Voids everything that is stored under these tags.
+    pub(crate) async fn invalidate_tags(&self, meter: &Meter, tags: &[String]) -> Result<(), Fault> {
+        let ttl = tag_ttl(&self.policy);
+        // the epoch first: see `lease`
+        let mut stamps = vec![Stamp { key: self.epoch_key.clone(), value: random(), ttl: None }];
+        stamps.extend(tags.iter().map(|tag| Stamp { key: self.space.tag(tag), value: random(), ttl }));
+        let done = self.renew(meter, &stamps).await;
+        // near after shared: what is inserted in between was read before, and its era is over (R13)
+        self.tag_bumps.fetch_add(1, Ordering::AcqRel);
+        done
+    }
+
+    /// Voids everything that is stored in the region.
+    pub(crate) async fn clear(&self, meter: &Meter) -> Result<(), Fault> {
+        let stamps = [Stamp { key: self.generation_key.clone(), value: random(), ttl: None }];
+        let done = self.renew(meter, &stamps).await;
+        self.clears.fetch_add(1, Ordering::AcqRel);
+        done
+    }
+
+    async fn renew(&self, meter: &Meter, stamps: &[Stamp]) -> Result<(), Fault> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        self.trip(meter, Operation::Invalidate, stamps.len(), shared.invalidate(&[], stamps)).await
+    }
+
+    pub(crate) async fn close(&self) -> Result<(), Fault> {
+        match &self.shared {
+            Some(shared) => shared.close().await,
+            None => Ok(()),
+        }
+    }
+
+    /// One trip, within its budget, in the report.
+    async fn trip<T>(
+        &self,
+        meter: &Meter,
+        operation: Operation,
+        keys: usize,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let began = Instant::now();
+        let done = match timeout(self.policy.shared_budget, work).await {
+            Ok(done) => done,
+            Err(_) => Err(Fault::new(
+                FaultKind::Timeout,
+                format!("no answer within the budget of {:?}", self.policy.shared_budget),
+            )),
+        };
+        let took = began.elapsed();
+        meter.trip(operation, &self.name, keys, 0, (began, took), done.is_err());
+        if let Err(fault) = &done {
+            let fault = fault.clone();
+            let operation = name_of(operation);
+            self.events.tell(Event::SharedFault { region: self.name.clone(), operation, fault });
+        } else if took > self.policy.shared_soft_budget {
+            let operation = name_of(operation);
+            self.events.tell(Event::SharedSlow { region: self.name.clone(), operation, took });
+        }
+        done
+    }
+}
+
+fn name_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read => "read",
+        Operation::Lease => "lease",
+        Operation::Fill => "fill",
+        Operation::Invalidate => "invalidate",
+        Operation::Load => "load",
+    }
+}
+
+/// The number of a stamp's record.
+fn stamp(record: Option<&[u8]>) -> Option<u64> {
+    Some(u64::from_le_bytes(record?.try_into().ok()?))
+}

@@ -1,0 +1,107 @@
+//! A source at work: its keys, its codec, its policy, its flights and its near entries.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use crate::claim::{Carried, Landed, millis};
+use crate::codec::Codec;
+use crate::flight::Flights;
+use crate::key::KeySpace;
+use crate::near::{Near, NearEntry};
+use crate::policy::Policy;
+use crate::region::RegionCore;
+use crate::request::RequestCache;
+use crate::source::{Fetched, LoadContext, Source};
+
+/// A source as registered with a cache.
+pub(crate) struct Registered<S: Source> {
+    pub(crate) source: S,
+    pub(crate) region: Arc<RegionCore>,
+    pub(crate) keys: KeySpace,
+    pub(crate) codec: Codec,
+    pub(crate) policy: Policy,
+    pub(crate) flights: Arc<Flights<S::Key, Landed<S>>>,
+    pub(crate) near: Option<Near<S::Key, Carried<S>>>,
+    /// Whether it has an `after_fetch` hook; known once the cache is built.
+    hooked: OnceLock<bool>,
+    near_ttl: Option<Duration>,
+    /// Whether a value of it has ever had tags of its own: then fills have to prove them.
+    pub(crate) tagged: AtomicBool,
+}
+
+impl<S: Source> Registered<S> {
+    pub(crate) fn new(
+        source: S,
+        region: Arc<RegionCore>,
+        keys: KeySpace,
+        codec: Codec,
+        policy: Policy,
+        near: Option<Near<S::Key, Carried<S>>>,
+        near_ttl: Option<Duration>,
+    ) -> Self {
+        Self {
+            source,
+            region,
+            keys,
+            codec,
+            policy,
+            flights: Flights::new(),
+            near,
+            hooked: OnceLock::new(),
+            near_ttl,
+            tagged: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn hooked(&self) -> bool {
+        self.hooked.get().copied().unwrap_or(true)
+    }
+
+    /// Near may be told to forget sooner than the shared tier does.
+    pub(crate) fn near_entry(&self, mut entry: NearEntry<Carried<S>>, now_ms: u64) -> NearEntry<Carried<S>> {
+        if let Some(ttl) = self.near_ttl {
+            entry.until_ms = entry.until_ms.min(now_ms.saturating_add(millis(ttl)));
+        }
+        entry
+    }
+
+    pub(crate) fn set_tagged(&self) {
+        if !self.tagged.load(Ordering::Relaxed) {
+            self.tagged.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A source whose type is not known.
+pub(crate) trait AnySource: Any + Send + Sync {
+    fn region(&self) -> &Arc<RegionCore>;
+    /// After an invalidation by tag or of the region: no later read joins a flight that is under way.
+    fn void_all(&self);
+    /// Finds out whether there is a hook, by calling it with nothing.
+    fn probe(&self, request: &RequestCache);
+}
+
+impl<S: Source> AnySource for Registered<S> {
+    fn region(&self) -> &Arc<RegionCore> {
+        &self.region
+    }
+
+    fn void_all(&self) {
+        self.flights.void_all();
+    }
+
+    fn probe(&self, request: &RequestCache) {
+        let cx = LoadContext::new(request, false, Instant::now(), false);
+        let mut nothing = Fetched::<S>::new(Vec::new());
+        // the hook that stands in the trait marks its rows; one of the user's does not, and may panic
+        let call = AssertUnwindSafe(|| self.source.after_fetch(&cx, &mut nothing).now_or_never());
+        let _ = catch_unwind(call);
+        let _ = self.hooked.set(nothing.hooked);
+    }
+}

@@ -1,0 +1,244 @@
+//! What a request cost: trips, statements, batch sizes, waits, and where each answer came from.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Which tier an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Tier {
+    /// The request's own map.
+    Request,
+    /// The in-process cache.
+    Near,
+    /// The shared cache.
+    Shared,
+    /// The source.
+    Source,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "request",
+            Self::Near => "near",
+            Self::Shared => "shared",
+            Self::Source => "source",
+        })
+    }
+}
+
+/// What a trip did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Read records of the shared tier.
+    Read,
+    /// Took the right to fill, and read the stamps that a fill carries.
+    Lease,
+    /// Stored what was loaded. Nobody waits for it.
+    Fill,
+    /// Removed records and renewed stamps.
+    Invalidate,
+    /// Loaded from the source.
+    Load,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Read => "read",
+            Self::Lease => "lease",
+            Self::Fill => "fill",
+            Self::Invalidate => "invalidate",
+            Self::Load => "load",
+        })
+    }
+}
+
+/// One trip to the shared tier or to a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trip {
+    /// What it did.
+    pub operation: Operation,
+    /// The region, or for a load the source.
+    pub name: String,
+    /// How many keys travelled.
+    pub keys: usize,
+    /// How many statements it was: 0 for the shared tier, 1 for a load whose loader did not count otherwise.
+    pub statements: usize,
+    /// When it began, counted from the start of the request.
+    pub began: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether the request waited for it. A fill and a refresh in the background are not waited for.
+    pub waited: bool,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+/// How the keys of one source were answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcomes {
+    /// The name of the source.
+    pub source: &'static str,
+    /// Keys that the request knew.
+    pub request_hits: u64,
+    /// Keys that near knew.
+    pub near_hits: u64,
+    /// Keys that the shared tier knew.
+    pub shared_hits: u64,
+    /// Keys that came from the source: loaded for this request, or by a flight that it joined.
+    pub loaded: u64,
+    /// Of the loaded, those that a flight of another reader carried.
+    pub joined: u64,
+    /// Of all that were answered outside of the request, those that are absent.
+    pub absent: u64,
+    /// Of all that were answered outside of the request, those that were stale.
+    pub stale: u64,
+    /// Keys that failed.
+    pub failed: u64,
+}
+
+/// The cost of a request up to now. See [`RequestCache::report`](crate::RequestCache::report).
+///
+/// `Display` gives a table for people.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Every trip, in the order in which they ended.
+    pub trips: Vec<Trip>,
+    /// Per source, in the order of first use.
+    pub outcomes: Vec<Outcomes>,
+    /// How long the request has lived.
+    pub elapsed: Duration,
+}
+
+/// What a piece of work may cost at most. For [`Report::assert_at_most`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Trips to the shared tier that the request waited for.
+    pub trips: usize,
+    /// Statements that the request waited for.
+    pub statements: usize,
+}
+
+impl Report {
+    /// Trips to the shared tier that the request waited for.
+    #[must_use]
+    pub fn shared_trips(&self) -> usize {
+        self.count(|trip| trip.waited && trip.operation != Operation::Load)
+    }
+
+    /// Reads of the shared tier.
+    #[must_use]
+    pub fn shared_reads(&self) -> usize {
+        self.count(|trip| trip.operation == Operation::Read)
+    }
+
+    /// Statements that the request waited for.
+    #[must_use]
+    pub fn statements(&self) -> usize {
+        self.trips.iter().filter(|trip| trip.waited).map(|trip| trip.statements).sum()
+    }
+
+    /// Keys that were loaded from sources by this request, one by one: the statements of a program that
+    /// asks for each as it meets it, and remembers nothing.
+    #[must_use]
+    pub fn keys_loaded(&self) -> usize {
+        self.trips.iter().filter(|trip| trip.operation == Operation::Load).map(|trip| trip.keys).sum()
+    }
+
+    /// How long the request waited for each: the shared tier, and the sources. Trips that travelled at the
+    /// same time are counted once.
+    #[must_use]
+    pub fn waits(&self) -> (Duration, Duration) {
+        let of = |load: bool| {
+            let mut spans: Vec<_> = self
+                .trips
+                .iter()
+                .filter(|trip| trip.waited && (trip.operation == Operation::Load) == load)
+                .map(|trip| (trip.began, trip.began + trip.took))
+                .collect();
+            spans.sort_unstable();
+            let mut end = Duration::ZERO;
+            let mut total = Duration::ZERO;
+            for (from, to) in spans {
+                total += to.saturating_sub(from.max(end));
+                end = end.max(to);
+            }
+            total
+        };
+        (of(false), of(true))
+    }
+
+    /// Panics, with the whole table, if the request has cost more than this.
+    ///
+    /// # Panics
+    /// If the request made more trips or statements than the budget allows.
+    #[track_caller]
+    pub fn assert_at_most(&self, budget: Budget) {
+        let (trips, statements) = (self.shared_trips(), self.statements());
+        assert!(
+            trips <= budget.trips && statements <= budget.statements,
+            "the request cost {trips} trips and {statements} statements, and may cost {} and {}\n{self}",
+            budget.trips,
+            budget.statements,
+        );
+    }
+
+    fn count(&self, which: impl Fn(&Trip) -> bool) -> usize {
+        self.trips.iter().filter(|trip| which(trip)).count()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shared, source) = self.waits();
+        writeln!(
+            f,
+            "{} trips ({shared:.1?}), {} statements ({source:.1?}), {:.1?} in all",
+            self.shared_trips(),
+            self.statements(),
+            self.elapsed,
+        )?;
+        if !self.outcomes.is_empty() {
+            writeln!(
+                f,
+                "  {:24} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+                "source", "request", "near", "shared", "loaded", "joined", "absent", "stale", "failed"
+            )?;
+        }
+        for o in &self.outcomes {
+            writeln!(
+                f,
+                "  {:24} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+                o.source,
+                o.request_hits,
+                o.near_hits,
+                o.shared_hits,
+                o.loaded,
+                o.joined,
+                o.absent,
+                o.stale,
+                o.failed
+            )?;
+        }
+        for trip in &self.trips {
+            writeln!(
+                f,
+                "  {:>10.1?}  {:10} {:24} {:>6} keys {:>10.1?}{}{}",
+                trip.began,
+                trip.operation,
+                trip.name,
+                trip.keys,
+                trip.took,
+                if trip.waited { "" } else { "  in the background" },
+                if trip.failed { "  FAILED" } else { "" },
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,518 @@
+//! What a handler holds: the cache of one request, and tier 1 itself.
+//!
+//! A read first claims its keys here ([`RequestCache::claim`]): what the request or near knows is answered
+//! at once and without an allocation; what is on its way is waited for; the rest joins the part that is
+//! gathering ([`crate::batch`]) and travels down the tiers ([`crate::read`]).
+
+mod slot;
+mod stash;
+mod waiting;
+
+use std::any::TypeId;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(crate) use self::slot::{AnySlot, Cell, Lane, Memo, Slot};
+pub use self::stash::Stash;
+use self::waiting::Waiting;
+use crate::answer::{Answers, Asked, Known, Outcome};
+use crate::cache::CacheCore;
+use crate::clock;
+use crate::error::Error;
+use crate::read::AnyPart;
+use crate::report::{Operation, Report, Tier, Trip};
+use crate::source::Source;
+use crate::sync::lock;
+
+/// How far a read goes past what is known already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Force {
+    /// Not at all: every tier is asked in turn.
+    #[default]
+    No,
+    /// Past the request: near and the shared tier are asked again.
+    PastRequest,
+    /// Past the request, near and the shared tier: loads from the source, for this request alone.
+    PastShared,
+    /// Loads from the source and stores what it finds.
+    Refresh,
+}
+
+/// The cache as one request sees it: tier 1, and the way to the others.
+///
+/// Cheap to clone; clones share everything. It may go into spawned tasks, and dies with its last clone.
+///
+/// * **Trips.** What the request knows costs nothing. What it does not costs one trip to the shared tier
+///   for everything that is awaited together (and one more for misses, to take leases), and one call of
+///   [`Source::load_many`] per source for what is still missing.
+/// * **Faults.** Where the shared tier is out, reads go on to the source, and the fault is an
+///   [`Event`](crate::Event) and a line in the [report](RequestCache::report).
+/// * **Dropping.** Any future of it may be dropped at any time. Keys that were not sent yet and that nobody
+///   else waits for are not asked for; what was sent runs to its end in a task of its own, for whoever
+///   else waits, and for the tiers.
+/// * **Errors.** Those of the source, and none of the shared tier's, except for writes.
+///
+/// Reads need a tokio runtime.
+#[derive(Clone)]
+pub struct RequestCache {
+    pub(crate) inner: Arc<RequestCore>,
+    force: Force,
+    /// Set where a loader or a hook reads through the request that it loads for.
+    pub(crate) nesting: Option<Arc<Nesting>>,
+}
+
+/// A load that reads through the request itself.
+pub(crate) struct Nesting {
+    /// The tick at which the load was sent: what is older taints it (`R6`).
+    pub(crate) since: u64,
+    pub(crate) used_older: AtomicBool,
+    /// The part that is being loaded.
+    pub(crate) part: u64,
+    pub(crate) source: &'static str,
+}
+
+impl Nesting {
+    fn saw(&self, begun: u64, stale: bool) {
+        if begun < self.since || stale {
+            self.used_older.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+pub(crate) struct RequestCore {
+    pub(crate) cache: Arc<CacheCore>,
+    began: Instant,
+    pub(crate) state: Mutex<State>,
+    /// This request has written: its loads ask for the writing database.
+    pub(crate) wrote: AtomicBool,
+    stash: Stash,
+}
+
+/// Tier 1.
+pub(crate) struct State {
+    /// One per source, found by type: a request rarely uses more than a few.
+    pub(crate) slots: Vec<(TypeId, Box<dyn AnySlot>)>,
+    /// The parts that gather keys now.
+    pub(crate) gathering: Vec<Box<dyn AnyPart>>,
+    /// How many keys they have.
+    pub(crate) gathered: usize,
+    /// Counts the batches sent: parts made before belong to an earlier one.
+    pub(crate) turn: u64,
+    pub(crate) next_part: u64,
+    pub(crate) trips: Vec<Trip>,
+    /// Which part's load waits for which part: to see a loader that waits for itself.
+    pub(crate) waits: Vec<(u64, u64)>,
+    /// Writes that have not been published and concern keys that are not known: everything is read past
+    /// the shared tier until they are.
+    pub(crate) wide_writes: usize,
+    /// Marks the keys of one call, to see twins.
+    call: u32,
+    /// The time that near entries are judged by.
+    now_ms: u64,
+    near_hits: u32,
+}
+
+impl RequestCache {
+    pub(crate) fn new(cache: Arc<CacheCore>) -> Self {
+        let inner = Arc::new(RequestCore {
+            cache,
+            began: Instant::now(),
+            state: Mutex::new(State {
+                slots: Vec::new(),
+                gathering: Vec::new(),
+                gathered: 0,
+                turn: 0,
+                next_part: 0,
+                trips: Vec::new(),
+                waits: Vec::new(),
+                wide_writes: 0,
+                call: 0,
+                now_ms: clock::now_ms(),
+                near_hits: 0,
+            }),
+            wrote: AtomicBool::new(false),
+            stash: Stash::default(),
+        });
+        Self { inner, force: Force::No, nesting: None }
+    }
+
+    pub(crate) fn nested(inner: Arc<RequestCore>, nesting: Option<Arc<Nesting>>) -> Self {
+        Self { inner, force: Force::No, nesting }
+    }
+
+    /// The value of a key, or `None` if it has no row.
+    ///
+    /// Costs nothing if the request knows the key; otherwise travels with everything else that is awaited
+    /// together: see [`RequestCache`].
+    ///
+    /// # Errors
+    /// If the source failed, panicked or took too long ([`Error::is_source`], [`Error::is_timeout`]); the
+    /// failure is not remembered. If the source is not registered ([`Error::is_usage`]).
+    pub async fn get<S: Source>(&self, key: S::Key) -> Result<Option<Arc<S::Value>>, Error> {
+        let mut asked = [Asked::<S>::new(key)];
+        self.read(&mut asked, false).await;
+        let [asked] = asked;
+        into_value(asked.answer)
+    }
+
+    /// The values of many keys: every distinct key of `keys` is in the answer, in their order.
+    ///
+    /// Costs what [`get`](RequestCache::get) costs, once for all.
+    ///
+    /// # Errors
+    /// The first error, if any key failed. [`try_get_many`](RequestCache::try_get_many) tells per key.
+    pub async fn get_many<S: Source>(
+        &self,
+        keys: impl IntoIterator<Item = S::Key>,
+    ) -> Result<Answers<S::Key, Option<Arc<S::Value>>>, Error> {
+        let asked = self.read_all::<S>(keys).await;
+        let mut rows = Vec::with_capacity(asked.len());
+        for asked in asked {
+            rows.push((asked.key, into_value(asked.answer)?));
+        }
+        Ok(Answers::new(rows))
+    }
+
+    /// What became of each of many keys: value, absent, stale or failed, and the tier it came from.
+    ///
+    /// Costs what [`get_many`](RequestCache::get_many) costs.
+    pub async fn try_get_many<S: Source>(
+        &self,
+        keys: impl IntoIterator<Item = S::Key>,
+    ) -> Answers<S::Key, Outcome<S::Value>> {
+        let asked = self.read_all::<S>(keys).await;
+        let rows = asked.into_iter().map(|asked| {
+            let outcome = asked.answer.unwrap_or_else(|| Outcome::Failed(unanswered(S::NAME)));
+            (asked.key, outcome)
+        });
+        Answers::new(rows.collect())
+    }
+
+    /// What is known of a key without loading it; `None` if nothing is.
+    ///
+    /// Costs nothing if the request or near knows the key, and at most one trip to the shared tier.
+    ///
+    /// # Errors
+    /// If the source is not registered, or its hook failed.
+    pub async fn peek<S: Source>(&self, key: S::Key) -> Result<Option<Known<S::Value>>, Error> {
+        let mut asked = [Asked::<S>::new(key)];
+        self.read(&mut asked, true).await;
+        let [asked] = asked;
+        match asked.answer {
+            None => Ok(None),
+            answer => Ok(Some(into_value(answer)?.map_or(Known::Absent, Known::Value))),
+        }
+    }
+
+    /// Brings many keys into the request, for reads to come.
+    ///
+    /// Costs what [`get_many`](RequestCache::get_many) costs.
+    ///
+    /// # Errors
+    /// The first error, if any key failed.
+    pub async fn prefetch<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
+        for asked in self.read_all::<S>(keys).await {
+            into_value(asked.answer)?;
+        }
+        Ok(())
+    }
+
+    /// Loads a key from the source again, and stores what it finds in every tier.
+    ///
+    /// One read of the shared tier for the fence that the store must meet, one load, one fill that is not
+    /// waited for. The same as `request.with(Force::Refresh).get(key)`; for many keys, `get_many`. A key
+    /// that this request has written is loaded for this request alone.
+    ///
+    /// # Errors
+    /// As [`get`](RequestCache::get).
+    pub async fn refresh<S: Source>(&self, key: S::Key) -> Result<Option<Arc<S::Value>>, Error> {
+        self.with(Force::Refresh).get::<S>(key).await
+    }
+
+    /// The same request, read with this force.
+    #[must_use]
+    pub fn with(&self, force: Force) -> Self {
+        Self { inner: self.inner.clone(), force, nesting: self.nesting.clone() }
+    }
+
+    /// A place for whatever belongs to the request: the current user, a locale. By type.
+    pub fn stash(&self) -> &Stash {
+        &self.inner.stash
+    }
+
+    /// What the request has cost up to now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let state = lock(&self.inner.state);
+        Report {
+            trips: state.trips.clone(),
+            outcomes: state.slots.iter().map(|(_, slot)| slot.outcomes()).collect(),
+            elapsed: self.inner.began.elapsed(),
+        }
+    }
+
+    /// Collects and distinguishes keys, reads them all.
+    async fn read_all<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Vec<Asked<S>> {
+        // first the keys and then the lock: the iterator is the caller's, and may use this request
+        let mut asked: Vec<_> = keys.into_iter().map(Asked::<S>::new).collect();
+        if self.force != Force::No && asked.len() > 1 {
+            let mut seen = HashSet::with_capacity(asked.len());
+            asked.retain(|asked| seen.insert(asked.key.clone()));
+        }
+        self.read(&mut asked, false).await;
+        asked.retain(|asked| !asked.twin);
+        asked
+    }
+
+    /// THE read: answers every key. With `peek`, keys that nothing is known of stay unanswered.
+    async fn read<S: Source>(&self, asked: &mut [Asked<S>], peek: bool) {
+        // Keys come back without an answer only when the task that carried them was cut off by a panic
+        // inside this library or by the end of its runtime.
+        for _ in 0..3 {
+            let mut waiting = match self.claim(asked, peek) {
+                Ok(None) => return,
+                Ok(Some(waiting)) => waiting,
+                Err(error) => {
+                    let open = asked.iter_mut().filter(|asked| asked.answer.is_none());
+                    return open.for_each(|asked| asked.answer = Some(Outcome::Failed(error.clone())));
+                }
+            };
+            (&mut waiting).await;
+            if waiting.deliver(asked) || peek {
+                return;
+            }
+        }
+    }
+
+    /// Tier 1 and near: answers what they know, takes part in what is on its way, and adds the rest to the
+    /// part that gathers.
+    fn claim<S: Source>(&self, asked: &mut [Asked<S>], peek: bool) -> Result<Option<Waiting<'_, S>>, Error> {
+        // declared before the lock: dropped by a panic, it has to take the lock itself
+        let mut waiting: Option<Waiting<'_, S>> = None;
+        let mut state = lock(&self.inner.state);
+        let state = &mut *state;
+        state.call = state.call.wrapping_add(1);
+        let (call, wide) = (state.call, state.wide_writes > 0);
+        let at = self.inner.slot::<S>(state)?;
+        for (nth, asked) in asked.iter_mut().enumerate() {
+            if asked.answer.is_some() || asked.twin {
+                continue;
+            }
+            let slot = Slot::<S>::of(&mut state.slots[at].1);
+            let lane = slot.lane(self.force, peek, wide, &asked.key);
+            if lane.remembers() {
+                match slot.cells.get_mut(&asked.key) {
+                    Some(cell) if cell.call == call => {
+                        asked.twin = true;
+                        continue;
+                    }
+                    Some(cell) => {
+                        cell.call = call;
+                        match &cell.memo {
+                            Memo::Known { value, stale, begun } => {
+                                if let Some(nesting) = &self.nesting {
+                                    nesting.saw(*begun, *stale || lane == Lane::Written);
+                                }
+                                asked.answer = Some(outcome(value.clone(), *stale, Tier::Request));
+                                slot.outcomes.request_hits += 1;
+                                continue;
+                            }
+                            // a look without a load waits for nobody
+                            Memo::Coming { .. } if peek => {}
+                            Memo::Coming { part, at } => {
+                                if let Some(nesting) = &self.nesting
+                                    && let Err(error) = nest(&mut state.waits, nesting, part.id, S::NAME)
+                                {
+                                    asked.answer = Some(Outcome::Failed(error));
+                                    continue;
+                                }
+                                part.share(*at);
+                                let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
+                                waiting.add(nth, part.clone(), *at, lane);
+                                continue;
+                            }
+                        }
+                    }
+                    None => {}
+                }
+            }
+            if lane.asks_near()
+                && let Some(near) = &slot.source.near
+                && !slot.source.hooked()
+            {
+                if state.near_hits % 64 == 63 {
+                    state.now_ms = clock::now_ms();
+                }
+                if let Some(value) = near.get(&asked.key, slot.source.region.era(), state.now_ms) {
+                    state.near_hits = state.near_hits.wrapping_add(1);
+                    let value = value.and_then(crate::claim::Carried::live);
+                    slot.outcomes.near_hits += 1;
+                    slot.outcomes.absent += u64::from(value.is_none());
+                    let begun = self.inner.cache.now();
+                    let memo = Memo::Known { value: value.clone(), stale: false, begun };
+                    slot.cells.insert(asked.key.clone(), Cell { call, memo });
+                    asked.answer = Some(outcome(value, false, Tier::Near));
+                    continue;
+                }
+            }
+            if peek && lane == Lane::Written {
+                continue; // what the tiers know of it is older than what this request wrote
+            }
+            let (part, at) = slot.want(
+                lane,
+                asked.key.clone(),
+                call,
+                (state.turn, &mut state.next_part),
+                &mut state.gathering,
+                self.nesting.is_some(),
+            );
+            state.gathered += 1;
+            if let Some(nesting) = &self.nesting {
+                if lane == Lane::Written {
+                    nesting.used_older.store(true, Ordering::Relaxed);
+                }
+                // a part that gathers waits for nothing yet, so this closes no circle
+                let _ = nest(&mut state.waits, nesting, part.id, S::NAME);
+            }
+            waiting.get_or_insert_with(|| Waiting::new(self)).add(nth, part, at, lane);
+        }
+        Ok(waiting)
+    }
+}
+
+impl RequestCore {
+    /// Where the slot of a source is, made on first use.
+    pub(crate) fn slot<S: Source>(&self, state: &mut State) -> Result<usize, Error> {
+        let id = TypeId::of::<S>();
+        if let Some(at) = state.slots.iter().position(|(each, _)| *each == id) {
+            return Ok(at);
+        }
+        let source = self.cache.source::<S>()?;
+        state.slots.push((id, Box::new(Slot::<S>::new(source))));
+        Ok(state.slots.len() - 1)
+    }
+
+    /// Sends everything that has gathered.
+    pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
+        state.turn += 1;
+        state.gathered = 0;
+        state.now_ms = clock::now_ms();
+        let parts = std::mem::take(&mut state.gathering);
+        if crate::read::send(self, parts).is_err() {
+            state.forget_all(None);
+        }
+    }
+}
+
+impl State {
+    /// Forgets what is known, where a write may have changed it. What is on its way stays.
+    pub(crate) fn forget_all(&mut self, region: Option<&str>) {
+        for (_, slot) in &mut self.slots {
+            if region.is_none_or(|region| region == slot.region()) {
+                slot.forget_all();
+            }
+        }
+    }
+}
+
+/// Says in the report what was done, from the task that does it.
+#[derive(Clone)]
+pub(crate) struct Meter {
+    request: Arc<RequestCore>,
+    waited: bool,
+}
+
+impl Meter {
+    pub(crate) fn new(request: Arc<RequestCore>, waited: bool) -> Self {
+        Self { request, waited }
+    }
+
+    pub(crate) fn in_background(&self) -> Self {
+        Self { request: self.request.clone(), waited: false }
+    }
+
+    pub(crate) fn trip(
+        &self,
+        operation: Operation,
+        name: &str,
+        keys: usize,
+        statements: usize,
+        (began, took): (Instant, Duration),
+        failed: bool,
+    ) {
+        tracing::debug!(
+            target: "mastaba",
+            %operation, name, keys, statements, took_us = took.as_micros() as u64, waited = self.waited, failed,
+            "trip"
+        );
+        let trip = Trip {
+            operation,
+            name: name.to_owned(),
+            keys,
+            statements,
+            began: began.saturating_duration_since(self.request.began),
+            took,
+            waited: self.waited,
+            failed,
+        };
+        lock(&self.request.state).trips.push(trip);
+    }
+}
+
+/// Notes that a load waits for a part, unless the part waits for that load.
+fn nest(waits: &mut Vec<(u64, u64)>, nesting: &Nesting, part: u64, asked: &str) -> Result<(), Error> {
+    let mut reached = vec![part];
+    let mut next = 0;
+    while let Some(&from) = reached.get(next) {
+        if from == nesting.part {
+            return Err(Error::usage(format!(
+                "source {}: its loader or hook reads from source {asked} a key whose load waits for this very \
+                 load; it would wait for ever",
+                nesting.source
+            )));
+        }
+        reached.extend(waits.iter().filter(|(waiter, _)| *waiter == from).map(|(_, on)| on));
+        next += 1;
+        if next > waits.len() + 1 {
+            break;
+        }
+    }
+    if !waits.contains(&(nesting.part, part)) {
+        waits.push((nesting.part, part));
+    }
+    Ok(())
+}
+
+pub(crate) fn outcome<V>(value: Option<Arc<V>>, stale: bool, tier: Tier) -> Outcome<V> {
+    match value {
+        None => Outcome::Absent { tier },
+        Some(value) if stale => Outcome::Stale { value, tier },
+        Some(value) => Outcome::Value { value, tier },
+    }
+}
+
+fn into_value<V>(answer: Option<Outcome<V>>) -> Result<Option<Arc<V>>, Error> {
+    match answer {
+        Some(Outcome::Value { value, .. } | Outcome::Stale { value, .. }) => Ok(Some(value)),
+        Some(Outcome::Absent { .. }) => Ok(None),
+        Some(Outcome::Failed(error)) => Err(error),
+        None => Err(unanswered("")),
+    }
+}
+
+fn unanswered(source: &str) -> Error {
+    Error::usage(format!(
+        "source {source}: the read was cut off three times; the runtime that carried it was shut down"
+    ))
+}
+
+impl fmt::Debug for RequestCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestCache").field("force", &self.force).finish_non_exhaustive()
+    }
+}

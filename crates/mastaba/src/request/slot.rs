@@ -1,0 +1,191 @@
+//! What a request knows of one source.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::Force;
+use crate::answer::Outcome;
+use crate::batch::Part;
+use crate::read::{AnyPart, Bound};
+use crate::registry::Registered;
+use crate::report::Outcomes;
+use crate::source::Source;
+
+pub(crate) type PartOf<S> = Part<<S as Source>::Key, Outcome<<S as Source>::Value>>;
+
+/// The map of one source, and the parts that gather for it.
+pub(crate) struct Slot<S: Source> {
+    pub(crate) source: Arc<Registered<S>>,
+    pub(crate) cells: HashMap<S::Key, Cell<S>, foldhash::fast::RandomState>,
+    /// Keys that this request has written: not joined, not filled, loaded from the writer.
+    pub(crate) written: HashSet<S::Key, foldhash::fast::RandomState>,
+    pub(crate) outcomes: Outcomes,
+    /// The part of each lane, and the turn that it gathers for.
+    gathering: Vec<(Lane, u64, Arc<PartOf<S>>)>,
+}
+
+pub(crate) struct Cell<S: Source> {
+    /// The last call that asked for it.
+    pub(crate) call: u32,
+    pub(crate) memo: Memo<S>,
+}
+
+/// What the request knows of a key.
+pub(crate) enum Memo<S: Source> {
+    Known {
+        value: Option<Arc<S::Value>>,
+        stale: bool,
+        /// The tick at which the read began that found it.
+        begun: u64,
+    },
+    /// A part is on its way with it.
+    Coming { part: Arc<PartOf<S>>, at: usize },
+}
+
+/// The way that a key takes down the tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// All tiers in turn.
+    Normal,
+    /// Not the request.
+    PastRequest,
+    /// The source alone, for this request alone.
+    PastShared,
+    /// The source, and store what it finds.
+    Refresh,
+    /// All tiers but the source.
+    Peek,
+    /// This request wrote the key: the source alone, from the writer, joined by nobody and not stored.
+    Written,
+    /// A refresh that nobody waits for.
+    Background,
+}
+
+impl Lane {
+    /// Whether the request's own memory answers, and is told the answer before others.
+    pub(crate) fn remembers(self) -> bool {
+        matches!(self, Self::Normal | Self::Written | Self::Peek)
+    }
+
+    /// Whether readers that come later wait for this one.
+    fn shows(self) -> bool {
+        matches!(self, Self::Normal | Self::Written)
+    }
+
+    pub(crate) fn asks_near(self) -> bool {
+        matches!(self, Self::Normal | Self::PastRequest | Self::Peek)
+    }
+
+    pub(crate) fn asks_shared(self) -> bool {
+        matches!(self, Self::Normal | Self::PastRequest | Self::Peek | Self::Refresh)
+    }
+
+    /// Whether what it loads may be stored, and be shared with other readers.
+    pub(crate) fn fills(self) -> bool {
+        matches!(self, Self::Normal | Self::PastRequest | Self::Refresh | Self::Background)
+    }
+}
+
+impl<S: Source> Slot<S> {
+    pub(crate) fn new(source: Arc<Registered<S>>) -> Self {
+        Self {
+            source,
+            cells: HashMap::default(),
+            written: HashSet::default(),
+            outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
+            gathering: Vec::new(),
+        }
+    }
+
+    /// The slot behind its erased form.
+    pub(crate) fn of(slot: &mut Box<dyn AnySlot>) -> &mut Self {
+        let slot: &mut dyn Any = slot.as_mut();
+        slot.downcast_mut().expect("slots are found by the type of their source")
+    }
+
+    /// The way that a key takes.
+    pub(crate) fn lane(&self, force: Force, peek: bool, wide_writes: bool, key: &S::Key) -> Lane {
+        let written = wide_writes || (!self.written.is_empty() && self.written.contains(key));
+        match (peek, written, force) {
+            (true, true, _) | (false, true, _) => Lane::Written,
+            (true, false, _) => Lane::Peek,
+            (false, false, Force::No) => Lane::Normal,
+            (false, false, Force::PastRequest) => Lane::PastRequest,
+            (false, false, Force::PastShared) => Lane::PastShared,
+            (false, false, Force::Refresh) => Lane::Refresh,
+        }
+    }
+
+    /// Adds a key to the part that gathers in this lane.
+    pub(crate) fn want(
+        &mut self,
+        lane: Lane,
+        key: S::Key,
+        call: u32,
+        (turn, next_part): (u64, &mut u64),
+        parts: &mut Vec<Box<dyn AnyPart>>,
+        nested: bool,
+    ) -> (Arc<PartOf<S>>, usize) {
+        self.gathering.retain(|(_, of, _)| *of == turn);
+        let found = self.gathering.iter().find(|(each, ..)| *each == lane).map(|(.., part)| part.clone());
+        let part = found.unwrap_or_else(|| {
+            *next_part += 1;
+            let part = Part::new(*next_part);
+            self.gathering.push((lane, turn, part.clone()));
+            parts.push(Box::new(Bound {
+                part: part.clone(),
+                source: self.source.clone(),
+                lane,
+                nested: false,
+                sent: false,
+            }));
+            part
+        });
+        if nested {
+            let id = part.id;
+            parts.iter_mut().filter(|each| each.id() == id).for_each(|each| each.set_nested());
+        }
+        let at = part.want(key.clone()).expect("a part of this turn gathers");
+        if lane.shows() {
+            self.cells.insert(key, Cell { call, memo: Memo::Coming { part: part.clone(), at } });
+        }
+        (part, at)
+    }
+
+    /// Forgets a key that the last reader gave back.
+    pub(crate) fn give_back(&mut self, key: &S::Key, part: u64) {
+        if self.is_coming(key, part) {
+            self.cells.remove(key);
+        }
+    }
+
+    /// Whether a key is on its way with this part.
+    pub(crate) fn is_coming(&self, key: &S::Key, part: u64) -> bool {
+        matches!(self.cells.get(key), Some(Cell { memo: Memo::Coming { part: of, .. }, .. }) if of.id == part)
+    }
+}
+
+/// A slot whose source is not known.
+pub(crate) trait AnySlot: Any + Send {
+    fn outcomes(&self) -> Outcomes;
+    fn region(&self) -> &str;
+    fn forget_all(&mut self);
+}
+
+impl<S: Source> AnySlot for Slot<S> {
+    fn outcomes(&self) -> Outcomes {
+        self.outcomes
+    }
+
+    fn region(&self) -> &str {
+        &self.source.region.name
+    }
+
+    fn forget_all(&mut self) {
+        // what is on its way began before the write: its readers get it, and nobody after them
+        self.cells.clear();
+    }
+}

@@ -1,0 +1,126 @@
+//! A reader that waits for keys on their way.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::RequestCache;
+use super::slot::{Lane, PartOf, Slot};
+use crate::answer::Asked;
+use crate::batch::Phase;
+use crate::source::Source;
+use crate::sync::lock;
+
+/// Waits until the parts that carry its keys are settled.
+///
+/// It sends the batch that gathers itself, once no key was added between two of its polls. Dropping it
+/// gives back the keys that nobody else waits for and that were not sent.
+pub(super) struct Waiting<'r, S: Source> {
+    request: &'r RequestCache,
+    parts: Vec<Joined<S>>,
+    /// Which asked key is which key of which part.
+    tickets: Vec<Ticket>,
+    /// How many keys had gathered at the last poll.
+    seen: usize,
+    done: bool,
+}
+
+struct Joined<S: Source> {
+    part: Arc<PartOf<S>>,
+    lane: Lane,
+    /// Our place among the part's wakers.
+    place: Option<usize>,
+}
+
+struct Ticket {
+    nth: usize,
+    part: usize,
+    at: usize,
+}
+
+impl<'r, S: Source> Waiting<'r, S> {
+    pub(super) fn new(request: &'r RequestCache) -> Self {
+        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: 0, done: false }
+    }
+
+    pub(super) fn add(&mut self, nth: usize, part: Arc<PartOf<S>>, at: usize, lane: Lane) {
+        // the parts of one call are few: one per lane, and those on their way
+        let known = self.parts.iter().rposition(|joined| Arc::ptr_eq(&joined.part, &part));
+        let part = known.unwrap_or_else(|| {
+            self.parts.push(Joined { part, lane, place: None });
+            self.parts.len() - 1
+        });
+        self.tickets.push(Ticket { nth, part, at });
+    }
+
+    /// Hands the answers over; whether there was one for every key.
+    pub(super) fn deliver(&self, asked: &mut [Asked<S>]) -> bool {
+        let mut all = true;
+        for ticket in &self.tickets {
+            let joined = &self.parts[ticket.part];
+            let answer = joined.part.answer(ticket.at);
+            if let (Some(nesting), Some(answer)) = (&self.request.nesting, &answer) {
+                nesting.saw(joined.part.begun(), answer.is_stale());
+            }
+            all &= answer.is_some();
+            asked[ticket.nth].answer = answer;
+        }
+        all
+    }
+}
+
+impl<S: Source> Future for &mut Waiting<'_, S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut **self;
+        let (mut settled, mut gathering) = (true, false);
+        for joined in &mut this.parts {
+            let phase = joined.part.poll(cx, &mut joined.place);
+            settled &= phase == Phase::Settled;
+            gathering |= phase == Phase::Gathering;
+        }
+        if settled {
+            this.done = true;
+            return Poll::Ready(());
+        }
+        if gathering {
+            let mut state = lock(&this.request.inner.state);
+            if state.gathered == this.seen {
+                this.request.inner.send(&mut state);
+            } else {
+                // others may be about to add keys in this turn: look again when they have been polled
+                this.seen = state.gathered;
+                drop(state);
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: Source> Drop for Waiting<'_, S> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let mut state = lock(&self.request.inner.state);
+        let mut given_back = 0;
+        for ticket in &self.tickets {
+            let joined = &self.parts[ticket.part];
+            if let Some(key) = joined.part.leave(ticket.at) {
+                given_back += 1;
+                if joined.lane.remembers()
+                    && let Ok(at) = self.request.inner.slot::<S>(&mut state)
+                {
+                    Slot::<S>::of(&mut state.slots[at].1).give_back(&key, joined.part.id);
+                }
+            }
+        }
+        state.gathered = state.gathered.saturating_sub(given_back);
+        drop(state);
+        for joined in &self.parts {
+            joined.part.forget(joined.place);
+        }
+    }
+}

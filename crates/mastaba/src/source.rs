@@ -1,0 +1,369 @@
+//! The trait a user implements: where the values come from.
+
+use std::future::{Future, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::error::BoxError;
+use crate::key::Key;
+use crate::policy::{EntryPolicy, Policy};
+use crate::request::RequestCache;
+
+/// A place that values are loaded from, by key, many at a time.
+///
+/// Implement it for one kind of object and one kind of key: `AccountById`, `PostsByAuthor`. Only the names,
+/// the types and [`load_many`](Source::load_many) are required.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::collections::BTreeMap;
+/// use mastaba::{Cache, LoadContext, Region, Rows, Source};
+///
+/// struct NameById(BTreeMap<u32, String>);
+///
+/// impl Source for NameById {
+///     type Key = u32;
+///     type Value = String;
+///     type Error = std::convert::Infallible;
+///     const NAME: &'static str = "name.by_id";
+///     const REGION: &'static str = "objects";
+///
+///     async fn load_many(&self, _: &LoadContext<'_>, ids: &[u32]) -> Result<Rows<Self>, Self::Error> {
+///         Ok(ids.iter().filter_map(|id| Some((*id, self.0.get(id)?.clone()))).collect())
+///     }
+/// }
+///
+/// let names = NameById(BTreeMap::from([(1, "Ada".to_owned())]));
+/// let cache = Cache::builder().region("objects", Region::memory()).source(names).build().await?;
+/// let request = cache.request();
+/// assert_eq!(request.get::<NameById>(1).await?.as_deref(), Some(&"Ada".to_owned()));
+/// assert_eq!(request.get::<NameById>(2).await?, None);
+/// # Ok::<_, mastaba::Error>(()) }).unwrap();
+/// ```
+pub trait Source: Send + Sync + Sized + 'static {
+    /// What a value is asked for by: `i64`, `String`, `(TenantId, i64)`, ...
+    type Key: Key;
+    /// What is kept. It needs neither `Clone` nor `Debug`.
+    type Value: Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// Why looking may fail.
+    type Error: Into<BoxError> + Send;
+
+    /// Its name: part of every key, of reports and of errors. Letters, digits, `_`, `.` and `-`.
+    const NAME: &'static str;
+
+    /// The region that its entries live in.
+    const REGION: &'static str;
+
+    /// Tags that all of its entries carry. They are checked on every hit, in the same trip as the values.
+    const TAGS: &'static [&'static str] = &[];
+
+    /// Loads every key that exists.
+    ///
+    /// `keys` are distinct, never empty, and at most [`Policy::max_batch`]. A key with no row is left out of
+    /// the answer and becomes absent; only a failure to look is an error. Rows are given back under the very
+    /// keys that were asked for: a row under another key is dropped with a warning, two rows under one key
+    /// fail that key.
+    ///
+    /// It runs in a task of its own and goes on when the caller has gone, within [`Policy::source_budget`].
+    /// An error reaches everybody who waits for these keys and is not remembered. So does a panic.
+    ///
+    /// It must read what is committed now: a load inside a transaction that was opened earlier may return
+    /// old rows, and has to say so by [`LoadContext::do_not_store`] (`R4`).
+    fn load_many(
+        &self,
+        cx: &LoadContext<'_>,
+        keys: &[Self::Key],
+    ) -> impl Future<Output = Result<Rows<Self>, Self::Error>> + Send;
+
+    /// Once per load, before anything is stored or returned: enriches the rows.
+    ///
+    /// It may load through [`LoadContext::request`]. An error fails the load.
+    fn before_store(
+        &self,
+        cx: &LoadContext<'_>,
+        rows: &mut Rows<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = (cx, rows);
+        ready(Ok(()))
+    }
+
+    /// On everything that enters a request, hit or load, as one batch; what it changes is seen by this
+    /// request alone.
+    ///
+    /// It may load through [`LoadContext::request`]. An error fails the keys of the batch. It is called
+    /// once at start-up with no rows, to see whether it is there at all: a source without it shares its
+    /// values between requests instead of decoding them for each.
+    fn after_fetch(
+        &self,
+        cx: &LoadContext<'_>,
+        rows: &mut Fetched<Self>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = cx;
+        rows.hooked = false;
+        ready(Ok(()))
+    }
+
+    /// Tags of one entry that depend on its value. They are checked on every hit; that costs one trip more
+    /// for the whole batch, unless near answers.
+    fn tags(&self, key: &Self::Key, value: &Self::Value) -> Vec<String> {
+        let _ = (key, value);
+        Vec::new()
+    }
+
+    /// Its own policy, made from that of its region.
+    fn policy(&self, region: &Policy) -> Policy {
+        region.clone()
+    }
+}
+
+/// The rows of one load: keys with their values, in any order.
+///
+/// Collect it from pairs, or [insert](Rows::insert) one by one.
+pub struct Rows<S: Source> {
+    pub(crate) rows: Vec<Row<S>>,
+    /// Absences that have a policy of their own.
+    pub(crate) absent: Vec<(S::Key, EntryPolicy)>,
+}
+
+pub(crate) struct Row<S: Source> {
+    pub(crate) key: S::Key,
+    pub(crate) value: S::Value,
+    pub(crate) policy: EntryPolicy,
+}
+
+impl<S: Source> Rows<S> {
+    /// No rows: nothing that was asked for exists.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { rows: Vec::new(), absent: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn insert(&mut self, key: S::Key, value: S::Value) {
+        self.insert_with(key, value, EntryPolicy::default());
+    }
+
+    /// Adds a row that has a policy of its own.
+    pub fn insert_with(&mut self, key: S::Key, value: S::Value, policy: EntryPolicy) {
+        self.rows.push(Row { key, value, policy });
+    }
+
+    /// Says that a key has no row, with a policy of its own. Keys that are simply left out are absent too.
+    pub fn absent_with(&mut self, key: S::Key, policy: EntryPolicy) {
+        self.absent.push((key, policy));
+    }
+
+    /// Keys and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&S::Key, &S::Value)> {
+        self.rows.iter().map(|row| (&row.key, &row.value))
+    }
+
+    /// Keys and values, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&S::Key, &mut S::Value)> {
+        self.rows.iter_mut().map(|row| (&row.key, &mut row.value))
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+impl<S: Source> Default for Rows<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Source> FromIterator<(S::Key, S::Value)> for Rows<S> {
+    fn from_iter<I: IntoIterator<Item = (S::Key, S::Value)>>(pairs: I) -> Self {
+        let mut rows = Self::new();
+        rows.extend(pairs);
+        rows
+    }
+}
+
+impl<S: Source> Extend<(S::Key, S::Value)> for Rows<S> {
+    fn extend<I: IntoIterator<Item = (S::Key, S::Value)>>(&mut self, pairs: I) {
+        self.rows.extend(pairs.into_iter().map(|(key, value)| Row {
+            key,
+            value,
+            policy: EntryPolicy::default(),
+        }));
+    }
+}
+
+/// The values that enter a request together, for [`Source::after_fetch`].
+pub struct Fetched<S: Source> {
+    pub(crate) rows: Vec<(S::Key, Arc<S::Value>)>,
+    pub(crate) hooked: bool,
+}
+
+impl<S: Source> Fetched<S> {
+    pub(crate) fn new(rows: Vec<(S::Key, Arc<S::Value>)>) -> Self {
+        Self { rows, hooked: true }
+    }
+
+    /// Keys and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&S::Key, &S::Value)> {
+        self.rows.iter().map(|(key, value)| (key, &**value))
+    }
+
+    /// Keys and values, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&S::Key, &mut S::Value)> {
+        // nobody else has seen these values yet: a source with this hook shares none
+        self.rows.iter_mut().filter_map(|(key, value)| Some((&*key, Arc::get_mut(value)?)))
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// What a loader or a hook may know and use while it works.
+pub struct LoadContext<'a> {
+    request: &'a RequestCache,
+    writer: bool,
+    stores: bool,
+    deadline: Instant,
+    pub(crate) facts: LoadFacts,
+}
+
+/// What a loader told about its work.
+#[derive(Default)]
+pub(crate) struct LoadFacts {
+    statements: AtomicU32,
+    unstored: std::sync::atomic::AtomicBool,
+}
+
+impl LoadFacts {
+    pub(crate) fn statements(&self) -> u32 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn unstored(&self) -> bool {
+        self.unstored.load(Ordering::Relaxed)
+    }
+}
+
+impl<'a> LoadContext<'a> {
+    pub(crate) fn new(request: &'a RequestCache, writer: bool, deadline: Instant, stores: bool) -> Self {
+        Self { request, writer, stores, deadline, facts: LoadFacts::default() }
+    }
+
+    /// The cache of the request that loads, to load other things through it.
+    ///
+    /// What is read through it stands in the report of the request. If it gives something older than this
+    /// load (the request had it already, or it was served stale), the rows of this load reach the request
+    /// but are not stored (`R6`).
+    #[must_use]
+    pub fn request(&self) -> &RequestCache {
+        self.request
+    }
+
+    /// Whether the rows must come from the writing database: this request has written.
+    #[must_use]
+    pub fn needs_writer(&self) -> bool {
+        self.writer
+    }
+
+    /// When the hard budget of this load ends.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Tells the report that this load made more statements than the one that every call counts as.
+    pub fn count_statements(&self, more: u32) {
+        self.facts.statements.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// The rows of this load may be old (read in a transaction that was opened before, or from a replica
+    /// that lags): they reach the request and are not stored (`R4`).
+    pub fn do_not_store(&self) {
+        self.facts.unstored.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A database that can be read in two places.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # use mastaba::{Cache, LoadContext, Region, Replicated, Rows, Source};
+/// struct Answer { pools: Replicated<&'static str> }
+///
+/// impl Source for Answer {
+///     # type Key = u8; type Value = String; type Error = std::convert::Infallible;
+///     # const NAME: &'static str = "answer"; const REGION: &'static str = "objects";
+///     async fn load_many(&self, cx: &LoadContext<'_>, keys: &[u8]) -> Result<Rows<Self>, Self::Error> {
+///         let pool = self.pools.pick(cx);
+///         Ok(keys.iter().map(|key| (*key, format!("{key} from the {pool}"))).collect())
+///     }
+/// }
+///
+/// let pools = Replicated::lagging("writer", "reader");
+/// let cache = Cache::builder().region("objects", Region::memory()).source(Answer { pools }).build().await?;
+/// let request = cache.request();
+/// assert_eq!(*request.get::<Answer>(1).await?.unwrap(), "1 from the reader");
+///
+/// let write = request.write();
+/// write.invalidate::<Answer>([2]).await?;
+/// write.published().await?;
+/// assert_eq!(*request.get::<Answer>(2).await?.unwrap(), "2 from the writer");
+/// # Ok::<_, mastaba::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Replicated<P> {
+    writer: P,
+    reader: P,
+    lagging: bool,
+}
+
+impl<P> Replicated<P> {
+    /// Reads from the reader only what is not going to be stored, so that a replica that lags never refills
+    /// the cache with what a write has just voided. Keeps I1.
+    pub fn consistent(writer: P, reader: P) -> Self {
+        Self { writer, reader, lagging: false }
+    }
+
+    /// Reads from the reader, and from the writer after a write of the request. Other requests may store what
+    /// the replica still shows, so they may see a row for up to its time to live after it has changed.
+    pub fn lagging(writer: P, reader: P) -> Self {
+        Self { writer, reader, lagging: true }
+    }
+
+    /// The database to use for this load.
+    pub fn pick(&self, cx: &LoadContext<'_>) -> &P {
+        let storing = cx.stores && !cx.facts.unstored();
+        if cx.needs_writer() || (storing && !self.lagging) { &self.writer } else { &self.reader }
+    }
+
+    /// The writing database.
+    pub fn writer(&self) -> &P {
+        &self.writer
+    }
+
+    /// The reading database.
+    pub fn reader(&self) -> &P {
+        &self.reader
+    }
+}

@@ -1,0 +1,358 @@
+//! What a request has written: invalidation, and publishing it after commit.
+//!
+//! Mode `Simple`: a [`Write`] collects what is going to change, and voids it in every tier once the
+//! transaction has committed. Within the shared tier it voids in the order of collecting, so that inner
+//! objects go before those derived from them (`R7`). Near and the flights of this process come after the
+//! shared tier: what is read from it before has no way back into them (`R13`, `R5`).
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::cache::CacheCore;
+use crate::error::{Error, Fault};
+use crate::event::Event;
+use crate::region::RegionCore;
+use crate::registry::Registered;
+use crate::request::{Cell, Memo, Meter, RequestCache, Slot};
+use crate::source::Source;
+use crate::sync::lock;
+
+/// One thing that a write is going to void.
+struct Step {
+    region: Arc<RegionCore>,
+    what: What,
+    /// Near and flights of this process, after the shared tier.
+    local: Box<dyn FnOnce() + Send>,
+}
+
+enum What {
+    Keys(Vec<Bytes>),
+    Tags(Vec<String>),
+    Region,
+}
+
+/// A write of this request, from before its transaction commits until it is published.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # use mastaba::{Cache, LoadContext, Region, Rows, Source};
+/// # struct Counter;
+/// # static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+/// # impl Source for Counter {
+/// #     type Key = u8; type Value = u32; type Error = std::convert::Infallible;
+/// #     const NAME: &'static str = "counter"; const REGION: &'static str = "objects";
+/// #     async fn load_many(&self, _: &LoadContext<'_>, keys: &[u8]) -> Result<Rows<Self>, Self::Error> {
+/// #         let count = COUNT.load(std::sync::atomic::Ordering::SeqCst);
+/// #         Ok(keys.iter().map(|key| (*key, count)).collect())
+/// #     }
+/// # }
+/// # let cache = Cache::builder().region("objects", Region::memory()).source(Counter).build().await?;
+/// # let request = cache.request();
+/// # let update = || { COUNT.store(2, std::sync::atomic::Ordering::SeqCst); };
+/// assert_eq!(*request.get::<Counter>(1).await?.unwrap(), 1);
+///
+/// let write = request.write();
+/// write.invalidate::<Counter>([1]).await?; // remembered
+/// update();                                // in a transaction, which commits
+/// write.published().await?;                // voided, for every request that starts now
+///
+/// assert_eq!(*request.get::<Counter>(1).await?.unwrap(), 2);
+/// assert_eq!(*cache.request().get::<Counter>(1).await?.unwrap(), 2);
+/// # Ok::<_, mastaba::Error>(()) }).unwrap();
+/// ```
+///
+/// From the moment a key is given to it, the request reads that key from the source, asking for the writer,
+/// and neither joins other loads of it nor stores what it finds: it reads its own writes.
+///
+/// Dropped before [`published`](Write::published), it voids nothing, and says so in an
+/// [`Event::WriteDropped`]: the transaction was rolled back, or its outcome is not known.
+#[must_use = "a write that is dropped before it is published invalidates nothing"]
+pub struct Write {
+    request: RequestCache,
+    steps: Mutex<Vec<Step>>,
+    /// How many of the steps concern keys that are not known.
+    wide: std::sync::atomic::AtomicUsize,
+    published: bool,
+}
+
+impl RequestCache {
+    /// Begins a write. See [`Write`].
+    pub fn write(&self) -> Write {
+        Write {
+            request: self.clone(),
+            steps: Mutex::new(Vec::new()),
+            wide: std::sync::atomic::AtomicUsize::new(0),
+            published: false,
+        }
+    }
+
+    /// Voids keys in every tier, at once: what they stand for has changed, and that is committed.
+    ///
+    /// One trip per region. When it has returned, no read that starts later sees the old values; this
+    /// request reads these keys from the source from now on. Goes on when its future is dropped.
+    ///
+    /// # Errors
+    /// If the shared tier did not confirm it ([`Error::is_shared`]): old values may live there up to their
+    /// time to live; try again. If the source is not registered.
+    pub async fn invalidate<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
+        let write = self.write();
+        write.invalidate::<S>(keys).await?;
+        write.published().await
+    }
+
+    /// Gives this request the value of a key that it has just written and committed, and voids the key in
+    /// the other tiers.
+    ///
+    /// The other tiers do not get the value: another writer may have committed after it, and nothing here
+    /// could tell. The next reader elsewhere loads what is current.
+    ///
+    /// # Errors
+    /// As [`invalidate`](RequestCache::invalidate).
+    pub async fn put<S: Source>(&self, key: S::Key, value: impl Into<Arc<S::Value>>) -> Result<(), Error> {
+        self.put_many::<S>([(key, value.into())]).await
+    }
+
+    /// [`put`](RequestCache::put) for many keys, in one trip.
+    ///
+    /// # Errors
+    /// As [`invalidate`](RequestCache::invalidate).
+    pub async fn put_many<S: Source>(
+        &self,
+        values: impl IntoIterator<Item = (S::Key, Arc<S::Value>)>,
+    ) -> Result<(), Error> {
+        let values: Vec<_> = values.into_iter().collect();
+        let done = self.invalidate::<S>(values.iter().map(|(key, _)| key.clone())).await;
+        let mut state = lock(&self.inner.state);
+        let at = self.inner.slot::<S>(&mut state)?;
+        let begun = self.inner.cache.now();
+        let slot = Slot::<S>::of(&mut state.slots[at].1);
+        for (key, value) in values {
+            let memo = Memo::Known { value: Some(value), stale: false, begun };
+            slot.cells.insert(key, Cell { call: 0, memo });
+        }
+        done
+    }
+}
+
+impl Write {
+    /// Collects keys. From now on this request reads them from the source.
+    ///
+    /// Costs no trip in mode `Simple`. Collect inner objects before those derived from them.
+    ///
+    /// # Errors
+    /// If the source is not registered, or a key cannot be written as text; nothing is collected then.
+    pub async fn invalidate<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let source = self.request.inner.cache.source::<S>()?;
+        let mut records = if source.region.stores() {
+            source.keys.encode_all(keys.iter()).map_err(Error::usage)?
+        } else {
+            Vec::new()
+        };
+        records.sort_unstable();
+        records.dedup();
+        self.forget::<S>(&keys)?;
+        let region = source.region.clone();
+        let request = self.request.clone();
+        let local = Box::new(move || {
+            void_keys(&source, &keys);
+            forget::<S>(&request, &keys);
+        });
+        lock(&self.steps).push(Step { region, what: What::Keys(records), local });
+        Ok(())
+    }
+
+    /// Collects a tag, of every region.
+    ///
+    /// Until the write is published, this request reads everything from the source: it cannot tell which
+    /// keys stand under the tag.
+    pub fn invalidate_tag(&self, tag: impl Into<String>) {
+        let tag = tag.into();
+        let cache = self.request.inner.cache.clone();
+        for region in cache.regions().filter(|region| region.stores()) {
+            self.wide(region, What::Tags(vec![tag.clone()]));
+        }
+    }
+
+    /// Collects a whole region. Until the write is published, this request reads everything from the source.
+    ///
+    /// # Errors
+    /// If there is no such region.
+    pub fn clear(&self, region: &str) -> Result<(), Error> {
+        let cache = self.request.inner.cache.clone();
+        let Some(found) = cache.regions().find(|each| each.name == region) else {
+            let known = cache.regions().map(|each| each.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(Error::usage(format!("there is no region {region:?}; configured: {known}")));
+        };
+        self.wide(found, What::Region);
+        Ok(())
+    }
+
+    /// After the commit: voids everything that was collected, in its order.
+    ///
+    /// One trip per run of steps of one kind in one region. When it has returned, no read that starts later
+    /// sees what was there before the commit. Goes on to its end when its future is dropped.
+    ///
+    /// # Errors
+    /// If the shared tier did not confirm a step ([`Error::is_shared`]). Every step is tried in any case, and
+    /// near and this request are void in any case; old values may live in the shared tier up to their time
+    /// to live.
+    pub async fn published(mut self) -> Result<(), Error> {
+        self.published = true;
+        let steps = merge(std::mem::take(&mut *lock(&self.steps)));
+        let request = self.request.clone();
+        let wide = self.wide.load(Ordering::Relaxed);
+        let cache = request.inner.cache.clone();
+        let meter = Meter::new(request.inner.clone(), true);
+        to_its_end(&cache.clone(), async move {
+            let mut done = Ok(());
+            for Step { region, what, local } in steps {
+                let voided = match &what {
+                    What::Keys(keys) => region.invalidate(&meter, keys).await,
+                    What::Tags(tags) => region.invalidate_tags(&meter, tags).await,
+                    What::Region => region.clear(&meter).await,
+                };
+                local();
+                done = done.and(voided.map_err(|fault| unconfirmed(&region.name, fault)));
+            }
+            lock(&request.inner.state).wide_writes -= wide;
+            done
+        })
+        .await
+    }
+
+    fn wide(&self, region: &Arc<RegionCore>, what: What) {
+        self.request.inner.wrote.store(true, Ordering::Relaxed);
+        self.wide.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut state = lock(&self.request.inner.state);
+            state.wide_writes += 1;
+            state.forget_all(None);
+        }
+        let (request, of) = (self.request.clone(), region.clone());
+        let local = Box::new(move || {
+            request.inner.cache.void_all(&of);
+            lock(&request.inner.state).forget_all(None);
+        });
+        lock(&self.steps).push(Step { region: region.clone(), what, local });
+    }
+
+    /// Tier 1 forgets the keys, and reads them past the tiers from now on.
+    fn forget<S: Source>(&self, keys: &[S::Key]) -> Result<(), Error> {
+        self.request.inner.wrote.store(true, Ordering::Relaxed);
+        let mut state = lock(&self.request.inner.state);
+        let at = self.request.inner.slot::<S>(&mut state)?;
+        let slot = Slot::<S>::of(&mut state.slots[at].1);
+        for key in keys {
+            slot.cells.remove(key);
+            slot.written.insert(key.clone());
+        }
+        Ok(())
+    }
+}
+
+/// What the request read of these keys between the write and its commit may be from before it.
+fn forget<S: Source>(request: &RequestCache, keys: &[S::Key]) {
+    let mut state = lock(&request.inner.state);
+    if let Ok(at) = request.inner.slot::<S>(&mut state) {
+        let slot = Slot::<S>::of(&mut state.slots[at].1);
+        keys.iter().for_each(|key| drop(slot.cells.remove(key)));
+    }
+}
+
+fn void_keys<S: Source>(source: &Registered<S>, keys: &[S::Key]) {
+    source.flights.void(keys);
+    if let Some(near) = &source.near {
+        near.invalidate(keys);
+    }
+}
+
+/// Neighbours of one kind in one region become one trip; the order of the others stays.
+fn merge(steps: Vec<Step>) -> Vec<Step> {
+    let mut merged: Vec<Step> = Vec::with_capacity(steps.len());
+    for step in steps {
+        match merged.last_mut() {
+            Some(last) if Arc::ptr_eq(&last.region, &step.region) && last.what.joins(&step.what) => {
+                last.what.join(step.what);
+                let before = std::mem::replace(&mut last.local, Box::new(|| ()));
+                last.local = Box::new(move || {
+                    before();
+                    (step.local)();
+                });
+            }
+            _ => merged.push(step),
+        }
+    }
+    merged
+}
+
+impl What {
+    fn joins(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Keys(_), Self::Keys(_)) | (Self::Tags(_), Self::Tags(_)))
+    }
+
+    fn join(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Keys(keys), Self::Keys(more)) => {
+                let more: Vec<_> = more.into_iter().filter(|key| !keys.contains(key)).collect();
+                keys.extend(more);
+            }
+            (Self::Tags(tags), Self::Tags(more)) => {
+                let more: Vec<_> = more.into_iter().filter(|tag| !tags.contains(tag)).collect();
+                tags.extend(more);
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn unconfirmed(region: &str, fault: Fault) -> Error {
+    Error::shared(
+        format!(
+            "region {region}: the invalidation was not confirmed, so old values may live there up to their \
+             time to live: {fault}"
+        ),
+        fault,
+    )
+}
+
+/// Runs an invalidation to its end, also when nobody waits for it any longer: half of one would leave near
+/// with what the shared tier has dropped.
+pub(crate) async fn to_its_end(
+    cache: &CacheCore,
+    work: impl Future<Output = Result<(), Error>> + Send + 'static,
+) -> Result<(), Error> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return Err(Error::usage("an invalidation needs a tokio runtime, and there is none here"));
+    };
+    match runtime.spawn(cache.tasks.track_future(work)).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::usage("the runtime was shut down during an invalidation")),
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let collected = lock(&self.steps).len();
+        lock(&self.request.inner.state).wide_writes -= self.wide.load(Ordering::Relaxed);
+        if collected > 0 {
+            self.request.inner.cache.events.tell(Event::WriteDropped { collected });
+        }
+    }
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Write").field("collected", &lock(&self.steps).len()).finish_non_exhaustive()
+    }
+}
