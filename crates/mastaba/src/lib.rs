@@ -86,3 +86,8 @@ pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{Force, RequestCache, Stash};
 pub use source::{Fetched, LoadContext, Replicated, Rows, Source};
 pub use write::Write;
+
+/// The code of the README, compiled and run.
+#[cfg(all(doctest, feature = "toml", feature = "embedded"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
