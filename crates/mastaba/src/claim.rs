@@ -5,6 +5,7 @@
 mod fetch;
 mod fill;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -117,6 +118,8 @@ pub(crate) struct Claim<S: Source> {
     filling: Vec<usize>,
     /// Our own flights, with the items that they carry.
     departures: Vec<(Departure<S::Key, Landed<S>>, Vec<usize>)>,
+    /// How many of them have landed.
+    landed: usize,
     outcomes: Outcomes,
     settled: bool,
 }
@@ -180,23 +183,22 @@ struct Loaded<S: Source> {
 }
 
 impl<S: Source> Claim<S> {
-    pub(crate) fn new(
-        bound: &Bound<S>,
-        request: Arc<RequestCore>,
-        keys: Vec<(usize, S::Key)>,
-        begun: u64,
-    ) -> Self {
+    pub(crate) fn new(bound: &Bound<S>, request: Arc<RequestCore>, keys: Vec<(usize, S::Key)>) -> Self {
+        let begun = bound.part.begun();
         let mut claim = Self::empty(&bound.source, bound.part.clone(), request, bound.lane, begun);
         claim.nested = bound.nested;
         let records = claim.records(keys.iter().map(|(_, key)| key));
         claim.items.reserve(keys.len());
+        // where readers do not see each other's keys on their way, two of them may have given the same one
+        let mut twins: HashMap<S::Key, usize, foldhash::fast::RandomState> = HashMap::default();
         for ((at, key), record) in keys.into_iter().zip(records) {
-            // only lanes that do not remember get a key twice
-            if !bound.lane.remembers()
-                && let Some(twin) = claim.items.iter_mut().find(|item| item.key == key)
-            {
-                twin.at.push(at);
-                continue;
+            if !bound.lane.shows() {
+                let next = claim.items.len();
+                let first = *twins.entry(key.clone()).or_insert(next);
+                if first < next {
+                    claim.items[first].at.push(at);
+                    continue;
+                }
             }
             let mut item = claim.item(key, vec![at]);
             match record {
@@ -231,6 +233,7 @@ impl<S: Source> Claim<S> {
             leasing: Vec::new(),
             filling: Vec::new(),
             departures: Vec::new(),
+            landed: 0,
             outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
             settled: false,
             source: source.clone(),
@@ -355,8 +358,8 @@ impl<S: Source> Claim<S> {
         let soft = header.created_ms.saturating_add(header.soft_ms);
         let value = hit.value.map(Arc::new);
         if self.lane == Lane::Refresh {
+            // replaced under its own fence; no lease, which would take it from others meanwhile
             item.fence = Some(header.fence);
-            item.backup = value;
             return;
         }
         if self.now_ms < soft {
@@ -600,6 +603,8 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn settle(&mut self) {
+        // a flight with nothing left to load: its leases found it all
+        self.land(&[]);
         self.settled = true;
         if self.lane == Lane::Background {
             return;

@@ -36,13 +36,14 @@ pub(crate) struct Bound<S: Source> {
     pub(crate) lane: Lane,
     /// A loader waits for one of its keys.
     pub(crate) nested: bool,
-    pub(crate) sent: bool,
+    /// The keys, once sent and until they are claimed.
+    pub(crate) keys: Option<Vec<(usize, S::Key)>>,
 }
 
 impl<S: Source> Drop for Bound<S> {
-    /// Not sent: the task that was to carry it never ran. Its keys go back to their readers.
+    /// Sent, and the task that was to carry it never ran: its keys go back to their readers.
     fn drop(&mut self) {
-        if !self.sent {
+        if self.keys.is_some() {
             self.part.settle([]);
         }
     }
@@ -52,8 +53,9 @@ impl<S: Source> Drop for Bound<S> {
 pub(crate) trait AnyPart: Send {
     fn id(&self) -> u64;
     fn set_nested(&mut self);
-    fn send(&mut self, request: &Arc<RequestCore>, begun: u64) -> Option<Box<dyn AnyClaim>>;
-    fn fail(&self, error: &Error);
+    fn send(&mut self, begun: u64);
+    fn claim(&mut self, request: &Arc<RequestCore>) -> Option<Box<dyn AnyClaim>>;
+    fn fail(&mut self, error: &Error);
 }
 
 impl<S: Source> AnyPart for Bound<S> {
@@ -65,16 +67,16 @@ impl<S: Source> AnyPart for Bound<S> {
         self.nested = true;
     }
 
-    fn send(&mut self, request: &Arc<RequestCore>, begun: u64) -> Option<Box<dyn AnyClaim>> {
-        self.sent = true;
-        let keys = self.part.send(begun);
-        if keys.is_empty() {
-            return None;
-        }
-        Some(Box::new(Claim::new(self, request.clone(), keys, begun)))
+    fn send(&mut self, begun: u64) {
+        self.keys = Some(self.part.send(begun));
     }
 
-    fn fail(&self, error: &Error) {
+    fn claim(&mut self, request: &Arc<RequestCore>) -> Option<Box<dyn AnyClaim>> {
+        let keys = self.keys.take().filter(|keys| !keys.is_empty())?;
+        Some(Box::new(Claim::new(self, request.clone(), keys)))
+    }
+
+    fn fail(&mut self, error: &Error) {
         let keys = self.part.send(0);
         self.part.settle(keys.into_iter().map(|(at, _)| (at, Outcome::Failed(error.clone()))));
     }
@@ -132,15 +134,16 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
     let Ok(runtime) = Handle::try_current() else {
         let error =
             Error::usage("a read that has to ask a tier needs a tokio runtime, and there is none here");
-        parts.iter().for_each(|part| part.fail(&error));
+        parts.iter_mut().for_each(|part| part.fail(&error));
         return Err(());
     };
     let begun = request.cache.tick();
+    parts.iter_mut().for_each(|part| part.send(begun));
     let span = tracing::debug_span!(target: "mastaba", "read", parts = parts.len());
     let work = {
         let request = request.clone();
         async move {
-            let claims = parts.iter_mut().filter_map(|part| part.send(&request, begun)).collect();
+            let claims = parts.iter_mut().filter_map(|part| part.claim(&request)).collect();
             let meter = Meter::new(request, true);
             read(claims, &meter).await;
         }

@@ -101,7 +101,7 @@ pub(crate) struct State {
     pub(crate) gathering: Vec<Box<dyn AnyPart>>,
     /// How many keys they have.
     pub(crate) gathered: usize,
-    /// Counts the batches sent: parts made before belong to an earlier one.
+    /// Parts that were made in an earlier turn take no more keys.
     pub(crate) turn: u64,
     pub(crate) next_part: u64,
     pub(crate) trips: Vec<Trip>,
@@ -399,7 +399,7 @@ impl RequestCore {
 
     /// Sends everything that has gathered.
     pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
-        state.turn += 1;
+        state.turn_page();
         state.gathered = 0;
         state.now_ms = clock::now_ms();
         let parts = std::mem::take(&mut state.gathering);
@@ -417,6 +417,13 @@ impl State {
                 slot.forget_all();
             }
         }
+        self.turn_page();
+    }
+
+    /// What gathers from now on gathers in new parts: keys were forgotten that the present ones have, and no
+    /// part may have a key twice.
+    pub(crate) fn turn_page(&mut self) {
+        self.turn += 1;
     }
 }
 

@@ -27,7 +27,7 @@ pub mod null;
 /// A backend of the shared tier.
 ///
 /// Every method is one trip for all that it is given, and is called with at most
-/// [`Abilities::max_batch`] keys. Keys are distinct within a call. Answers are in the order of what was
+/// [`Abilities::max_batch`] keys. Keys are distinct within a call, except in a read. Answers are in the order of what was
 /// asked. An `Err` says that the outcome of the *whole call* is unknown: some of it may have happened.
 /// Callers treat a failed read as "knows nothing" and never fill after a failed lease.
 ///

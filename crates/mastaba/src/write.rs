@@ -176,7 +176,7 @@ impl Write {
     pub fn invalidate_tag(&self, tag: impl Into<String>) {
         let tag = tag.into();
         let cache = self.request.inner.cache.clone();
-        for region in cache.regions().filter(|region| region.stores()) {
+        for region in cache.regions() {
             self.wide(region, What::Tags(vec![tag.clone()]));
         }
     }
@@ -254,6 +254,7 @@ impl Write {
             slot.cells.remove(key);
             slot.written.insert(key.clone());
         }
+        state.turn_page();
         Ok(())
     }
 }
@@ -264,6 +265,7 @@ fn forget<S: Source>(request: &RequestCache, keys: &[S::Key]) {
     if let Ok(at) = request.inner.slot::<S>(&mut state) {
         let slot = Slot::<S>::of(&mut state.slots[at].1);
         keys.iter().for_each(|key| drop(slot.cells.remove(key)));
+        state.turn_page();
     }
 }
 

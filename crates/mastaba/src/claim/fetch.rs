@@ -30,6 +30,9 @@ struct Chunk<S: Source> {
     storable: bool,
 }
 
+/// What our own load brought for an item: its value or absence, and what of it may be stored.
+type Brought<S> = (usize, Result<Option<Arc<<S as Source>::Value>>, Error>, Option<Loaded<S>>);
+
 impl<S: Source> Claim<S> {
     /// Loads what is ours to load and waits for what others load, at the same time. Keys whose flight may
     /// not be joined after all are left unanswered, to board again.
@@ -47,10 +50,10 @@ impl<S: Source> Claim<S> {
                 Way::Open => {}
             }
         }
-        // a flight with nothing left to load (the lease found it all) lands at once
         let arrivals = self.arrivals(seats);
         let loads = self.load_own(&own);
         let (mut brought, arrived) = futures_util::join!(loads, arrivals);
+        self.landed = self.departures.len();
         for (at, landed) in arrived {
             match landed {
                 Some(Some(landed)) => match self.take(at, landed) {
@@ -104,11 +107,7 @@ impl<S: Source> Claim<S> {
     }
 
     /// Loads keys ourselves, and lands the flights that carry them.
-    #[allow(clippy::type_complexity)]
-    async fn load_own(
-        &self,
-        own: &[usize],
-    ) -> Vec<(usize, Result<Option<Arc<S::Value>>, Error>, Option<Loaded<S>>)> {
+    async fn load_own(&self, own: &[usize]) -> Vec<Brought<S>> {
         let writer = self.lane == Lane::Written
             || self.request.wrote.load(Ordering::Relaxed)
             || own.iter().any(|at| self.items[*at].held);
@@ -139,10 +138,8 @@ impl<S: Source> Claim<S> {
                 });
             }
         }
-        if let Some((departure, ats)) = self.departures.last()
-            && ats.iter().any(|at| matches!(self.items[*at].way, Way::Own))
-        {
-            departure.land(ats.iter().map(|at| self.landed(*at, &brought)).collect());
+        for (departure, ats) in &self.departures[self.landed..] {
+            departure.land(ats.iter().map(|at| self.landing(*at, &brought)).collect());
         }
         brought
     }
@@ -163,13 +160,16 @@ impl<S: Source> Claim<S> {
         })
     }
 
+    /// Lands the flights that have not landed yet.
+    pub(super) fn land(&mut self, brought: &[Brought<S>]) {
+        for (departure, ats) in &self.departures[self.landed..] {
+            departure.land(ats.iter().map(|at| self.landing(*at, brought)).collect());
+        }
+        self.landed = self.departures.len();
+    }
+
     /// What our flight brings for an item.
-    #[allow(clippy::type_complexity)]
-    fn landed(
-        &self,
-        at: usize,
-        brought: &[(usize, Result<Option<Arc<S::Value>>, Error>, Option<Loaded<S>>)],
-    ) -> Landed<S> {
+    fn landing(&self, at: usize, brought: &[Brought<S>]) -> Landed<S> {
         // both in the order of the items
         match brought.binary_search_by_key(&at, |(each, ..)| *each).ok().map(|nth| &brought[nth]) {
             Some((_, Err(error), _)) => Landed::Failed(error.clone()),

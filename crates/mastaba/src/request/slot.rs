@@ -70,8 +70,8 @@ impl Lane {
         matches!(self, Self::Normal | Self::Written | Self::Peek)
     }
 
-    /// Whether readers that come later wait for this one.
-    fn shows(self) -> bool {
+    /// Whether readers that come later wait for this one, so that a part has each key once.
+    pub(crate) fn shows(self) -> bool {
         matches!(self, Self::Normal | Self::Written)
     }
 
@@ -109,13 +109,13 @@ impl<S: Source> Slot<S> {
     /// The way that a key takes.
     pub(crate) fn lane(&self, force: Force, peek: bool, wide_writes: bool, key: &S::Key) -> Lane {
         let written = wide_writes || (!self.written.is_empty() && self.written.contains(key));
-        match (peek, written, force) {
-            (true, true, _) | (false, true, _) => Lane::Written,
-            (true, false, _) => Lane::Peek,
-            (false, false, Force::No) => Lane::Normal,
-            (false, false, Force::PastRequest) => Lane::PastRequest,
-            (false, false, Force::PastShared) => Lane::PastShared,
-            (false, false, Force::Refresh) => Lane::Refresh,
+        match force {
+            _ if written => Lane::Written,
+            _ if peek => Lane::Peek,
+            Force::No => Lane::Normal,
+            Force::PastRequest => Lane::PastRequest,
+            Force::PastShared => Lane::PastShared,
+            Force::Refresh => Lane::Refresh,
         }
     }
 
@@ -140,7 +140,7 @@ impl<S: Source> Slot<S> {
                 source: self.source.clone(),
                 lane,
                 nested: false,
-                sent: false,
+                keys: None,
             }));
             part
         });
