@@ -121,7 +121,19 @@ impl Cache {
         Self::builder().settings(Settings::from_map(settings))
     }
 
-    /// A builder from TOML.
+    /// A builder from TOML. What is wrong with it is told by [`CacheBuilder::build`].
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use mastaba::Cache;
+    ///
+    /// let cache = Cache::from_toml("[cache.objects]\nbackend = \"memory\"\nttl = \"1h\"").build().await?;
+    /// assert_eq!(cache.regions().collect::<Vec<_>>(), ["objects"]);
+    ///
+    /// let error = Cache::from_toml("[cache.objects]\ntll = 5").build().await.unwrap_err();
+    /// assert!(error.to_string().contains("ttl"), "{error}");
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     #[cfg(feature = "toml")]
     #[must_use]
     pub fn from_toml(text: &str) -> CacheBuilder {
@@ -164,6 +176,17 @@ impl Cache {
     /// Waits until nothing goes on in the background: fills, refreshes, loads whose readers have gone.
     ///
     /// For tests, and before a process ends.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// world.request().get::<UserById>(1).await?;
+    /// world.cache.idle().await;
+    /// assert_eq!(world.trips().last().unwrap(), "shared fill [1]");
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     pub async fn idle(&self) {
         self.core.tasks.close();
         self.core.tasks.wait().await;
@@ -208,6 +231,18 @@ impl RegionHandle {
     ///
     /// One trip, however much there is: a new generation. Once it has returned, no read that starts sees
     /// anything stored before. It goes on when its future is dropped.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// world.request().get::<UserById>(1).await?;
+    /// world.db.update(1);
+    /// world.cache.region("objects").clear().await?;
+    /// assert_eq!(world.request().get::<UserById>(1).await?.unwrap().version, 1);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// If the shared tier did not confirm it ([`Error::is_shared`]); near is cleared in any case.

@@ -150,6 +150,17 @@ impl RequestCache {
     /// Costs nothing if the request knows the key; otherwise travels with everything else that is awaited
     /// together: see [`RequestCache`].
     ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// assert_eq!(request.get::<UserById>(1).await?.unwrap().name, "user 1");
+    /// assert!(request.get::<UserById>(2000).await?.is_none());
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// If the source failed, panicked or took too long ([`Error::is_source`], [`Error::is_timeout`]); the
     /// failure is not remembered. If the source is not registered ([`Error::is_usage`]).
@@ -163,6 +174,18 @@ impl RequestCache {
     /// The values of many keys: every distinct key of `keys` is in the answer, in their order.
     ///
     /// Costs what [`get`](RequestCache::get) costs, once for all.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let users = world.request().get_many::<UserById>([3, 1, 2000, 3]).await?;
+    /// assert_eq!(users.keys().copied().collect::<Vec<_>>(), [3, 1, 2000]);
+    /// assert_eq!(users[&1].as_ref().unwrap().name, "user 1");
+    /// assert_eq!(users[&2000], None);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// The first error, if any key failed. [`try_get_many`](RequestCache::try_get_many) tells per key.
@@ -181,6 +204,21 @@ impl RequestCache {
     /// What became of each of many keys: value, absent, stale or failed, and the tier it came from.
     ///
     /// Costs what [`get_many`](RequestCache::get_many) costs.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    /// use mastaba::Tier;
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// request.get::<UserById>(1).await?;
+    /// let users = request.try_get_many::<UserById>([1, 2, 2000]).await;
+    /// assert_eq!(users[&1].tier(), Some(Tier::Request));
+    /// assert_eq!(users[&2].tier(), Some(Tier::Source));
+    /// assert!(users[&2000].is_absent());
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     pub async fn try_get_many<S: Source>(
         &self,
         keys: impl IntoIterator<Item = S::Key>,
@@ -196,6 +234,19 @@ impl RequestCache {
     /// What is known of a key without loading it; `None` if nothing is.
     ///
     /// Costs nothing if the request or near knows the key, and at most one trip to the shared tier.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    /// use mastaba::Known;
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// assert_eq!(request.peek::<UserById>(1).await?, None);
+    /// request.get::<UserById>(1).await?;
+    /// assert!(matches!(request.peek::<UserById>(1).await?, Some(Known::Value(_))));
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// If the source is not registered, or its hook failed.
@@ -213,6 +264,18 @@ impl RequestCache {
     ///
     /// Costs what [`get_many`](RequestCache::get_many) costs.
     ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// request.prefetch::<UserById>(1..=50).await?;
+    /// assert_eq!(request.get::<UserById>(7).await?.unwrap().id, 7);
+    /// assert_eq!(request.report().statements(), 1);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// The first error, if any key failed.
     pub async fn prefetch<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
@@ -228,6 +291,19 @@ impl RequestCache {
     /// waited for. The same as `request.with(Force::Refresh).get(key)`; for many keys, `get_many`. A key
     /// that this request has written is loaded for this request alone.
     ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// assert_eq!(request.get::<UserById>(1).await?.unwrap().version, 0);
+    /// world.db.update(1); // by somebody who tells nobody
+    /// assert_eq!(request.get::<UserById>(1).await?.unwrap().version, 0);
+    /// assert_eq!(request.refresh::<UserById>(1).await?.unwrap().version, 1);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// As [`get`](RequestCache::get).
     pub async fn refresh<S: Source>(&self, key: S::Key) -> Result<Option<Arc<S::Value>>, Error> {
@@ -235,6 +311,20 @@ impl RequestCache {
     }
 
     /// The same request, read with this force.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    /// use mastaba::Force;
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// request.get::<UserById>(1).await?;
+    /// world.db.update(1);
+    /// let user = request.with(Force::PastShared).get::<UserById>(1).await?;
+    /// assert_eq!(user.unwrap().version, 1);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn with(&self, force: Force) -> Self {
         Self { inner: self.inner.clone(), force, nesting: self.nesting.clone() }
@@ -246,6 +336,21 @@ impl RequestCache {
     }
 
     /// What the request has cost up to now.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    /// use mastaba::Budget;
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// request.get_many::<UserById>(1..=20).await?;
+    /// let report = request.report();
+    /// assert_eq!((report.shared_trips(), report.statements()), (2, 1));
+    /// println!("{report}");
+    /// report.assert_at_most(Budget { trips: 2, statements: 1 });
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn report(&self) -> Report {
         let state = lock(&self.inner.state);

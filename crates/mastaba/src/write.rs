@@ -95,6 +95,19 @@ impl RequestCache {
     /// One trip per region. When it has returned, no read that starts later sees the old values; this
     /// request reads these keys from the source from now on. Goes on when its future is dropped.
     ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// request.get::<UserById>(1).await?;
+    /// world.db.update(1); // and commit
+    /// request.invalidate::<UserById>([1]).await?;
+    /// assert_eq!(world.request().get::<UserById>(1).await?.unwrap().version, 1);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// If the shared tier did not confirm it ([`Error::is_shared`]): old values may live there up to their
     /// time to live; try again. If the source is not registered.
@@ -109,6 +122,21 @@ impl RequestCache {
     ///
     /// The other tiers do not get the value: another writer may have committed after it, and nothing here
     /// could tell. The next reader elsewhere loads what is current.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// let mut user = (*request.get::<UserById>(1).await?.unwrap()).clone();
+    /// user.version = world.db.update(1);
+    /// request.put::<UserById>(1, user).await?;
+    /// assert_eq!(request.get::<UserById>(1).await?.unwrap().version, 1);
+    /// assert_eq!(world.loads().len(), 1, "the request was given the new one");
+    /// assert_eq!(world.request().get::<UserById>(1).await?.unwrap().version, 1);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// As [`invalidate`](RequestCache::invalidate).

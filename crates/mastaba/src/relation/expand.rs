@@ -57,6 +57,19 @@ impl RequestCache {
     /// sources, costs. A relation that leads back to an object that it is part of stays a key. So do those
     /// deeper than 8 levels.
     ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{PostById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let request = world.request();
+    /// let post = request.get::<PostById>(1).await?.unwrap();
+    /// let tree = request.expand(&*post).await?.into_json();
+    /// assert_eq!(tree["author"]["name"], "user 2");
+    /// assert_eq!(tree["author"]["photo"]["url"], "/1002.png");
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// If a relation cannot be loaded, or the value cannot be written as JSON, or there are more than 100,000
     /// relations.
