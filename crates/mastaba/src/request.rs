@@ -4,6 +4,8 @@
 //! at once and without an allocation; what is on its way is waited for; the rest joins the part that is
 //! gathering ([`crate::batch`]) and travels down the tiers ([`crate::read`]).
 
+mod meter;
+mod nesting;
 mod slot;
 mod stash;
 mod waiting;
@@ -13,10 +15,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::meter::Meter;
+pub(crate) use self::nesting::Nesting;
+use self::nesting::nest;
 pub(crate) use self::slot::{AnySlot, Cell, Lane, Memo, Slot};
 pub use self::stash::Stash;
 use self::waiting::Waiting;
@@ -25,7 +29,7 @@ use crate::cache::CacheCore;
 use crate::clock;
 use crate::error::Error;
 use crate::read::AnyPart;
-use crate::report::{Operation, Report, Tier, Trip};
+use crate::report::{Report, Tier, Trip};
 use crate::source::Source;
 use crate::sync::lock;
 
@@ -64,24 +68,6 @@ pub struct RequestCache {
     force: Force,
     /// Set where a loader or a hook reads through the request that it loads for.
     pub(crate) nesting: Option<Arc<Nesting>>,
-}
-
-/// A load that reads through the request itself.
-pub(crate) struct Nesting {
-    /// The tick at which the load was sent: what is older taints it (`R6`).
-    pub(crate) since: u64,
-    pub(crate) used_older: AtomicBool,
-    /// The part that is being loaded.
-    pub(crate) part: u64,
-    pub(crate) source: &'static str,
-}
-
-impl Nesting {
-    fn saw(&self, begun: u64, stale: bool) {
-        if begun < self.since || stale {
-            self.used_older.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 pub(crate) struct RequestCore {
@@ -530,74 +516,6 @@ impl State {
     pub(crate) fn turn_page(&mut self) {
         self.turn += 1;
     }
-}
-
-/// Says in the report what was done, from the task that does it.
-#[derive(Clone)]
-pub(crate) struct Meter {
-    request: Arc<RequestCore>,
-    waited: bool,
-}
-
-impl Meter {
-    pub(crate) fn new(request: Arc<RequestCore>, waited: bool) -> Self {
-        Self { request, waited }
-    }
-
-    pub(crate) fn in_background(&self) -> Self {
-        Self { request: self.request.clone(), waited: false }
-    }
-
-    pub(crate) fn trip(
-        &self,
-        operation: Operation,
-        name: &str,
-        keys: usize,
-        statements: usize,
-        (began, took): (Instant, Duration),
-        failed: bool,
-    ) {
-        tracing::debug!(
-            target: "mastaba",
-            %operation, name, keys, statements, took_us = took.as_micros() as u64, waited = self.waited, failed,
-            "trip"
-        );
-        let trip = Trip {
-            operation,
-            name: name.to_owned(),
-            keys,
-            statements,
-            began: began.saturating_duration_since(self.request.began),
-            took,
-            waited: self.waited,
-            failed,
-        };
-        lock(&self.request.state).trips.push(trip);
-    }
-}
-
-/// Notes that a load waits for a part, unless the part waits for that load.
-fn nest(waits: &mut Vec<(u64, u64)>, nesting: &Nesting, part: u64, asked: &str) -> Result<(), Error> {
-    let mut reached = vec![part];
-    let mut next = 0;
-    while let Some(&from) = reached.get(next) {
-        if from == nesting.part {
-            return Err(Error::usage(format!(
-                "source {}: its loader or hook reads from source {asked} a key whose load waits for this very \
-                 load; it would wait for ever",
-                nesting.source
-            )));
-        }
-        reached.extend(waits.iter().filter(|(waiter, _)| *waiter == from).map(|(_, on)| on));
-        next += 1;
-        if next > waits.len() + 1 {
-            break;
-        }
-    }
-    if !waits.contains(&(nesting.part, part)) {
-        waits.push((nesting.part, part));
-    }
-    Ok(())
 }
 
 pub(crate) fn outcome<V>(value: Option<Arc<V>>, stale: bool, tier: Tier) -> Outcome<V> {
