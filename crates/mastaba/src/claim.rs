@@ -71,15 +71,17 @@ pub(crate) struct Claim<S: Source> {
 
 struct Item<S: Source> {
     key: S::Key,
-    /// Its place in the part, and those of the same key asked again.
-    at: Vec<usize>,
+    /// Its place in the part.
+    at: usize,
+    /// The places of the same key asked again.
+    twins: Vec<usize>,
     /// Its key in the shared tier.
     record: Bytes,
     /// What near had seen of the key before the shared tier was read (`R13`).
     seen: u64,
     answer: Option<Outcome<S::Value>>,
     /// Found, and under tags whose stamps are still to be read.
-    hit: Option<Hit<S>>,
+    hit: Option<Box<Hit<S>>>,
     /// What a fill has to meet (`R1`).
     fence: Option<Fence>,
     /// The fence of a record that may be replaced by a lease.
@@ -132,11 +134,11 @@ impl<S: Source> Claim<S> {
                 let next = claim.items.len();
                 let first = *twins.entry(key.clone()).or_insert(next);
                 if first < next {
-                    claim.items[first].at.push(at);
+                    claim.items[first].twins.push(at);
                     continue;
                 }
             }
-            let mut item = claim.item(key, vec![at]);
+            let mut item = claim.item(key, at);
             match record {
                 Ok(record) => item.record = record,
                 Err(error) => item.answer = Some(Outcome::Failed(error)),
@@ -176,11 +178,12 @@ impl<S: Source> Claim<S> {
         }
     }
 
-    fn item(&self, key: S::Key, at: Vec<usize>) -> Item<S> {
+    fn item(&self, key: S::Key, at: usize) -> Item<S> {
         Item {
             seen: self.source.near.as_ref().map_or(0, |near| near.seen(&key)),
             key,
             at,
+            twins: Vec::new(),
             record: Bytes::new(),
             answer: None,
             hit: None,
@@ -305,7 +308,7 @@ impl<S: Source> AnyClaim for Claim<S> {
                 stamps.and_then(|stamps| stamps.tags.get(tag)).is_some_and(|now| *now == Some(*stamp))
             });
             if holds {
-                self.accept(at, hit);
+                self.accept(at, *hit);
             } else if stamps.is_some() {
                 self.items[at].over = Some(hit.header.fence);
             } else {
@@ -375,7 +378,7 @@ impl<S: Source> AnyClaim for Claim<S> {
         let part = Part::new(0);
         let mut claim = Self::empty(&self.source, part, self.request.clone(), Lane::Background, cache.tick());
         for item in due {
-            let mut again = claim.item(item.key.clone(), Vec::new());
+            let mut again = claim.item(item.key.clone(), 0);
             again.record.clone_from(&item.record);
             again.fence = item.refresh;
             claim.items.push(again);

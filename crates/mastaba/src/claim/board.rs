@@ -94,7 +94,7 @@ impl<S: Source> Claim<S> {
             self.judge(at, record, stamps);
             let item = &mut self.items[at];
             match item.hit.take() {
-                Some(hit) if hit.tags.is_empty() => self.accept(at, hit),
+                // its tags would cost a trip more: load under its fence instead
                 Some(hit) => item.fence = Some(hit.header.fence),
                 None => item.fence = item.fence.or(item.over),
             }

@@ -92,7 +92,12 @@ impl<S: Source> Claim<S> {
                 Err(why) => return self.foreign(at, why.to_string()),
             }
         }
-        self.items[at].hit = Some(Hit { header, value, tags, payload, size });
+        let hit = Hit { header, value, tags, payload, size };
+        if hit.tags.is_empty() {
+            self.accept(at, hit);
+        } else {
+            self.items[at].hit = Some(Box::new(hit));
+        }
     }
 
     /// Bytes that are no entry of this source count as a miss, and may be replaced.

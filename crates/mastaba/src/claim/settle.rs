@@ -27,7 +27,8 @@ impl<S: Source> Claim<S> {
                 count(&mut self.outcomes, answer.as_ref());
                 remember(slot, self.lane, wide, &item.key, self.part.id, self.begun, answer.as_ref());
                 if let Some(answer) = answer {
-                    answers.extend(item.at.iter().map(|at| (*at, answer.clone())));
+                    answers.extend(item.twins.iter().map(|at| (*at, answer.clone())));
+                    answers.push((item.at, answer));
                 }
             }
             add(&mut slot.outcomes, &self.outcomes);
