@@ -94,9 +94,9 @@ async fn r5_nor_after_a_region_was_cleared_or_a_tag_invalidated() {
         world.db.update(1);
         let region = world.cache.region("objects");
         if by_tag {
-            region.invalidate_tag("x").await.unwrap()
+            region.invalidate_tag("x").await.unwrap();
         } else {
-            region.clear().await.unwrap()
+            region.clear().await.unwrap();
         }
         let after = tokio::spawn({
             let request = world.request();
