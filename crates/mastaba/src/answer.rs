@@ -126,6 +126,19 @@ impl<V> Outcome<V> {
     }
 }
 
+/// An answer on its way to its readers.
+pub(crate) struct Answered<V> {
+    pub(crate) outcome: Outcome<V>,
+    /// As new as the read that found it: what a load makes of it may be stored (`R6`).
+    pub(crate) sound: bool,
+}
+
+impl<V> Clone for Answered<V> {
+    fn clone(&self) -> Self {
+        Self { outcome: self.outcome.clone(), sound: self.sound }
+    }
+}
+
 /// A key, and its answer once there is one.
 pub(crate) struct Asked<S: Source> {
     pub(crate) key: S::Key,

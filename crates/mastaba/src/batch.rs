@@ -7,6 +7,8 @@
 
 use std::task::{Context, Waker};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::sync::{Arc, Mutex, lock};
 
 /// The keys of one source that travel together, and the answers to them.
@@ -22,6 +24,8 @@ struct State<K, A> {
     phase: Phase,
     /// The tick at which it was sent.
     begun: u64,
+    /// A load of the same batch, or of another one, waits for it: the batch that carries it must not wait.
+    hurry: Option<CancellationToken>,
     keys: Vec<Wanted<K>>,
     answers: Vec<Option<A>>,
     wakers: Vec<Option<Waker>>,
@@ -48,6 +52,7 @@ impl<K, A: Clone> Part<K, A> {
         let state = State {
             phase: Phase::Gathering,
             begun: 0,
+            hurry: None,
             keys: Vec::new(),
             answers: Vec::new(),
             wakers: Vec::new(),
@@ -82,10 +87,11 @@ impl<K, A: Clone> Part<K, A> {
     }
 
     /// Sends the part: the keys that somebody still waits for, with their indices.
-    pub(crate) fn send(&self, begun: u64) -> Vec<(usize, K)> {
+    pub(crate) fn send(&self, begun: u64, hurry: &CancellationToken) -> Vec<(usize, K)> {
         let mut state = lock(&self.state);
         state.phase = Phase::Sent;
         state.begun = begun;
+        state.hurry = Some(hurry.clone());
         state.keys.iter_mut().enumerate().filter_map(|(at, wanted)| Some((at, wanted.key.take()?))).collect()
     }
 
@@ -107,6 +113,19 @@ impl<K, A: Clone> Part<K, A> {
         for waker in wakers.into_iter().flatten() {
             waker.wake();
         }
+    }
+
+    /// A load waits for a key of this part.
+    pub(crate) fn hurry(&self) {
+        if let Some(hurry) = &lock(&self.state).hurry {
+            hurry.cancel();
+        }
+    }
+
+    /// Whether a key went back to its readers without an answer.
+    pub(crate) fn is_given_back(&self, at: usize) -> bool {
+        let state = lock(&self.state);
+        state.phase == Phase::Settled && state.answers.get(at).is_none_or(Option::is_none)
     }
 
     /// The tick at which it was sent.

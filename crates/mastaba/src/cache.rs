@@ -188,9 +188,7 @@ impl Cache {
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
     pub async fn idle(&self) {
-        self.core.tasks.close();
         self.core.tasks.wait().await;
-        self.core.tasks.reopen();
     }
 
     /// Waits until nothing goes on in the background, and then lets every backend write down what it has.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::Outcome;
 use crate::batch::Part;
@@ -31,7 +32,7 @@ use crate::read::{AnyClaim, Bound};
 use crate::region::{Era, RegionCore, Stamps};
 use crate::registry::Registered;
 use crate::report::{Outcomes, Tier};
-use crate::request::{Lane, Meter, RequestCore, outcome};
+use crate::request::{Lane, Meter, PartOf, RequestCache, RequestCore, outcome};
 use crate::shared::{Fill, Lease, Leased};
 use crate::source::Source;
 
@@ -39,7 +40,9 @@ use crate::source::Source;
 ///
 /// Dropping a `Claim` before it is settled gives its keys back: readers claim them anew.
 pub(crate) struct Claim<S: Source> {
-    part: Arc<Part<S::Key, Outcome<S::Value>>>,
+    part: Arc<PartOf<S>>,
+    /// Set when a load waits for this batch.
+    hurry: CancellationToken,
     source: Arc<Registered<S>>,
     request: Arc<RequestCore>,
     meter: Meter,
@@ -54,6 +57,8 @@ pub(crate) struct Claim<S: Source> {
     read: Option<Stamps>,
     /// The stamps that a fill carries: read before the load (`R12`).
     carry: Option<Stamps>,
+    /// The store's incarnation as of the leases (`R11`).
+    incarnation: u64,
     /// The shared tier answers, as far as is known.
     ready: bool,
     items: Vec<Item<S>>,
@@ -88,6 +93,8 @@ struct Item<S: Source> {
     over: Option<Fence>,
     /// Not to be stored, whatever is loaded.
     sealed: bool,
+    /// As new as this read: what a load makes of it may be stored (`R6`).
+    sound: bool,
     /// Under a hold: to be loaded from the writer.
     held: bool,
     /// Served if the source fails.
@@ -95,6 +102,8 @@ struct Item<S: Source> {
     /// Answered, and to be loaded anew in the background under this fence.
     refresh: Option<Fence>,
     way: Way<S>,
+    /// What the shared tier had, for those who joined our flight.
+    found: Option<Carried<S>>,
     loaded: Option<Loaded<S>>,
 }
 
@@ -121,10 +130,16 @@ struct Loaded<S: Source> {
 }
 
 impl<S: Source> Claim<S> {
-    pub(crate) fn new(bound: &Bound<S>, request: Arc<RequestCore>, keys: Vec<(usize, S::Key)>) -> Self {
+    pub(crate) fn new(
+        bound: &Bound<S>,
+        request: Arc<RequestCore>,
+        keys: Vec<(usize, S::Key)>,
+        hurry: CancellationToken,
+    ) -> Self {
         let begun = bound.part.begun();
         let mut claim = Self::empty(&bound.source, bound.part.clone(), request, bound.lane, begun);
         claim.nested = bound.nested;
+        claim.hurry = hurry;
         let records = claim.records(keys.iter().map(|(_, key)| key));
         claim.items.reserve(keys.len());
         // where readers do not see each other's keys on their way, two of them may have given the same one
@@ -150,7 +165,7 @@ impl<S: Source> Claim<S> {
 
     fn empty(
         source: &Arc<Registered<S>>,
-        part: Arc<Part<S::Key, Outcome<S::Value>>>,
+        part: Arc<PartOf<S>>,
         request: Arc<RequestCore>,
         lane: Lane,
         begun: u64,
@@ -166,6 +181,8 @@ impl<S: Source> Claim<S> {
             era: source.region.era(),
             read: None,
             carry: None,
+            incarnation: source.region.incarnation(),
+            hurry: CancellationToken::new(),
             ready: source.region.stores(),
             items: Vec::new(),
             leasing: Vec::new(),
@@ -190,10 +207,12 @@ impl<S: Source> Claim<S> {
             fence: None,
             over: None,
             sealed: false,
+            sound: true,
             held: false,
             backup: None,
             refresh: None,
             way: Way::Open,
+            found: None,
             loaded: None,
         }
     }
@@ -258,8 +277,8 @@ impl<S: Source> AnyClaim for Claim<S> {
     fn recall_near(&mut self) {
         let source = self.source.clone();
         let Some(near) = &source.near else { return };
-        if !self.lane.asks_near() || !source.hooked() {
-            return; // or asked already, when the keys were claimed
+        if !self.lane.asks_near() || !source.hooked() || self.nested {
+            return; // or asked already, when the keys were claimed; or not to be used by a load (R6)
         }
         for item in self.items.iter_mut().filter(|item| item.answer.is_none()) {
             let Some(found) = near.get(&item.key, self.era, self.now_ms) else { continue };
@@ -343,12 +362,12 @@ impl<S: Source> AnyClaim for Claim<S> {
         .boxed()
     }
 
+    fn is_hooked(&self) -> bool {
+        self.source.hooked() && self.lane != Lane::Background
+    }
+
     fn enter(&mut self) -> BoxFuture<'_, ()> {
-        if self.source.hooked() && self.lane != Lane::Background {
-            self.run_hook().boxed()
-        } else {
-            std::future::ready(()).boxed()
-        }
+        if self.is_hooked() { self.run_hook().boxed() } else { std::future::ready(()).boxed() }
     }
 
     fn settle(&mut self) {
@@ -376,7 +395,10 @@ impl<S: Source> AnyClaim for Claim<S> {
         }
         let cache = &self.request.cache;
         let part = Part::new(0);
-        let mut claim = Self::empty(&self.source, part, self.request.clone(), Lane::Background, cache.tick());
+        // in a request of its own: what this one remembers is older than the load (R6)
+        let own = RequestCache::new(cache.clone());
+        let mut claim = Self::empty(&self.source, part, own.inner.clone(), Lane::Background, cache.tick());
+        claim.meter = self.meter.in_background();
         for item in due {
             let mut again = claim.item(item.key.clone(), 0);
             again.record.clone_from(&item.record);

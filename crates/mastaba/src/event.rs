@@ -119,7 +119,8 @@ impl Events {
     pub(crate) fn tell(&self, event: Event) {
         tracing::warn!(target: "mastaba", "{event}");
         if let Some(listener) = &self.listener {
-            listener(&event);
+            // a listener that panics must not take a batch with it
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener(&event)));
         }
     }
 }

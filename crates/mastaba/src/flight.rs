@@ -49,8 +49,8 @@ struct State<T> {
     /// The tick at which the load was sent.
     sent: Option<u64>,
     landed: Option<Vec<T>>,
-    /// Per key: whether the fill was stored.
-    stored: Option<Vec<bool>>,
+    /// Per key: whether the fill was stored; and a digest of the stamps that it carries.
+    stored: Option<(Vec<bool>, u64)>,
     /// Nothing more will happen.
     over: bool,
     wakers: Vec<Waker>,
@@ -71,8 +71,9 @@ pub(crate) enum Boarding<T> {
 pub(crate) enum Late {
     /// All invalidations pass through this process, so the flight being in the table was enough.
     Boarded,
-    /// When the fill was stored.
-    Confirmed,
+    /// When the fill was stored, under the stamps that this reader has read as well: another process that
+    /// clears a region, or invalidates a tag, voids no lease.
+    Confirmed(u64),
     /// Never: the caller asked for a load of its own.
     Never,
 }
@@ -170,9 +171,10 @@ impl<K: Eq + Hash + Clone, T: Clone> Departure<K, T> {
         self.flight.update(|state| state.landed = Some(results));
     }
 
-    /// Whether each was stored under the fence that was seen before the load.
-    pub(crate) fn confirm(&self, stored: Vec<bool>) {
-        self.flight.update(|state| state.stored = Some(stored));
+    /// Whether each was stored under the fence that was seen before the load, and the digest of the stamps
+    /// that all of them carry.
+    pub(crate) fn confirm(&self, stored: Vec<bool>, stamps: u64) {
+        self.flight.update(|state| state.stored = Some((stored, stamps)));
     }
 }
 
@@ -205,17 +207,20 @@ impl<T: Clone> Seat<T> {
                 if early || late == Late::Boarded {
                     return Poll::Ready(Some(landed[self.at].clone()));
                 }
-                if late == Late::Never {
-                    return Poll::Ready(None);
-                }
-                if let Some(stored) = &state.stored {
-                    return Poll::Ready(stored[self.at].then(|| landed[self.at].clone()));
+                if let (Late::Confirmed(seen), Some((stored, stamps))) = (late, &state.stored)
+                    && stored[self.at]
+                    && seen == *stamps
+                {
+                    return Poll::Ready(Some(landed[self.at].clone()));
                 }
             }
+            // Not before the flight has left the table: who boards again at once would find it there again.
             if state.over {
                 return Poll::Ready(None);
             }
-            state.wakers.push(cx.waker().clone());
+            if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.wakers.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await

@@ -18,20 +18,21 @@ use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::answer::Outcome;
+use crate::answer::{Answered, Outcome};
 use crate::claim::Claim;
 use crate::error::Error;
 use crate::region::{RegionCore, Stamps};
 use crate::registry::Registered;
-use crate::request::{Lane, Meter, RequestCore};
+use crate::request::{Lane, Meter, PartOf, RequestCore};
 use crate::shared::{Fill, Lease, Leased};
 use crate::source::Source;
 
 /// A part that gathers, bound to its source.
 pub(crate) struct Bound<S: Source> {
-    pub(crate) part: Arc<crate::batch::Part<S::Key, Outcome<S::Value>>>,
+    pub(crate) part: Arc<PartOf<S>>,
     pub(crate) source: Arc<Registered<S>>,
     pub(crate) lane: Lane,
     /// A loader waits for one of its keys.
@@ -53,8 +54,8 @@ impl<S: Source> Drop for Bound<S> {
 pub(crate) trait AnyPart: Send {
     fn id(&self) -> u64;
     fn set_nested(&mut self);
-    fn send(&mut self, begun: u64);
-    fn claim(&mut self, request: &Arc<RequestCore>) -> Option<Box<dyn AnyClaim>>;
+    fn send(&mut self, begun: u64, hurry: &CancellationToken);
+    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>>;
     fn fail(&mut self, error: &Error);
 }
 
@@ -67,18 +68,19 @@ impl<S: Source> AnyPart for Bound<S> {
         self.nested = true;
     }
 
-    fn send(&mut self, begun: u64) {
-        self.keys = Some(self.part.send(begun));
+    fn send(&mut self, begun: u64, hurry: &CancellationToken) {
+        self.keys = Some(self.part.send(begun, hurry));
     }
 
-    fn claim(&mut self, request: &Arc<RequestCore>) -> Option<Box<dyn AnyClaim>> {
+    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>> {
         let keys = self.keys.take().filter(|keys| !keys.is_empty())?;
-        Some(Box::new(Claim::new(self, request.clone(), keys)))
+        Some(Box::new(Claim::new(self, request.clone(), keys, hurry.clone())))
     }
 
     fn fail(&mut self, error: &Error) {
-        let keys = self.part.send(0);
-        self.part.settle(keys.into_iter().map(|(at, _)| (at, Outcome::Failed(error.clone()))));
+        let keys = self.part.send(0, &CancellationToken::new());
+        let failed = |at| (at, Answered { outcome: Outcome::Failed(error.clone()), sound: false });
+        self.part.settle(keys.into_iter().map(|(at, _)| failed(at)));
     }
 }
 
@@ -107,7 +109,9 @@ pub(crate) trait AnyClaim: Send {
     fn waits(&self) -> bool;
     /// Loads what it has to, waits for what others load, until every key is answered.
     fn load(&mut self) -> BoxFuture<'_, ()>;
-    /// The hook on everything that enters the request.
+    /// Whether there is a hook on what enters the request.
+    fn is_hooked(&self) -> bool;
+    /// That hook.
     fn enter(&mut self) -> BoxFuture<'_, ()>;
     /// Answers its readers.
     fn settle(&mut self);
@@ -138,14 +142,15 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
         return Err(());
     };
     let begun = request.cache.tick();
-    parts.iter_mut().for_each(|part| part.send(begun));
+    let hurry = CancellationToken::new();
+    parts.iter_mut().for_each(|part| part.send(begun, &hurry));
     let span = tracing::debug_span!(target: "mastaba", "read", parts = parts.len());
     let work = {
         let request = request.clone();
         async move {
-            let claims = parts.iter_mut().filter_map(|part| part.claim(&request)).collect();
+            let claims = parts.iter_mut().filter_map(|part| part.claim(&request, &hurry)).collect();
             let meter = Meter::new(request, true);
-            read(claims, &meter).await;
+            read(claims, &hurry, &meter).await;
         }
     };
     runtime.spawn(request.cache.tasks.track_future(work.instrument(span)));
@@ -153,10 +158,10 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
 }
 
 /// Answers every key, asking each tier only for what the tier above did not know.
-async fn read(claims: Claims, meter: &Meter) {
+async fn read(claims: Claims, hurry: &CancellationToken, meter: &Meter) {
     let regions = by_region(claims);
     let claims = join_all(regions.into_iter().map(|(region, claims)| recall(region, claims, meter))).await;
-    load(claims.into_iter().flatten().collect(), meter).await;
+    load(claims.into_iter().flatten().collect(), hurry, meter).await;
 }
 
 fn by_region(claims: Claims) -> Vec<(Arc<RegionCore>, Claims)> {
@@ -245,7 +250,7 @@ where
 }
 
 /// The source, and everything after it.
-async fn load(claims: Claims, meter: &Meter) {
+async fn load(claims: Claims, hurry: &CancellationToken, meter: &Meter) {
     let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
     if waiting.is_empty() {
         return finish(ready, meter).await;
@@ -263,6 +268,8 @@ async fn load(claims: Claims, meter: &Meter) {
                 None => break,
             },
             () = &mut patience => break,
+            // a load waits for what is here: it would wait for itself
+            () = hurry.cancelled() => break,
         }
     }
     futures_util::join!(finish(together, meter), finish_late(loading, meter));
@@ -290,8 +297,14 @@ fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim
 /// Hooks, answers, and then, with nobody waiting, one fill per region and the refreshes.
 fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
     Box::pin(async move {
-        join_all(claims.iter_mut().map(|claim| claim.enter())).await;
-        claims.iter_mut().for_each(|claim| claim.settle());
+        // a hook may read what others of the batch have brought, so these are answered first
+        claims.iter_mut().filter(|claim| !claim.is_hooked()).for_each(|claim| claim.settle());
+        let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
+        join_all(hooked.map(|claim| async {
+            claim.enter().await;
+            claim.settle();
+        }))
+        .await;
         let refreshes: Claims = claims.iter_mut().filter_map(|claim| claim.refreshes()).collect();
         let meter = meter.in_background();
         let fills = by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &meter));
@@ -309,12 +322,18 @@ async fn refresh(claims: Claims, meter: &Meter) {
         claims
     });
     let claims = join_all(leased).await.into_iter().flatten().collect();
-    load(claims, meter).await;
+    load(claims, &CancellationToken::new(), meter).await;
+}
+
+/// Runs what calls the user's code (tags, encoding): a panic there costs that source its fill, and no other.
+fn unless_it_panics<T: Default>(work: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_default()
 }
 
 /// One fill for everything that was loaded for a region.
 async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
-    let mut untagged: Vec<String> = claims.iter_mut().flat_map(|claim| claim.untagged()).collect();
+    let mut untagged: Vec<String> =
+        claims.iter_mut().flat_map(|claim| unless_it_panics(|| claim.untagged())).collect();
     untagged.sort_unstable();
     untagged.dedup();
     let tags = if untagged.is_empty() {
@@ -326,7 +345,7 @@ async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
     let mut fills = Vec::new();
     let mut counts = Vec::with_capacity(claims.len());
     for claim in &mut claims {
-        let of_claim = claim.fills(tags.as_ref());
+        let of_claim = unless_it_panics(|| claim.fills(tags.as_ref()));
         counts.push(of_claim.len());
         fills.extend(of_claim);
     }

@@ -48,6 +48,19 @@ pub(crate) struct Stamps {
     pub(crate) tags: HashMap<String, Option<u64>>,
 }
 
+impl Stamps {
+    /// One number for the generation and the tags: another one if any of them is.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut tags: Vec<_> = self.tags.iter().collect();
+        tags.sort_unstable();
+        let stamps = tags.into_iter().map(|(_, stamp)| *stamp);
+        // all are random, so any mixing does
+        std::iter::once(self.generation).chain(stamps).fold(0, |digest: u64, stamp| {
+            digest.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stamp.unwrap_or(1)
+        })
+    }
+}
+
 /// What near compares its entries with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Era {
@@ -115,6 +128,10 @@ impl RegionCore {
         all.extend(tags.iter().map(|tag| self.space.tag(tag)));
         all.extend_from_slice(keys);
         let mut found = self.read_records(meter, &all, keys.len()).await?;
+        if found.len() != all.len() {
+            self.broken("read", all.len(), found.len());
+            return None;
+        }
         let records = found.split_off(1 + tags.len());
         let mut stamps = found.into_iter().map(|record| stamp(record.as_deref()));
         let generation = stamps.next().flatten();
@@ -185,6 +202,10 @@ impl RegionCore {
             })
             .await
             .ok()?;
+        if answer.leased.len() != leases.len() || answer.stamps.len() != stamps.len() {
+            self.broken("lease", leases.len(), answer.leased.len());
+            return None;
+        }
         let mut found = answer.stamps.into_iter();
         let generation = found.next();
         let tags =
@@ -202,6 +223,10 @@ impl RegionCore {
             })
             .await;
         match filled {
+            Ok(filled) if filled.len() != fills.len() => {
+                self.broken("fill", fills.len(), filled.len());
+                vec![false; fills.len()]
+            }
             Ok(filled) => filled.into_iter().map(|filled| filled == Filled::Stored).collect(),
             Err(_) => vec![false; fills.len()],
         }
@@ -211,8 +236,12 @@ impl RegionCore {
     pub(crate) async fn invalidate(&self, meter: &Meter, keys: &[Bytes]) -> Result<(), Fault> {
         let Some(shared) = &self.shared else { return Ok(()) };
         self.trip(meter, Operation::Invalidate, keys.len(), async {
-            let parts = keys.chunks(self.abilities.max_batch.max(1)).map(|part| shared.invalidate(part, &[]));
-            try_join_all(parts).await.map(|_| ())
+            // one after the other, and all of them: their order has a meaning (R7)
+            let mut done = Ok(());
+            for part in keys.chunks(self.abilities.max_batch.max(1)) {
+                done = done.and(shared.invalidate(part, &[]).await);
+            }
+            done
         })
         .await
     }
@@ -240,6 +269,13 @@ impl RegionCore {
     async fn renew(&self, meter: &Meter, stamps: &[Stamp]) -> Result<(), Fault> {
         let Some(shared) = &self.shared else { return Ok(()) };
         self.trip(meter, Operation::Invalidate, stamps.len(), shared.invalidate(&[], stamps)).await
+    }
+
+    /// A backend that answers with too much or too little knows nothing.
+    fn broken(&self, operation: &'static str, asked: usize, answered: usize) {
+        let sentence = format!("{asked} records were asked for, and {answered} came back");
+        let fault = Fault::new(FaultKind::Damaged, sentence);
+        self.events.tell(Event::SharedFault { region: self.name.clone(), operation, fault });
     }
 
     pub(crate) async fn close(&self) -> Result<(), Fault> {

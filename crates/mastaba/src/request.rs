@@ -21,7 +21,7 @@ use tokio::time::Instant;
 pub(crate) use self::meter::Meter;
 pub(crate) use self::nesting::Nesting;
 use self::nesting::nest;
-pub(crate) use self::slot::{AnySlot, Cell, Glance, Lane, Memo, Slot};
+pub(crate) use self::slot::{AnySlot, Cell, Glance, Lane, Memo, PartOf, Slot};
 pub use self::stash::Stash;
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
@@ -435,12 +435,17 @@ impl RequestCache {
                             }
                             // a look without a load waits for nobody
                             Memo::Coming { .. } if peek => {}
+                            // the task that carried it was cut off: it is to be asked for anew
+                            Memo::Coming { part, at } if part.is_given_back(*at) => {}
                             Memo::Coming { part, at } => {
                                 if let Some(nesting) = &self.nesting
                                     && let Err(error) = nest(&mut state.waits, nesting, part.id, S::NAME)
                                 {
                                     asked.answer = Some(Outcome::Failed(error));
                                     continue;
+                                }
+                                if self.nesting.is_some() {
+                                    part.hurry();
                                 }
                                 part.share(*at);
                                 let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
@@ -452,7 +457,9 @@ impl RequestCache {
                     None => {}
                 }
             }
+            // R6: what near holds may be from before the load that reads here
             if lane.asks_near()
+                && self.nesting.is_none()
                 && let Some(value) = slot.recall_near(&asked.key, call, &mut state.glance, &self.inner.cache)
             {
                 asked.answer = Some(outcome(value, false, Tier::Near));
@@ -502,17 +509,17 @@ impl RequestCore {
         state.glance = Glance::new();
         let parts = std::mem::take(&mut state.gathering);
         if crate::read::send(self, parts).is_err() {
-            state.forget_all(None);
+            state.forget_all(None, self.cache.tick());
         }
     }
 }
 
 impl State {
     /// Forgets what is known, where a write may have changed it. What is on its way stays.
-    pub(crate) fn forget_all(&mut self, region: Option<&str>) {
+    pub(crate) fn forget_all(&mut self, region: Option<&str>, tick: u64) {
         for (_, slot) in &mut self.slots {
             if region.is_none_or(|region| region == slot.region()) {
-                slot.forget_all();
+                slot.forget_all(tick);
             }
         }
         self.turn_page();

@@ -5,6 +5,7 @@
 //! objects go before those derived from them (`R7`). Near and the flights of this process come after the
 //! shared tier: what is read from it before has no way back into them (`R13`, `R5`).
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -25,8 +26,16 @@ use crate::sync::lock;
 struct Step {
     region: Arc<RegionCore>,
     what: What,
-    /// Near and flights of this process, after the shared tier.
-    local: Box<dyn FnOnce() + Send>,
+    /// Flights, near and tier 1, after the shared tier.
+    local: Vec<Local>,
+}
+
+/// What a step does in this process.
+struct Local {
+    /// In flights and near.
+    void: Box<dyn FnOnce() + Send>,
+    /// In the request itself; also where the write is rolled back, as it may have read what it wrote.
+    forget: Box<dyn FnOnce() + Send>,
 }
 
 enum What {
@@ -184,16 +193,19 @@ impl Write {
         } else {
             Vec::new()
         };
-        records.sort_unstable();
-        records.dedup();
+        // the order stays: inner objects before derived ones, also within one source (R7)
+        let mut seen = HashSet::new();
+        records.retain(|record| seen.insert(record.clone()));
         self.forget::<S>(&keys)?;
         let region = source.region.clone();
         let request = self.request.clone();
-        let local = Box::new(move || {
-            void_keys(&source, &keys);
-            forget::<S>(&request, &keys);
-        });
-        lock(&self.steps).push(Step { region, what: What::Keys(records), local });
+        let keys = Arc::new(keys);
+        let of_tiers = keys.clone();
+        let local = Local {
+            void: Box::new(move || void_keys(&source, &of_tiers)),
+            forget: Box::new(move || forget::<S>(&request, &keys)),
+        };
+        lock(&self.steps).push(Step { region, what: What::Keys(records), local: vec![local] });
         Ok(())
     }
 
@@ -233,12 +245,18 @@ impl Write {
     /// near and this request are void in any case; old values may live in the shared tier up to their time
     /// to live.
     pub async fn published(mut self) -> Result<(), Error> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::usage(NO_RUNTIME));
+        }
         self.published = true;
-        let steps = merge(std::mem::take(&mut *lock(&self.steps)));
+        let mut steps = merge(std::mem::take(&mut *lock(&self.steps)));
+        steps.iter_mut().for_each(|step| step.what.distinct());
         let request = self.request.clone();
         let wide = self.wide.load(Ordering::Relaxed);
         let cache = request.inner.cache.clone();
         let meter = Meter::new(request.inner.clone(), true);
+        // given back whatever becomes of the task
+        let narrow = Narrow { request: request.clone(), wide };
         to_its_end(&cache.clone(), async move {
             let mut done = Ok(());
             for Step { region, what, local } in steps {
@@ -247,10 +265,13 @@ impl Write {
                     What::Tags(tags) => region.invalidate_tags(&meter, tags).await,
                     What::Region => region.clear(&meter).await,
                 };
-                local();
+                for local in local {
+                    (local.void)();
+                    (local.forget)();
+                }
                 done = done.and(voided.map_err(|fault| unconfirmed(&region.name, fault)));
             }
-            lock(&request.inner.state).wide_writes -= wide;
+            drop(narrow);
             done
         })
         .await
@@ -262,14 +283,15 @@ impl Write {
         {
             let mut state = lock(&self.request.inner.state);
             state.wide_writes += 1;
-            state.forget_all(None);
+            state.forget_all(None, self.request.inner.cache.tick());
         }
         let (request, of) = (self.request.clone(), region.clone());
-        let local = Box::new(move || {
-            request.inner.cache.void_all(&of);
-            lock(&request.inner.state).forget_all(None);
-        });
-        lock(&self.steps).push(Step { region: region.clone(), what, local });
+        let cache = request.inner.cache.clone();
+        let local = Local {
+            void: Box::new(move || cache.void_all(&of)),
+            forget: Box::new(move || forget_all(&request)),
+        };
+        lock(&self.steps).push(Step { region: region.clone(), what, local: vec![local] });
     }
 
     /// Tier 1 forgets the keys, and reads them past the tiers from now on.
@@ -282,9 +304,29 @@ impl Write {
             slot.cells.remove(key);
             slot.written.insert(key.clone());
         }
+        slot.forgotten = self.request.inner.cache.tick();
         state.turn_page();
         Ok(())
     }
+}
+
+/// Takes a write's unknown keys off the request's mind.
+struct Narrow {
+    request: RequestCache,
+    wide: usize,
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        lock(&self.request.inner.state).wide_writes -= self.wide;
+    }
+}
+
+const NO_RUNTIME: &str = "an invalidation needs a tokio runtime, and there is none here";
+
+fn forget_all(request: &RequestCache) {
+    let tick = request.inner.cache.tick();
+    lock(&request.inner.state).forget_all(None, tick);
 }
 
 /// What the request read of these keys between the write and its commit may be from before it.
@@ -293,6 +335,7 @@ fn forget<S: Source>(request: &RequestCache, keys: &[S::Key]) {
     if let Ok(at) = request.inner.slot::<S>(&mut state) {
         let slot = Slot::<S>::of(&mut state.slots[at].1);
         keys.iter().for_each(|key| drop(slot.cells.remove(key)));
+        slot.forgotten = request.inner.cache.tick();
         state.turn_page();
     }
 }
@@ -311,11 +354,7 @@ fn merge(steps: Vec<Step>) -> Vec<Step> {
         match merged.last_mut() {
             Some(last) if Arc::ptr_eq(&last.region, &step.region) && last.what.joins(&step.what) => {
                 last.what.join(step.what);
-                let before = std::mem::replace(&mut last.local, Box::new(|| ()));
-                last.local = Box::new(move || {
-                    before();
-                    (step.local)();
-                });
+                last.local.extend(step.local);
             }
             _ => merged.push(step),
         }
@@ -328,10 +367,17 @@ impl What {
         matches!((self, other), (Self::Keys(_), Self::Keys(_)) | (Self::Tags(_), Self::Tags(_)))
     }
 
+    /// Each key once, at its first place.
+    fn distinct(&mut self) {
+        if let Self::Keys(keys) = self {
+            let mut seen = HashSet::with_capacity(keys.len());
+            keys.retain(|key| seen.insert(key.clone()));
+        }
+    }
+
     fn join(&mut self, other: Self) {
         match (self, other) {
             (Self::Keys(keys), Self::Keys(more)) => {
-                let more: Vec<_> = more.into_iter().filter(|key| !keys.contains(key)).collect();
                 keys.extend(more);
             }
             (Self::Tags(tags), Self::Tags(more)) => {
@@ -360,7 +406,7 @@ pub(crate) async fn to_its_end(
     work: impl Future<Output = Result<(), Error>> + Send + 'static,
 ) -> Result<(), Error> {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return Err(Error::usage("an invalidation needs a tokio runtime, and there is none here"));
+        return Err(Error::usage(NO_RUNTIME));
     };
     match runtime.spawn(cache.tasks.track_future(work)).await {
         Ok(done) => done,
@@ -373,8 +419,11 @@ impl Drop for Write {
         if self.published {
             return;
         }
-        let collected = lock(&self.steps).len();
+        let steps = std::mem::take(&mut *lock(&self.steps));
+        let collected = steps.len();
         lock(&self.request.inner.state).wide_writes -= self.wide.load(Ordering::Relaxed);
+        // what the request read inside the transaction may never have been committed
+        steps.into_iter().flat_map(|step| step.local).for_each(|local| (local.forget)());
         if collected > 0 {
             self.request.inner.cache.events.tell(Event::WriteDropped { collected });
         }

@@ -215,6 +215,8 @@ impl CacheBuilder {
             ticks: AtomicU64::new(0),
             tasks: TaskTracker::new(),
         };
+        // closed, it still takes tasks, and can be waited for by several at a time
+        core.tasks.close();
         let core = Arc::new(core);
         let probe = RequestCache::new(core.clone());
         core.sources.values().for_each(|source| source.probe(&probe));

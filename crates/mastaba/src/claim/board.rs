@@ -58,14 +58,14 @@ impl<S: Source> Claim<S> {
             return None;
         }
         let ttl = self.source.policy.lease_ttl;
-        let incarnation = self.source.region.incarnation();
+        self.incarnation = self.source.region.incarnation();
         let mut leases = Vec::new();
         for at in own {
             let item = &mut self.items[at];
             if item.sealed || item.fence.is_some() {
                 continue;
             }
-            let header = Header::new(Kind::Lease, Fence::random(), incarnation);
+            let header = Header::new(Kind::Lease, Fence::random(), self.incarnation);
             item.fence = Some(header.fence);
             let record = Bytes::from(entry::write(&header, &[], &[], &[]));
             leases.push(Lease { key: item.record.clone(), record, over: item.over, ttl });
@@ -73,7 +73,9 @@ impl<S: Source> Claim<S> {
         }
         if leases.is_empty() && self.read.is_some() && !self.source.tagged.load(Ordering::Relaxed) {
             // every fence is known, and the stamps were read with it
-            self.carry.clone_from(&self.read);
+            if self.carry.is_none() {
+                self.carry.clone_from(&self.read);
+            }
             return None;
         }
         Some(leases)
@@ -86,7 +88,10 @@ impl<S: Source> Claim<S> {
             self.items.iter_mut().for_each(|item| item.sealed = true);
             return;
         };
-        self.carry = Some(stamps.clone());
+        if self.carry.is_none() {
+            // the stamps from before the first load: older ones are always safe, newer ones are not (R12)
+            self.carry = Some(stamps.clone());
+        }
         for (at, leased) in leasing.into_iter().zip(leased) {
             let Leased::Found(record) = leased else { continue };
             self.items[at].fence = None;
@@ -98,6 +103,14 @@ impl<S: Source> Claim<S> {
                 Some(hit) => item.fence = Some(hit.header.fence),
                 None => item.fence = item.fence.or(item.over),
             }
+        }
+        // a flight whose leases found it all does not wait for the rest of the batch
+        if self
+            .departures
+            .last()
+            .is_some_and(|(_, ats)| ats.iter().all(|at| self.items[*at].answer.is_some()))
+        {
+            self.land(&[]);
         }
     }
 }

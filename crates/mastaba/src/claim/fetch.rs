@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Carried, Claim, Landed, Loaded, Packed, Way};
 use crate::answer::Outcome;
@@ -62,7 +62,10 @@ impl<S: Source> Claim<S> {
         for (at, landed) in arrived {
             match landed {
                 Some(Some(landed)) => match self.take(at, landed) {
-                    true => self.outcomes.joined += 1,
+                    true => {
+                        let failed = matches!(self.items[at].answer, Some(Outcome::Failed(_)));
+                        self.outcomes.joined += u64::from(!failed);
+                    }
                     // it cannot be shared, so queueing for the next flight would not help
                     false => self.go_alone(at),
                 },
@@ -72,6 +75,8 @@ impl<S: Source> Claim<S> {
             }
         }
         for (at, landed, loaded) in brought.drain(..) {
+            let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store) || self.items[at].held;
+            self.items[at].sound = !unsound && self.lane != Lane::Written;
             self.items[at].answer = Some(match landed {
                 Ok(value) => outcome(value, false, Tier::Source),
                 Err(error) => self.failed(at, error),
@@ -87,12 +92,13 @@ impl<S: Source> Claim<S> {
 
     /// When a read that came after a load was sent may take its result (`R5`).
     fn late(&self) -> Late {
-        if self.lane == Lane::Refresh {
-            Late::Never
-        } else if self.source.region.is_private() {
-            Late::Boarded
-        } else {
-            Late::Confirmed
+        match (&self.read, self.lane) {
+            // R6: a load may use nothing from before it was sent itself
+            _ if self.nested => Late::Never,
+            (_, Lane::Refresh) => Late::Never,
+            _ if self.source.region.is_private() => Late::Boarded,
+            (Some(read), _) => Late::Confirmed(read.digest()),
+            (None, _) => Late::Never,
         }
     }
 
@@ -104,8 +110,17 @@ impl<S: Source> Claim<S> {
         let patience = self.source.policy.source_soft_budget;
         join_all(seats.into_iter().map(|(at, seat, late)| async move {
             let arrival = seat.arrival(self.begun, late);
-            let landed =
-                if self.nested { timeout(patience, arrival).await.ok() } else { Some(arrival.await) };
+            let too_long = async {
+                if !self.nested {
+                    self.hurry.cancelled().await;
+                }
+                sleep(patience).await;
+            };
+            let landed = tokio::select! {
+                biased;
+                landed = arrival => Some(landed),
+                () = too_long => None,
+            };
             (at, landed)
         }))
         .await
@@ -178,17 +193,19 @@ impl<S: Source> Claim<S> {
         // both in the order of the items
         match brought.binary_search_by_key(&at, |(each, ..)| *each).ok().map(|nth| &brought[nth]) {
             Some((_, Err(error), _)) => Landed::Failed(error.clone()),
+            // a load that saw something older than itself is for this request alone (R4, R6), and so is a row
+            // that its loader said so of
+            Some((_, Ok(_), None)) => Landed::Lost,
+            Some((_, Ok(_), Some(loaded))) if !loaded.policy.store => Landed::Lost,
             Some((_, Ok(None), _)) => Landed::Absent,
-            // a load that saw something older than itself is for this request alone (R4, R6)
-            Some((_, Ok(Some(_)), None)) => Landed::Lost,
             Some((_, Ok(Some(_)), Some(loaded))) => match &loaded.carried {
                 Some(carried) => Landed::Value(carried.clone()),
                 None => Landed::Lost,
             },
             // the lease found it
             None => match &self.items[at].answer {
-                Some(Outcome::Value { value, .. }) if !self.source.hooked() => {
-                    Landed::Value(Carried::Live(value.clone()))
+                Some(Outcome::Value { .. }) => {
+                    self.items[at].found.clone().map_or(Landed::Lost, Landed::Value)
                 }
                 Some(Outcome::Absent { .. }) => Landed::Absent,
                 _ => Landed::Lost,

@@ -104,7 +104,7 @@ impl<S: Source> Claim<S> {
         };
         let kind = if absent { Kind::Absent } else { Kind::Value };
         let ages = policy.ages(absent, loaded.policy);
-        let mut header = Header::new(kind, Fence::random(), self.source.region.incarnation());
+        let mut header = Header::new(kind, Fence::random(), self.incarnation);
         header.format = format;
         header.compressed = packed.compressed;
         header.raw_len = packed.raw_len;
@@ -128,8 +128,12 @@ impl<S: Source> Claim<S> {
         for (at, stored) in std::mem::take(&mut self.filling).into_iter().zip(stored) {
             kept[at] = *stored;
         }
+        let stamps = self.carry.as_ref().map_or(0, Stamps::digest);
         for (departure, ats) in std::mem::take(&mut self.departures) {
-            departure.confirm(ats.iter().map(|at| kept[*at]).collect());
+            // who comes late has not seen the stamps of tags of the value
+            let alone =
+                |at: &usize| self.items[*at].loaded.as_ref().is_some_and(|loaded| !loaded.tags.is_empty());
+            departure.confirm(ats.iter().map(|at| kept[*at] && !alone(at)).collect(), stamps);
         }
         let Some(near) = &self.source.near else { return };
         let now_ms = clock::now_ms();

@@ -84,7 +84,8 @@ impl<S: Source> Claim<S> {
             let raw = codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW);
             let decoded = raw.and_then(|raw| {
                 let value = self.source.codec.decode(header.format, &raw)?;
-                let keep = self.source.near.is_some() && self.source.hooked();
+                // a flight or near hand on what the hook has not changed yet
+                let keep = self.source.hooked();
                 Ok((value, keep.then(|| Packed { format: header.format, payload: raw.into_owned() })))
             });
             match decoded {
@@ -121,14 +122,15 @@ impl<S: Source> Claim<S> {
         if self.now_ms < soft {
             let left = Duration::from_millis(soft - self.now_ms);
             let cost = Duration::from_micros(header.cost_us.into());
-            if value.is_some() && refresh_early(policy.early_refresh, cost, left) {
+            if value.is_some() && self.lane != Lane::Peek && refresh_early(policy.early_refresh, cost, left) {
                 item.refresh = Some(header.fence);
             }
+            let carried = match hit.payload {
+                Some(packed) => Some(Carried::Packed(Arc::new(packed))),
+                None => value.clone().map(Carried::Live),
+            };
+            item.found.clone_from(&carried);
             if let Some(near) = &self.source.near {
-                let carried = match hit.payload {
-                    Some(packed) => Some(Carried::Packed(Arc::new(packed))),
-                    None => value.clone().map(Carried::Live),
-                };
                 let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
                 let entry =
                     NearEntry { value: carried, until_ms: soft, era: self.era, tagged, size: hit.size };
@@ -136,7 +138,9 @@ impl<S: Source> Claim<S> {
             }
             item.answer = Some(outcome(value, false, Tier::Shared));
         } else if self.now_ms < soft.saturating_add(millis(policy.stale)) {
-            item.refresh = Some(header.fence);
+            if self.lane != Lane::Peek {
+                item.refresh = Some(header.fence);
+            }
             item.answer = Some(outcome(value, true, Tier::Shared));
         } else {
             // past serving while it is refreshed: kept for the case that the source fails, and so that it

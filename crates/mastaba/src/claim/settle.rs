@@ -1,7 +1,7 @@
 //! Answering: tier 1 first, and then whoever waits.
 
 use super::Claim;
-use crate::answer::Outcome;
+use crate::answer::{Answered, Outcome};
 use crate::report::{Outcomes, Tier};
 use crate::request::{Cell, Lane, Memo, Slot};
 use crate::source::Source;
@@ -25,8 +25,11 @@ impl<S: Source> Claim<S> {
             for item in &self.items {
                 let answer = item.answer.clone();
                 count(&mut self.outcomes, answer.as_ref());
-                remember(slot, self.lane, wide, &item.key, self.part.id, self.begun, answer.as_ref());
+                let begun = if item.sound { self.begun } else { 0 };
+                let read = (self.lane, self.part.id, self.begun, begun);
+                remember(slot, wide, &item.key, read, answer.as_ref());
                 if let Some(answer) = answer {
+                    let answer = Answered { outcome: answer, sound: item.sound };
                     answers.extend(item.twins.iter().map(|at| (*at, answer.clone())));
                     answers.push((item.at, answer));
                 }
@@ -40,11 +43,9 @@ impl<S: Source> Claim<S> {
 /// Tells tier 1 what became of a key, unless it has forgotten that it asked.
 fn remember<S: Source>(
     slot: &mut Slot<S>,
-    lane: Lane,
     wide: bool,
     key: &S::Key,
-    part: u64,
-    begun: u64,
+    (lane, part, begun, sound_since): (Lane, u64, u64, u64),
     answer: Option<&Outcome<S::Value>>,
 ) {
     let known = match answer {
@@ -54,15 +55,21 @@ fn remember<S: Source>(
         Some(Outcome::Failed(_)) | None => None,
     };
     let ours = slot.is_coming(key, part);
-    let written = wide || slot.written.contains(key);
+    // A forced read or a look replaces what is known, but not what the request wrote meanwhile, and nothing
+    // that is newer than itself.
+    let replaces = || {
+        let written = wide || slot.written.contains(key) || begun <= slot.forgotten;
+        let newer = match slot.cells.get(key).map(|cell| &cell.memo) {
+            Some(Memo::Known { begun: known, .. }) => *known > begun || lane == Lane::Peek,
+            Some(Memo::Coming { .. }) => true,
+            None => false,
+        };
+        !matches!(lane, Lane::Normal | Lane::Written) && !written && !newer
+    };
     match known {
-        // a forced read replaces what is known, but not what the request wrote meanwhile
-        Some((value, stale))
-            if ours
-                || (!lane.remembers() && !written)
-                || (lane == Lane::Peek && !slot.cells.contains_key(key)) =>
-        {
-            slot.cells.insert(key.clone(), Cell { call: 0, memo: Memo::Known { value, stale, begun } });
+        Some((value, stale)) if ours || replaces() => {
+            let memo = Memo::Known { value, stale, begun: sound_since };
+            slot.cells.insert(key.clone(), Cell { call: 0, memo });
         }
         // a failure is not remembered
         None if ours => {

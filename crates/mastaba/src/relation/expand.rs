@@ -5,6 +5,7 @@
 //! are then resolved together, and their values serialized in the same way.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -95,6 +96,12 @@ impl RequestCache {
             if level.is_empty() {
                 break;
             }
+            if count > limits.most {
+                return Err(Error::usage(format!(
+                    "expanding met {count} relations, and may meet {}; ask for less depth or give a higher limit",
+                    limits.most
+                )));
+            }
             let leaves = try_join_all(level.iter().map(|open| open.relation.resolve(self))).await?;
             let mut next = Vec::new();
             for (open, leaf) in level.into_iter().zip(leaves) {
@@ -104,12 +111,6 @@ impl RequestCache {
                 let below = tree_add(&mut tree, at, leaf.unwrap_or_default(), Some(&open.chain));
                 count += below.len();
                 next.extend(below);
-            }
-            if count > limits.most {
-                return Err(Error::usage(format!(
-                    "expanding met {count} relations, and may meet {}; ask for less depth or give a higher limit",
-                    limits.most
-                )));
             }
             level = next;
         }
@@ -142,6 +143,8 @@ impl<S: Source> Relation for Lazy<S> {
 struct Leaf {
     json: Value,
     mark: String,
+    /// The relations that are keys of maps.
+    json_keys: HashSet<usize>,
     relations: Vec<(Box<dyn Relation>, Value)>,
 }
 
@@ -171,7 +174,9 @@ impl Leaf {
         let relations = COLLECTOR.take().map(|collector| collector.relations).unwrap_or_default();
         drop(before);
         let json = json.map_err(|why| Error::usage(format!("a value cannot be expanded: {why}")))?;
-        Ok(Self { json, mark, relations })
+        let mut json_keys = HashSet::new();
+        map_keys(&json, &mark, &mut json_keys);
+        Ok(Self { json, mark, json_keys, relations })
     }
 }
 
@@ -231,7 +236,8 @@ fn tree_add(tree: &mut [Node], at: usize, leaf: Leaf, above: Option<&Arc<Link>>)
     let mut places = Vec::with_capacity(leaf.relations.len());
     for (place, (relation, key)) in leaf.relations.into_iter().enumerate() {
         let source = relation.source();
-        if !Link::holds(above, source, &key) {
+        // as the key of a map it stays what it is
+        if !leaf.json_keys.contains(&place) && !Link::holds(above, source, &key) {
             let chain = Arc::new(Link { source, key: key.clone(), above: above.cloned() });
             open.push(Open { node: at, place, relation, chain });
         }
@@ -255,6 +261,20 @@ fn assemble(tree: &mut [Node], at: usize) -> Value {
         replace(&mut json, &mark, &mut places);
     }
     json
+}
+
+/// The places of relations that stand as keys of maps.
+fn map_keys(json: &Value, mark: &str, found: &mut HashSet<usize>) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| map_keys(item, mark, found)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                found.extend(name.strip_prefix(mark).and_then(|place| place.parse::<usize>().ok()));
+                map_keys(value, mark, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Puts what the marks stand for in their places.

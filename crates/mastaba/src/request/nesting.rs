@@ -40,11 +40,12 @@ pub(super) fn nest(
                 nesting.source
             )));
         }
-        reached.extend(waits.iter().filter(|(waiter, _)| *waiter == from).map(|(_, on)| on));
-        next += 1;
-        if next > waits.len() + 1 {
-            break;
+        for (_, on) in waits.iter().filter(|(waiter, _)| *waiter == from) {
+            if !reached.contains(on) {
+                reached.push(*on);
+            }
         }
+        next += 1;
     }
     if !waits.contains(&(nesting.part, part)) {
         waits.push((nesting.part, part));

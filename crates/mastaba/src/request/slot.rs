@@ -7,22 +7,23 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::Force;
-use crate::answer::Outcome;
+use crate::answer::Answered;
 use crate::batch::Part;
 use crate::cache::CacheCore;
-use crate::claim::Carried;
 use crate::clock;
 use crate::read::{AnyPart, Bound};
 use crate::registry::Registered;
 use crate::report::Outcomes;
 use crate::source::Source;
 
-pub(crate) type PartOf<S> = Part<<S as Source>::Key, Outcome<<S as Source>::Value>>;
+pub(crate) type PartOf<S> = Part<<S as Source>::Key, Answered<<S as Source>::Value>>;
 
 /// The map of one source, and the parts that gather for it.
 pub(crate) struct Slot<S: Source> {
     pub(crate) source: Arc<Registered<S>>,
     pub(crate) cells: HashMap<S::Key, Cell<S>, foldhash::fast::RandomState>,
+    /// The tick at which it last forgot something: reads from before have no way back in.
+    pub(crate) forgotten: u64,
     /// Keys that this request has written: not joined, not filled, loaded from the writer.
     pub(crate) written: HashSet<S::Key, foldhash::fast::RandomState>,
     pub(crate) outcomes: Outcomes,
@@ -116,6 +117,7 @@ impl<S: Source> Slot<S> {
         Self {
             source,
             cells: HashMap::default(),
+            forgotten: 0,
             written: HashSet::default(),
             outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
             gathering: Vec::new(),
@@ -153,7 +155,10 @@ impl<S: Source> Slot<S> {
         if self.source.hooked() {
             return None; // its values are made for each request, in the task of the batch
         }
-        let value = near.get(key, self.source.region.era(), glance.now_ms)?.and_then(Carried::live);
+        let value = match near.get(key, self.source.region.era(), glance.now_ms)? {
+            None => None,
+            Some(carried) => Some(carried.live()?),
+        };
         glance.count();
         self.outcomes.near_hits += 1;
         self.outcomes.absent += u64::from(value.is_none());
@@ -215,7 +220,7 @@ impl<S: Source> Slot<S> {
 pub(crate) trait AnySlot: Any + Send {
     fn outcomes(&self) -> Outcomes;
     fn region(&self) -> &str;
-    fn forget_all(&mut self);
+    fn forget_all(&mut self, tick: u64);
 }
 
 impl<S: Source> AnySlot for Slot<S> {
@@ -227,7 +232,8 @@ impl<S: Source> AnySlot for Slot<S> {
         &self.source.region.name
     }
 
-    fn forget_all(&mut self) {
+    fn forget_all(&mut self, tick: u64) {
+        self.forgotten = tick;
         // what is on its way began before the write: its readers get it, and nobody after them
         self.cells.clear();
     }

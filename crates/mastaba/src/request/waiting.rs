@@ -22,8 +22,13 @@ pub(super) struct Waiting<'r, S: Source> {
     tickets: Vec<Ticket>,
     /// How many keys had gathered at the last poll.
     seen: usize,
+    /// How often it has waited for more.
+    looks: u32,
     done: bool,
 }
+
+/// Other tasks of the request may go on adding keys; so often one waits for them.
+const MOST_LOOKS: u32 = 32;
 
 struct Joined<S: Source> {
     part: Arc<PartOf<S>>,
@@ -40,7 +45,7 @@ struct Ticket {
 
 impl<'r, S: Source> Waiting<'r, S> {
     pub(super) fn new(request: &'r RequestCache) -> Self {
-        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: 0, done: false }
+        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: 0, looks: 0, done: false }
     }
 
     pub(super) fn add(&mut self, nth: usize, part: Arc<PartOf<S>>, at: usize, lane: Lane) {
@@ -60,10 +65,10 @@ impl<'r, S: Source> Waiting<'r, S> {
             let joined = &self.parts[ticket.part];
             let answer = joined.part.answer(ticket.at);
             if let (Some(nesting), Some(answer)) = (&self.request.nesting, &answer) {
-                nesting.saw(joined.part.begun(), answer.is_stale());
+                nesting.saw(joined.part.begun(), !answer.sound || answer.outcome.is_stale());
             }
             all &= answer.is_some();
-            asked[ticket.nth].answer = answer;
+            asked[ticket.nth].answer = answer.map(|answer| answer.outcome);
         }
         all
     }
@@ -86,7 +91,8 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
         }
         if gathering {
             let mut state = lock(&this.request.inner.state);
-            if state.gathered == this.seen {
+            this.looks += 1;
+            if state.gathered == this.seen || this.looks > MOST_LOOKS {
                 this.request.inner.send(&mut state);
             } else {
                 // others may be about to add keys in this turn: look again when they have been polled
