@@ -1,4 +1,7 @@
 //! What tests of caches need: a small world with a trip ledger, fault injection, and the conformance suite for
 //! authors of backends.
 
+pub mod conformance;
+pub mod faulty;
+pub mod ledger;
 pub mod world;

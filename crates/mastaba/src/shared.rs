@@ -60,9 +60,15 @@ pub trait Shared: Send + Sync + 'static {
     fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Places holds: until its end or its expiry nobody can fill the key (`R7`). Voids leases and values.
+    ///
+    /// Meanwhile a read, or a lease, finds an entry of [`Kind::Hold`](crate::entry::Kind::Hold) with what is
+    /// kept as its payload. `Ok` means durable.
     fn hold(&self, holds: &[Hold]) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Ends holds. An end removes only its own hold (`R9`).
+    ///
+    /// What was kept comes back only if every hold since ended in a rollback, in time (`R10`). A commit whose
+    /// hold has expired removes whatever has come to stand there since. `Ok` means durable.
     fn end(&self, ends: &[End]) -> impl Future<Output = Result<Vec<Ended>, Fault>> + Send;
 
     /// The incarnation of the store (`R11`): random, new whenever records may have been lost or brought

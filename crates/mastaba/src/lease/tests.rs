@@ -319,6 +319,16 @@ fn a_late_rollback_leaves_alone_what_came_since() {
 }
 
 #[test]
+fn a_rollback_whose_own_hold_is_gone_makes_the_others_forget_the_kept_value() {
+    let mut key = Key::with_value(b"kept");
+    key.hold(100, true);
+    assert_eq!(key.end(200, RolledBack), Ended::Gone);
+    assert_eq!(key.kind(), Some(Kind::Hold));
+    assert_eq!(key.end(100, RolledBack), Ended::Freed);
+    assert_eq!(key.kind(), None);
+}
+
+#[test]
 fn a_kept_value_past_its_own_deadline_does_not_come_back() {
     let mut key = Key::with_value(b"kept"); // until 10,000
     key.now = 9_500;
