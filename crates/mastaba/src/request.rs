@@ -4,6 +4,8 @@
 //! at once and without an allocation; what is on its way is waited for; the rest joins the part that is
 //! gathering ([`crate::batch`]) and travels down the tiers ([`crate::read`]).
 
+mod meter;
+mod nesting;
 mod slot;
 mod stash;
 mod waiting;
@@ -13,19 +15,20 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::slot::{AnySlot, Cell, Lane, Memo, Slot};
+pub(crate) use self::meter::Meter;
+pub(crate) use self::nesting::Nesting;
+use self::nesting::nest;
+pub(crate) use self::slot::{AnySlot, Cell, Glance, Lane, Memo, Slot};
 pub use self::stash::Stash;
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
 use crate::cache::CacheCore;
-use crate::clock;
 use crate::error::Error;
 use crate::read::AnyPart;
-use crate::report::{Operation, Report, Tier, Trip};
+use crate::report::{Report, Tier, Trip};
 use crate::source::Source;
 use crate::sync::lock;
 
@@ -66,24 +69,6 @@ pub struct RequestCache {
     pub(crate) nesting: Option<Arc<Nesting>>,
 }
 
-/// A load that reads through the request itself.
-pub(crate) struct Nesting {
-    /// The tick at which the load was sent: what is older taints it (`R6`).
-    pub(crate) since: u64,
-    pub(crate) used_older: AtomicBool,
-    /// The part that is being loaded.
-    pub(crate) part: u64,
-    pub(crate) source: &'static str,
-}
-
-impl Nesting {
-    fn saw(&self, begun: u64, stale: bool) {
-        if begun < self.since || stale {
-            self.used_older.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
 pub(crate) struct RequestCore {
     pub(crate) cache: Arc<CacheCore>,
     began: Instant,
@@ -112,9 +97,7 @@ pub(crate) struct State {
     pub(crate) wide_writes: usize,
     /// Marks the keys of one call, to see twins.
     call: u32,
-    /// The time that near entries are judged by.
-    now_ms: u64,
-    near_hits: u32,
+    pub(crate) glance: Glance,
 }
 
 impl RequestCache {
@@ -132,8 +115,7 @@ impl RequestCache {
                 waits: Vec::new(),
                 wide_writes: 0,
                 call: 0,
-                now_ms: clock::now_ms(),
-                near_hits: 0,
+                glance: Glance::new(),
             }),
             wrote: AtomicBool::new(false),
             stash: Stash::default(),
@@ -165,6 +147,9 @@ impl RequestCache {
     /// If the source failed, panicked or took too long ([`Error::is_source`], [`Error::is_timeout`]); the
     /// failure is not remembered. If the source is not registered ([`Error::is_usage`]).
     pub async fn get<S: Source>(&self, key: S::Key) -> Result<Option<Arc<S::Value>>, Error> {
+        if let Some(value) = self.recall::<S>(&key) {
+            return Ok(value);
+        }
         let mut asked = [Asked::<S>::new(key)];
         self.read(&mut asked, false).await;
         let [asked] = asked;
@@ -194,10 +179,9 @@ impl RequestCache {
         keys: impl IntoIterator<Item = S::Key>,
     ) -> Result<Answers<S::Key, Option<Arc<S::Value>>>, Error> {
         let asked = self.read_all::<S>(keys).await;
-        let mut rows = Vec::with_capacity(asked.len());
-        for asked in asked {
-            rows.push((asked.key, into_value(asked.answer)?));
-        }
+        // collected in place: one allocation from the keys to the answers
+        let rows = asked.into_iter().map(|asked| Ok((asked.key, into_value(asked.answer)?)));
+        let rows = rows.collect::<Result<Vec<_>, Error>>()?;
         Ok(Answers::new(rows))
     }
 
@@ -394,6 +378,28 @@ impl RequestCache {
         }
     }
 
+    /// What tier 1 or near knows of a key, at a glance. [`claim`](RequestCache::claim) would find the same, and
+    /// finds the rest.
+    fn recall<S: Source>(&self, key: &S::Key) -> Option<Option<Arc<S::Value>>> {
+        if self.force != Force::No || self.nesting.is_some() {
+            return None;
+        }
+        let mut state = lock(&self.inner.state);
+        let state = &mut *state;
+        let id = TypeId::of::<S>();
+        let slot = state.slots.iter_mut().find(|(each, _)| *each == id)?;
+        let slot = Slot::<S>::of(&mut slot.1);
+        if let Some(cell) = slot.cells.get(key) {
+            let Memo::Known { value, .. } = &cell.memo else { return None };
+            slot.outcomes.request_hits += 1;
+            return Some(value.clone());
+        }
+        if slot.lane(Force::No, false, state.wide_writes > 0, key) != Lane::Normal {
+            return None;
+        }
+        slot.recall_near(key, state.call, &mut state.glance, &self.inner.cache)
+    }
+
     /// Tier 1 and near: answers what they know, takes part in what is on its way, and adds the rest to the
     /// part that gathers.
     fn claim<S: Source>(&self, asked: &mut [Asked<S>], peek: bool) -> Result<Option<Waiting<'_, S>>, Error> {
@@ -447,23 +453,10 @@ impl RequestCache {
                 }
             }
             if lane.asks_near()
-                && let Some(near) = &slot.source.near
-                && !slot.source.hooked()
+                && let Some(value) = slot.recall_near(&asked.key, call, &mut state.glance, &self.inner.cache)
             {
-                if state.near_hits % 64 == 63 {
-                    state.now_ms = clock::now_ms();
-                }
-                if let Some(value) = near.get(&asked.key, slot.source.region.era(), state.now_ms) {
-                    state.near_hits = state.near_hits.wrapping_add(1);
-                    let value = value.and_then(crate::claim::Carried::live);
-                    slot.outcomes.near_hits += 1;
-                    slot.outcomes.absent += u64::from(value.is_none());
-                    let begun = self.inner.cache.now();
-                    let memo = Memo::Known { value: value.clone(), stale: false, begun };
-                    slot.cells.insert(asked.key.clone(), Cell { call, memo });
-                    asked.answer = Some(outcome(value, false, Tier::Near));
-                    continue;
-                }
+                asked.answer = Some(outcome(value, false, Tier::Near));
+                continue;
             }
             if peek && lane == Lane::Written {
                 continue; // what the tiers know of it is older than what this request wrote
@@ -506,7 +499,7 @@ impl RequestCore {
     pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
         state.turn_page();
         state.gathered = 0;
-        state.now_ms = clock::now_ms();
+        state.glance = Glance::new();
         let parts = std::mem::take(&mut state.gathering);
         if crate::read::send(self, parts).is_err() {
             state.forget_all(None);
@@ -530,74 +523,6 @@ impl State {
     pub(crate) fn turn_page(&mut self) {
         self.turn += 1;
     }
-}
-
-/// Says in the report what was done, from the task that does it.
-#[derive(Clone)]
-pub(crate) struct Meter {
-    request: Arc<RequestCore>,
-    waited: bool,
-}
-
-impl Meter {
-    pub(crate) fn new(request: Arc<RequestCore>, waited: bool) -> Self {
-        Self { request, waited }
-    }
-
-    pub(crate) fn in_background(&self) -> Self {
-        Self { request: self.request.clone(), waited: false }
-    }
-
-    pub(crate) fn trip(
-        &self,
-        operation: Operation,
-        name: &str,
-        keys: usize,
-        statements: usize,
-        (began, took): (Instant, Duration),
-        failed: bool,
-    ) {
-        tracing::debug!(
-            target: "mastaba",
-            %operation, name, keys, statements, took_us = took.as_micros() as u64, waited = self.waited, failed,
-            "trip"
-        );
-        let trip = Trip {
-            operation,
-            name: name.to_owned(),
-            keys,
-            statements,
-            began: began.saturating_duration_since(self.request.began),
-            took,
-            waited: self.waited,
-            failed,
-        };
-        lock(&self.request.state).trips.push(trip);
-    }
-}
-
-/// Notes that a load waits for a part, unless the part waits for that load.
-fn nest(waits: &mut Vec<(u64, u64)>, nesting: &Nesting, part: u64, asked: &str) -> Result<(), Error> {
-    let mut reached = vec![part];
-    let mut next = 0;
-    while let Some(&from) = reached.get(next) {
-        if from == nesting.part {
-            return Err(Error::usage(format!(
-                "source {}: its loader or hook reads from source {asked} a key whose load waits for this very \
-                 load; it would wait for ever",
-                nesting.source
-            )));
-        }
-        reached.extend(waits.iter().filter(|(waiter, _)| *waiter == from).map(|(_, on)| on));
-        next += 1;
-        if next > waits.len() + 1 {
-            break;
-        }
-    }
-    if !waits.contains(&(nesting.part, part)) {
-        waits.push((nesting.part, part));
-    }
-    Ok(())
 }
 
 pub(crate) fn outcome<V>(value: Option<Arc<V>>, stale: bool, tier: Tier) -> Outcome<V> {

@@ -2,18 +2,23 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
 
-use super::{
-    Arc, Carried, Claim, EntryPolicy, Event, FutureExt, Landed, Late, Loaded, Ordering, Outcome, Packed,
-    Seat, Source, Tier, Way, join_all, outcome, timeout,
-};
-use crate::error::Error;
-use crate::report::Operation;
-use crate::request::{Lane, Nesting, RequestCache};
-use crate::source::{Fetched, LoadContext, Row, Rows};
+use super::{Carried, Claim, Landed, Loaded, Packed, Way};
+use crate::answer::Outcome;
+use crate::error::{BoxError, Error};
+use crate::event::Event;
+use crate::flight::{Late, Seat};
+use crate::policy::EntryPolicy;
+use crate::report::{Operation, Tier};
+use crate::request::{Lane, Nesting, RequestCache, outcome};
+use crate::source::{Fetched, LoadContext, Row, Rows, Source};
 
 /// What a loader gave for one key.
 enum Fetch<S: Source> {
@@ -25,7 +30,7 @@ enum Fetch<S: Source> {
 /// A chunk of one load.
 struct Chunk<S: Source> {
     fetched: Vec<Fetch<S>>,
-    cost: std::time::Duration,
+    cost: Duration,
     /// Nothing in it was older than the load (`R4`, `R6`).
     storable: bool,
 }
@@ -205,34 +210,15 @@ impl<S: Source> Claim<S> {
         let began = Instant::now();
         let cx = LoadContext::new(&request, writer, began + budget, self.lane.fills());
         let source = &self.source.source;
-        let work = AssertUnwindSafe(async {
+        let done = guarded::<S, _, _>(("loader", "loading"), keys.len(), budget, async {
             let mut rows = source.load_many(&cx, &keys).await?;
             source.before_store(&cx, &mut rows).await?;
             Ok::<_, S::Error>(rows)
         })
-        .catch_unwind();
-        let done = timeout_at(began + budget, work).await;
+        .await;
         let took = began.elapsed();
         let count = keys.len();
-        let fetched = match done {
-            Ok(Ok(Ok(rows))) => Ok(self.sort(&keys, rows)),
-            Ok(Ok(Err(cause))) => {
-                let cause = cause.into();
-                let sentence = format!("source {}: loading {} failed: {cause}", S::NAME, keys_text(count));
-                Err(Error::source(sentence, cause))
-            }
-            Ok(Err(panic)) => Err(Error::panic(format!(
-                "source {}: the loader panicked while loading {}: {}",
-                S::NAME,
-                keys_text(count),
-                panic_text(panic.as_ref())
-            ))),
-            Err(_) => Err(Error::timeout(format!(
-                "source {}: loading {} took longer than the budget of {budget:?}",
-                S::NAME,
-                keys_text(count)
-            ))),
-        };
+        let fetched = done.map(|rows| self.sort(&keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
         self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());
         let storable = !cx.facts.unstored() && !nesting.used_older.load(Ordering::Relaxed);
@@ -316,27 +302,8 @@ impl<S: Source> Claim<S> {
         let writer = self.lane == Lane::Written || self.request.wrote.load(Ordering::Relaxed);
         let cx = LoadContext::new(&request, writer, deadline, false);
         let mut fetched = Fetched::new(rows);
-        let work = AssertUnwindSafe(self.source.source.after_fetch(&cx, &mut fetched)).catch_unwind();
-        let error = match timeout_at(deadline, work).await {
-            Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(cause))) => {
-                let cause = cause.into();
-                let sentence =
-                    format!("source {}: after_fetch of {} failed: {cause}", S::NAME, keys_text(count));
-                Some(Error::source(sentence, cause))
-            }
-            Ok(Err(panic)) => Some(Error::panic(format!(
-                "source {}: after_fetch of {} panicked: {}",
-                S::NAME,
-                keys_text(count),
-                panic_text(panic.as_ref())
-            ))),
-            Err(_) => Some(Error::timeout(format!(
-                "source {}: after_fetch of {} took longer than the budget of {budget:?}",
-                S::NAME,
-                keys_text(count)
-            ))),
-        };
+        let work = self.source.source.after_fetch(&cx, &mut fetched);
+        let error = guarded::<S, _, _>(("hook", "after_fetch of"), count, budget, work).await.err();
         if let Some(error) = &error {
             let error = error.clone();
             self.request.cache.events.tell(Event::LoadFailed { source: S::NAME, keys: count, error });
@@ -350,8 +317,29 @@ impl<S: Source> Claim<S> {
     }
 }
 
-pub(super) fn keys_text(count: usize) -> String {
-    if count == 1 { "1 key".to_owned() } else { format!("{count} keys") }
+/// Runs the user's code within its budget; whatever becomes of it is an error that says so.
+async fn guarded<S: Source, T, E: Into<BoxError>>(
+    (who, what): (&str, &str),
+    count: usize,
+    budget: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Error> {
+    let keys = if count == 1 { "1 key".to_owned() } else { format!("{count} keys") };
+    let name = S::NAME;
+    match timeout(budget, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(cause))) => {
+            let cause = cause.into();
+            Err(Error::source(format!("source {name}: {what} {keys} failed: {cause}"), cause))
+        }
+        Ok(Err(panic)) => {
+            let said = panic_text(panic.as_ref());
+            Err(Error::panic(format!("source {name}: the {who} panicked while {what} {keys}: {said}")))
+        }
+        Err(_) => Err(Error::timeout(format!(
+            "source {name}: {what} {keys} took longer than the budget of {budget:?}"
+        ))),
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -1,10 +1,17 @@
 //! Storing what was loaded, with nobody waiting.
 
-use super::{
-    Bytes, Carried, Claim, Event, Fence, Fill, Format, Header, Kind, Loaded, NearEntry, Source, Stamps, Way,
-    clock, codec, entry, millis,
-};
-use crate::entry::MAX_TAG_NAME;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Carried, Claim, Loaded, Way, millis};
+use crate::entry::{self, Fence, Format, Header, Kind, MAX_TAG_NAME};
+use crate::event::Event;
+use crate::near::NearEntry;
+use crate::region::Stamps;
+use crate::shared::Fill;
+use crate::source::Source;
+use crate::{clock, codec};
 
 impl<S: Source> Claim<S> {
     /// Asks the source for the tags of what it loaded; gives those whose stamps were not read yet.
@@ -74,7 +81,7 @@ impl<S: Source> Claim<S> {
         loaded: &Loaded<S>,
         generation: u64,
         tags: &[(&str, u64)],
-    ) -> Result<(Bytes, std::time::Duration), String> {
+    ) -> Result<(Bytes, Duration), String> {
         let policy = &self.source.policy;
         let absent = loaded.carried.is_none();
         if let Some((tag, _)) = tags.iter().find(|(tag, _)| tag.len() > MAX_TAG_NAME) {

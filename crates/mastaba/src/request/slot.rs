@@ -9,6 +9,9 @@ use hashbrown::HashMap;
 use super::Force;
 use crate::answer::Outcome;
 use crate::batch::Part;
+use crate::cache::CacheCore;
+use crate::claim::Carried;
+use crate::clock;
 use crate::read::{AnyPart, Bound};
 use crate::registry::Registered;
 use crate::report::Outcomes;
@@ -31,6 +34,25 @@ pub(crate) struct Cell<S: Source> {
     /// The last call that asked for it.
     pub(crate) call: u32,
     pub(crate) memo: Memo<S>,
+}
+
+/// The time that near entries are judged by: a clock is read once for many of them.
+pub(crate) struct Glance {
+    now_ms: u64,
+    hits: u32,
+}
+
+impl Glance {
+    pub(crate) fn new() -> Self {
+        Self { now_ms: clock::now_ms(), hits: 0 }
+    }
+
+    fn count(&mut self) {
+        self.hits += 1;
+        if self.hits == 64 {
+            *self = Self::new();
+        }
+    }
 }
 
 /// What the request knows of a key.
@@ -117,6 +139,27 @@ impl<S: Source> Slot<S> {
             Force::PastShared => Lane::PastShared,
             Force::Refresh => Lane::Refresh,
         }
+    }
+
+    /// What near knows of a key, which the request then knows too.
+    pub(crate) fn recall_near(
+        &mut self,
+        key: &S::Key,
+        call: u32,
+        glance: &mut Glance,
+        cache: &CacheCore,
+    ) -> Option<Option<Arc<S::Value>>> {
+        let near = self.source.near.as_ref()?;
+        if self.source.hooked() {
+            return None; // its values are made for each request, in the task of the batch
+        }
+        let value = near.get(key, self.source.region.era(), glance.now_ms)?.and_then(Carried::live);
+        glance.count();
+        self.outcomes.near_hits += 1;
+        self.outcomes.absent += u64::from(value.is_none());
+        let memo = Memo::Known { value: value.clone(), stale: false, begun: cache.now() };
+        self.cells.insert(key.clone(), Cell { call, memo });
+        Some(value)
     }
 
     /// Adds a key to the part that gathers in this lane.

@@ -1,0 +1,59 @@
+//! Measures Mastaba beside a reference and its peers.
+//!
+//! Every figure is a ratio taken inside one run: all cases of a group run once per round in a fresh random
+//! order, the ratio to the reference is taken inside the round, and the table gives the median with its
+//! quartiles. So two figures of one table can be compared, and figures of two runs cannot.
+
+mod fixture;
+mod rounds;
+mod rows;
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts every allocation of the program, for the rows that are counts.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const HELP: &str = "\
+mastaba-bench [ROW..] [--json] [--quick]
+
+Rows:
+  P1    hot single get in one request
+  P2    near hit from a new request, on one and two threads
+  P3E   multi-get of what is in the embedded file, and in memory
+  P8    growth: keys in one call, requests in flight, bytes of an idle request
+  P9    heap allocations of a multi-get of 100
+
+Without a row, all of them. --json prints one object a line; --quick takes few rounds and proves nothing.";
+
+fn main() -> ExitCode {
+    let mut wanted: Vec<String> = Vec::new();
+    let (mut json, mut quick) = (false, false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--json" => json = true,
+            "--quick" => quick = true,
+            "--help" | "-h" => {
+                println!("{HELP}");
+                return ExitCode::SUCCESS;
+            }
+            row => wanted.push(row.to_uppercase()),
+        }
+    }
+    if let Some(unknown) = wanted.iter().find(|row| !rows::ALL.iter().any(|(name, _)| name == row)) {
+        let names: Vec<_> = rows::ALL.iter().map(|(name, _)| *name).collect();
+        eprintln!("there is no row {unknown}; there are: {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
+    for (name, run) in rows::ALL {
+        if wanted.is_empty() || wanted.iter().any(|row| row == name) {
+            for table in run(rounds::Effort { quick }) {
+                if json { table.print_json() } else { table.print() }
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,103 @@
+//! Who loads: flights in this process, leases across processes.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::{Claim, Way};
+use crate::entry::{self, Fence, Header, Kind};
+use crate::flight::Boarding;
+use crate::region::Stamps;
+use crate::request::Lane;
+use crate::shared::{Lease, Leased};
+use crate::source::Source;
+
+impl<S: Source> Claim<S> {
+    /// Boards flights for what is unanswered, and tells which leases our own one needs.
+    pub(super) fn board_flights(&mut self, ready: bool) -> Option<Vec<Lease>> {
+        self.leasing.clear();
+        self.ready &= ready;
+        let open = self.open();
+        if open.is_empty() || self.lane == Lane::Peek {
+            return None;
+        }
+        if !self.lane.fills() {
+            for at in open {
+                self.items[at].way = Way::Alone;
+                self.items[at].sealed = true;
+            }
+            return None;
+        }
+        let source = self.source.clone();
+        let board: Vec<_> =
+            open.into_iter().filter(|at| !matches!(self.items[*at].way, Way::Alone)).collect();
+        let keys: Vec<_> = board.iter().map(|at| &self.items[*at].key).collect();
+        let (boarded, departure) = source.flights.board(&keys);
+        let mut own = Vec::new();
+        for (at, boarding) in board.into_iter().zip(boarded) {
+            self.items[at].way = match boarding {
+                Boarding::Own => {
+                    own.push(at);
+                    Way::Own
+                }
+                Boarding::Joined(seat) => Way::Joined(seat),
+                Boarding::Queued(seat) => Way::Queued(seat),
+            };
+        }
+        if self.lane == Lane::Background {
+            // somebody loads it already
+            self.items.retain(|item| matches!(item.way, Way::Own));
+            own = (0..self.items.len()).collect();
+        }
+        let departure = departure?;
+        // the load reads after this, and so does the lease that may bring a value (R4, R5)
+        departure.sent(self.request.cache.tick());
+        self.departures.push((departure, own.clone()));
+        if !self.ready {
+            own.iter().for_each(|at| self.items[*at].sealed = true);
+            return None;
+        }
+        let ttl = self.source.policy.lease_ttl;
+        let incarnation = self.source.region.incarnation();
+        let mut leases = Vec::new();
+        for at in own {
+            let item = &mut self.items[at];
+            if item.sealed || item.fence.is_some() {
+                continue;
+            }
+            let header = Header::new(Kind::Lease, Fence::random(), incarnation);
+            item.fence = Some(header.fence);
+            let record = Bytes::from(entry::write(&header, &[], &[], &[]));
+            leases.push(Lease { key: item.record.clone(), record, over: item.over, ttl });
+            self.leasing.push(at);
+        }
+        if leases.is_empty() && self.read.is_some() && !self.source.tagged.load(Ordering::Relaxed) {
+            // every fence is known, and the stamps were read with it
+            self.carry.clone_from(&self.read);
+            return None;
+        }
+        Some(leases)
+    }
+
+    /// Takes what became of the leases: a fence to fill under, or what was found instead.
+    pub(super) fn take_leases(&mut self, leased: Option<(&[Leased], &Stamps)>) {
+        let leasing = std::mem::take(&mut self.leasing);
+        let Some((leased, stamps)) = leased else {
+            self.items.iter_mut().for_each(|item| item.sealed = true);
+            return;
+        };
+        self.carry = Some(stamps.clone());
+        for (at, leased) in leasing.into_iter().zip(leased) {
+            let Leased::Found(record) = leased else { continue };
+            self.items[at].fence = None;
+            self.items[at].over = None;
+            self.judge(at, record, stamps);
+            let item = &mut self.items[at];
+            match item.hit.take() {
+                // its tags would cost a trip more: load under its fence instead
+                Some(hit) => item.fence = Some(hit.header.fence),
+                None => item.fence = item.fence.or(item.over),
+            }
+        }
+    }
+}

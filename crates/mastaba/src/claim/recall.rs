@@ -1,0 +1,148 @@
+//! What a record of the shared tier is worth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Carried, Claim, Packed, millis};
+use crate::codec;
+use crate::entry::{EntryRef, Header, Kind};
+use crate::event::Event;
+use crate::near::NearEntry;
+use crate::policy::refresh_early;
+use crate::region::Stamps;
+use crate::report::Tier;
+use crate::request::{Lane, outcome};
+use crate::source::Source;
+
+/// The largest payload that is unpacked.
+const MAX_RAW: usize = 64 << 20;
+
+/// A record of the shared tier that is as good as its tags.
+pub(super) struct Hit<S: Source> {
+    pub(super) header: Header,
+    pub(super) value: Option<S::Value>,
+    pub(super) tags: Vec<(String, u64)>,
+    pub(super) payload: Option<Packed>,
+    pub(super) size: u32,
+}
+
+impl<S: Source> Claim<S> {
+    /// Looks at a record of the shared tier.
+    pub(super) fn judge(&mut self, at: usize, record: &Bytes, stamps: &Stamps) {
+        let region = self.source.region.clone();
+        let entry = match EntryRef::read(record) {
+            Ok(entry) => entry,
+            Err(why) => return self.foreign(at, why.to_string()),
+        };
+        let header = *entry.header();
+        if header.incarnation != region.incarnation() {
+            // R11: of a store that lost or brought back records
+            self.items[at].over = Some(header.fence);
+            return;
+        }
+        match header.kind {
+            // who holds the lease loads now, and is slow or gone: load under the same fence (R3)
+            Kind::Lease => self.items[at].fence = Some(header.fence),
+            Kind::Hold => {
+                self.items[at].sealed = true;
+                self.items[at].held = true;
+            }
+            Kind::Value | Kind::Absent => self.weigh(at, &entry, header, stamps),
+        }
+    }
+
+    fn weigh(&mut self, at: usize, entry: &EntryRef<'_>, header: Header, stamps: &Stamps) {
+        let age = self.now_ms.saturating_sub(header.created_ms);
+        let schema = header.schema == self.source.codec.schema();
+        if !schema && header.created_ms > self.request.cache.started_ms {
+            // written by a program that runs beside this one, with another shape: leave it to that one
+            self.items[at].sealed = true;
+            return;
+        }
+        let absent = header.kind == Kind::Absent;
+        let current = stamps.generation == Some(header.region_stamp);
+        let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
+        let mut tags: Vec<(String, u64)> = Vec::new();
+        let mut known = true;
+        let mut fixed = 0;
+        for (tag, stamp) in entry.tags() {
+            fixed += usize::from(S::TAGS.contains(&tag));
+            match stamps.tags.get(tag) {
+                Some(now) => known &= *now == Some(stamp),
+                None => tags.push((tag.to_owned(), stamp)),
+            }
+        }
+        if !schema || !current || !known || expired || fixed < S::TAGS.len() {
+            self.items[at].over = Some(header.fence);
+            return;
+        }
+        let (mut value, mut payload) = (None, None);
+        let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
+        if !absent {
+            let raw = codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW);
+            let decoded = raw.and_then(|raw| {
+                let value = self.source.codec.decode(header.format, &raw)?;
+                let keep = self.source.near.is_some() && self.source.hooked();
+                Ok((value, keep.then(|| Packed { format: header.format, payload: raw.into_owned() })))
+            });
+            match decoded {
+                Ok((decoded, packed)) => (value, payload) = (Some(decoded), packed),
+                Err(why) => return self.foreign(at, why.to_string()),
+            }
+        }
+        let hit = Hit { header, value, tags, payload, size };
+        if hit.tags.is_empty() {
+            self.accept(at, hit);
+        } else {
+            self.items[at].hit = Some(Box::new(hit));
+        }
+    }
+
+    /// Bytes that are no entry of this source count as a miss, and may be replaced.
+    fn foreign(&mut self, at: usize, why: String) {
+        let key = String::from_utf8_lossy(&self.items[at].record).into_owned();
+        self.request.cache.events.tell(Event::ForeignRecord { source: S::NAME, key, why });
+    }
+
+    /// Takes a hit whose tags hold: an answer, or something to fall back on.
+    pub(super) fn accept(&mut self, at: usize, hit: Hit<S>) {
+        let policy = &self.source.policy;
+        let header = hit.header;
+        let item = &mut self.items[at];
+        let soft = header.created_ms.saturating_add(header.soft_ms);
+        let value = hit.value.map(Arc::new);
+        if self.lane == Lane::Refresh {
+            // replaced under its own fence; no lease, which would take it from others meanwhile
+            item.fence = Some(header.fence);
+            return;
+        }
+        if self.now_ms < soft {
+            let left = Duration::from_millis(soft - self.now_ms);
+            let cost = Duration::from_micros(header.cost_us.into());
+            if value.is_some() && refresh_early(policy.early_refresh, cost, left) {
+                item.refresh = Some(header.fence);
+            }
+            if let Some(near) = &self.source.near {
+                let carried = match hit.payload {
+                    Some(packed) => Some(Carried::Packed(Arc::new(packed))),
+                    None => value.clone().map(Carried::Live),
+                };
+                let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
+                let entry =
+                    NearEntry { value: carried, until_ms: soft, era: self.era, tagged, size: hit.size };
+                near.insert(item.key.clone(), self.source.near_entry(entry, self.now_ms), item.seen);
+            }
+            item.answer = Some(outcome(value, false, Tier::Shared));
+        } else if self.now_ms < soft.saturating_add(millis(policy.stale)) {
+            item.refresh = Some(header.fence);
+            item.answer = Some(outcome(value, true, Tier::Shared));
+        } else {
+            // past serving while it is refreshed: kept for the case that the source fails, and so that it
+            // stays there for others in that case, it is replaced under its own fence and not by a lease
+            item.fence = Some(header.fence);
+            item.backup = value;
+        }
+    }
+}

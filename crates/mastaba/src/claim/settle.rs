@@ -1,0 +1,110 @@
+//! Answering: tier 1 first, and then whoever waits.
+
+use super::Claim;
+use crate::answer::Outcome;
+use crate::report::{Outcomes, Tier};
+use crate::request::{Cell, Lane, Memo, Slot};
+use crate::source::Source;
+use crate::sync::lock;
+
+impl<S: Source> Claim<S> {
+    /// Tells tier 1 and the readers what became of the keys.
+    pub(super) fn answer_readers(&mut self) {
+        self.settled = true;
+        if self.lane == Lane::Background {
+            return;
+        }
+        let mut answers = Vec::with_capacity(self.items.len());
+        {
+            let mut state = lock(&self.request.state);
+            let state = &mut *state;
+            state.waits.retain(|(_, on)| *on != self.part.id);
+            let Ok(at) = self.request.slot::<S>(state) else { return };
+            let wide = state.wide_writes > 0;
+            let slot = Slot::<S>::of(&mut state.slots[at].1);
+            for item in &self.items {
+                let answer = item.answer.clone();
+                count(&mut self.outcomes, answer.as_ref());
+                remember(slot, self.lane, wide, &item.key, self.part.id, self.begun, answer.as_ref());
+                if let Some(answer) = answer {
+                    answers.extend(item.twins.iter().map(|at| (*at, answer.clone())));
+                    answers.push((item.at, answer));
+                }
+            }
+            add(&mut slot.outcomes, &self.outcomes);
+        }
+        self.part.settle(answers);
+    }
+}
+
+/// Tells tier 1 what became of a key, unless it has forgotten that it asked.
+fn remember<S: Source>(
+    slot: &mut Slot<S>,
+    lane: Lane,
+    wide: bool,
+    key: &S::Key,
+    part: u64,
+    begun: u64,
+    answer: Option<&Outcome<S::Value>>,
+) {
+    let known = match answer {
+        Some(Outcome::Value { value, .. }) => Some((Some(value.clone()), false)),
+        Some(Outcome::Stale { value, .. }) => Some((Some(value.clone()), true)),
+        Some(Outcome::Absent { .. }) => Some((None, false)),
+        Some(Outcome::Failed(_)) | None => None,
+    };
+    let ours = slot.is_coming(key, part);
+    let written = wide || slot.written.contains(key);
+    match known {
+        // a forced read replaces what is known, but not what the request wrote meanwhile
+        Some((value, stale))
+            if ours
+                || (!lane.remembers() && !written)
+                || (lane == Lane::Peek && !slot.cells.contains_key(key)) =>
+        {
+            slot.cells.insert(key.clone(), Cell { call: 0, memo: Memo::Known { value, stale, begun } });
+        }
+        // a failure is not remembered
+        None if ours => {
+            slot.cells.remove(key);
+        }
+        _ => {}
+    }
+}
+
+fn count<V>(outcomes: &mut Outcomes, answer: Option<&Outcome<V>>) {
+    let Some(answer) = answer else { return };
+    match answer.tier() {
+        None => outcomes.failed += 1,
+        Some(Tier::Near) => outcomes.near_hits += 1,
+        Some(Tier::Shared) => outcomes.shared_hits += 1,
+        Some(_) => outcomes.loaded += 1,
+    }
+    outcomes.absent += u64::from(answer.is_absent());
+    outcomes.stale += u64::from(answer.is_stale());
+}
+
+fn add(to: &mut Outcomes, more: &Outcomes) {
+    to.near_hits += more.near_hits;
+    to.shared_hits += more.shared_hits;
+    to.loaded += more.loaded;
+    to.joined += more.joined;
+    to.absent += more.absent;
+    to.stale += more.stale;
+    to.failed += more.failed;
+}
+
+impl<S: Source> Drop for Claim<S> {
+    fn drop(&mut self) {
+        if self.settled || self.lane == Lane::Background {
+            return;
+        }
+        let mut state = lock(&self.request.state);
+        if let Ok(at) = self.request.slot::<S>(&mut state) {
+            let slot = Slot::<S>::of(&mut state.slots[at].1);
+            self.items.iter().for_each(|item| slot.give_back(&item.key, self.part.id));
+        }
+        drop(state);
+        self.part.settle([]);
+    }
+}
