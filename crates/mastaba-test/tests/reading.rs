@@ -178,6 +178,41 @@ async fn more_than_thirty_relations_of_a_tree_still_make_one_batch_per_level() {
     assert_eq!(report.statements(), 2, "{report}");
 }
 
+/// Lists of every length, up to beyond thirty, in which the same posts, authors and photos come up again and
+/// again: a level is polled in many pieces, and most of them add no key.
+async fn photos_of_uneven_lists(world: &World) -> mastaba::Report {
+    let request = world.request();
+    let lists = (0..40u64).map(|page| {
+        let request = &request;
+        async move {
+            let lists = request.get::<PostById>(500 + page).await?.unwrap();
+            lists.author.get(request).await?;
+            let posts = (0..page * 2).map(|at| async move {
+                let post = request.get::<PostById>(1 + at * page % 90).await?.unwrap();
+                let author = post.author.get(request).await?.unwrap();
+                author.photo.get(request).await
+            });
+            future::try_join_all(posts).await
+        }
+    });
+    future::try_join_all(lists).await.unwrap();
+    request.report()
+}
+
+#[tokio::test]
+async fn a_level_that_is_polled_in_many_pieces_is_one_batch_also_where_most_add_no_key() {
+    let report = photos_of_uneven_lists(&World::new().await).await;
+    assert_eq!(report.shared_reads(), 4, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_that_is_polled_while_others_are_being_woken_does_not_leave_without_them() {
+    for _ in 0..50 {
+        let report = photos_of_uneven_lists(&World::new().await).await;
+        assert_eq!(report.shared_reads(), 4, "{report}");
+    }
+}
+
 #[tokio::test]
 async fn empty_and_duplicate_keys_are_fine() {
     let world = World::new().await;

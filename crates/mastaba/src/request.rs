@@ -84,8 +84,9 @@ pub(crate) struct State {
     pub(crate) slots: Vec<(TypeId, Box<dyn AnySlot>)>,
     /// The parts that gather keys now.
     pub(crate) gathering: Vec<Box<dyn AnyPart>>,
-    /// How many keys they have.
-    pub(crate) gathered: usize,
+    /// Counts the reads that came to wait. Not the keys: one that waits for a key which is coming adds none,
+    /// and yet shows that siblings are still being polled for the first time.
+    pub(crate) arrivals: u64,
     /// Parts that were made in an earlier turn take no more keys.
     pub(crate) turn: u64,
     pub(crate) next_part: u64,
@@ -108,7 +109,7 @@ impl RequestCache {
             state: Mutex::new(State {
                 slots: Vec::new(),
                 gathering: Vec::new(),
-                gathered: 0,
+                arrivals: 0,
                 turn: 0,
                 next_part: 0,
                 trips: Vec::new(),
@@ -476,7 +477,6 @@ impl RequestCache {
                 &mut state.gathering,
                 self.nesting.is_some(),
             );
-            state.gathered += 1;
             if let Some(nesting) = &self.nesting {
                 if lane == Lane::Written {
                     nesting.used_older.store(true, Ordering::Relaxed);
@@ -486,6 +486,7 @@ impl RequestCache {
             }
             waiting.get_or_insert_with(|| Waiting::new(self)).add(nth, part, at, lane);
         }
+        state.arrivals += u64::from(waiting.is_some());
         Ok(waiting)
     }
 }
@@ -505,7 +506,6 @@ impl RequestCore {
     /// Sends everything that has gathered.
     pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
         state.turn_page();
-        state.gathered = 0;
         state.glance = Glance::new();
         let parts = std::mem::take(&mut state.gathering);
         if crate::read::send(self, parts).is_err() {

@@ -13,22 +13,22 @@ use crate::sync::lock;
 
 /// Waits until the parts that carry its keys are settled.
 ///
-/// It sends the batch that gathers itself, once no key was added between two of its polls. Dropping it
+/// It sends the batch that gathers itself, once no read came to wait between two of its polls. Dropping it
 /// gives back the keys that nobody else waits for and that were not sent.
 pub(super) struct Waiting<'r, S: Source> {
     request: &'r RequestCache,
     parts: Vec<Joined<S>>,
     /// Which asked key is which key of which part.
     tickets: Vec<Ticket>,
-    /// How many keys had gathered at the last poll.
-    seen: usize,
+    /// How many reads had come to wait at the last poll.
+    seen: Option<u64>,
     /// How often it has waited for more.
     looks: u32,
     done: bool,
 }
 
 /// Other tasks of the request may go on adding keys; so often one waits for them.
-const MOST_LOOKS: u32 = 32;
+const MOST_LOOKS: u32 = 1000;
 
 struct Joined<S: Source> {
     part: Arc<PartOf<S>>,
@@ -45,7 +45,7 @@ struct Ticket {
 
 impl<'r, S: Source> Waiting<'r, S> {
     pub(super) fn new(request: &'r RequestCache) -> Self {
-        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: 0, looks: 0, done: false }
+        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: None, looks: 0, done: false }
     }
 
     pub(super) fn add(&mut self, nth: usize, part: Arc<PartOf<S>>, at: usize, lane: Lane) {
@@ -92,11 +92,11 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
         if gathering {
             let mut state = lock(&this.request.inner.state);
             this.looks += 1;
-            if state.gathered == this.seen || this.looks > MOST_LOOKS {
+            if this.seen == Some(state.arrivals) || this.looks > MOST_LOOKS {
                 this.request.inner.send(&mut state);
             } else {
                 // others may be about to add keys in this turn: look again when they have been polled
-                this.seen = state.gathered;
+                this.seen = Some(state.arrivals);
                 drop(state);
                 cx.waker().wake_by_ref();
             }
@@ -111,19 +111,15 @@ impl<S: Source> Drop for Waiting<'_, S> {
             return;
         }
         let mut state = lock(&self.request.inner.state);
-        let mut given_back = 0;
         for ticket in &self.tickets {
             let joined = &self.parts[ticket.part];
-            if let Some(key) = joined.part.leave(ticket.at) {
-                given_back += 1;
-                if joined.lane.remembers()
-                    && let Ok(at) = self.request.inner.slot::<S>(&mut state)
-                {
-                    Slot::<S>::of(&mut state.slots[at].1).give_back(&key, joined.part.id);
-                }
+            if let Some(key) = joined.part.leave(ticket.at)
+                && joined.lane.remembers()
+                && let Ok(at) = self.request.inner.slot::<S>(&mut state)
+            {
+                Slot::<S>::of(&mut state.slots[at].1).give_back(&key, joined.part.id);
             }
         }
-        state.gathered = state.gathered.saturating_sub(given_back);
         drop(state);
         for joined in &self.parts {
             joined.part.forget(joined.place);
