@@ -17,6 +17,7 @@ mod db;
 mod gate;
 mod watched;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -112,6 +113,13 @@ impl World {
         self.cache.request()
     }
 
+    /// Lets everything go on that can, in a runtime of one thread: what then still waits waits for a gate.
+    pub async fn settle(&self) {
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits for everything in the background.
     pub async fn idle(&self) {
         self.cache.idle().await;
@@ -120,6 +128,19 @@ impl World {
     /// The trips up to now, which are forgotten: the next call gives those after.
     pub fn trips(&self) -> Vec<String> {
         std::mem::take(&mut self.trips.lock().unwrap())
+    }
+
+    /// How often each key of a source was loaded, among the trips up to now.
+    pub fn loads_of(&self, source: &str) -> BTreeMap<u64, usize> {
+        let mut counts = BTreeMap::new();
+        for load in self.loads() {
+            let (what, keys) = load["source load ".len()..].split_once(" [").unwrap();
+            if what.split(' ').next() == Some(source) {
+                let keys = keys.trim_end_matches(']').split(", ").map(|key| key.parse().unwrap());
+                keys.for_each(|key: u64| *counts.entry(key).or_default() += 1);
+            }
+        }
+        counts
     }
 
     /// The loads among the trips up to now.
