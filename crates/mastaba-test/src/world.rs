@@ -20,9 +20,13 @@ mod watched;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
 use mastaba::shared::memory::Memory;
-use mastaba::{Cache, CacheBuilder, Event, Region, RequestCache};
+use mastaba::shared::{Lease, Shared};
+use mastaba::{Cache, CacheBuilder, Event, Region, RequestCache, Source};
+use tokio::task::JoinHandle;
 
 pub use self::db::{Db, DbError, DbFault, Photo, PhotoById, Post, PostById, User, UserById};
 pub use self::gate::Gate;
@@ -118,6 +122,31 @@ impl World {
         for _ in 0..500 {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A get of a request of its own, under way in a task.
+    pub fn start<S: Source<Key = u64>>(&self, key: u64) -> JoinHandle<Arc<S::Value>> {
+        let request = self.request();
+        tokio::spawn(async move { request.get::<S>(key).await.unwrap().unwrap() })
+    }
+
+    /// The version of a user as a new request sees it.
+    pub async fn sees(&self, key: u64) -> u32 {
+        self.request().get::<UserById>(key).await.unwrap().unwrap().version
+    }
+
+    /// The record that stands under a key of the shared tier, `user:1` for example.
+    pub async fn record(&self, key: &str) -> Option<Bytes> {
+        let key = Bytes::from(format!("mastaba:objects:{key}"));
+        self.memory.read(&[key]).await.unwrap().remove(0)
+    }
+
+    /// Puts any bytes under a key of the shared tier.
+    pub async fn plant(&self, key: &str, record: impl Into<Bytes>) {
+        let key = Bytes::from(format!("mastaba:objects:{key}"));
+        self.memory.invalidate(std::slice::from_ref(&key), &[]).await.unwrap();
+        let ttl = Duration::from_secs(3600);
+        self.memory.lease(&[Lease { key, record: record.into(), over: None, ttl }], &[]).await.unwrap();
     }
 
     /// Waits for everything in the background.

@@ -155,8 +155,13 @@ impl Db {
         self.trips.lock().unwrap().push(format!("source load {what} {keys:?}"));
     }
 
-    /// Waits as long as a statement takes.
-    pub async fn wait(&self) {
+    /// Waits at the gate, and as long as a statement takes: to be called between reading and answering.
+    pub async fn answer(&self) {
+        Gate::pass(&self.gate).await;
+        self.wait().await;
+    }
+
+    async fn wait(&self) {
         let takes = *self.takes.lock().unwrap();
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
@@ -187,8 +192,7 @@ impl Source for UserById {
         self.0.wrote(if cx.needs_writer() { "user from the writer" } else { "user" }, ids);
         let fault = self.0.next_fault();
         let mut rows: Rows<Self> = ids.iter().filter_map(|id| Some((*id, self.0.user(*id)?))).collect();
-        Gate::pass(&self.0.gate).await;
-        self.0.wait().await;
+        self.0.answer().await;
         match fault {
             None => {}
             Some(DbFault::Error(why)) => return Err(DbError(why)),
