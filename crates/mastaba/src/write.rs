@@ -25,6 +25,8 @@ use crate::sync::lock;
 struct Step {
     region: Arc<RegionCore>,
     what: What,
+    /// How many keys, tags and regions it is.
+    collected: usize,
     /// Near and flights of this process, after the shared tier.
     local: Box<dyn FnOnce() + Send>,
 }
@@ -187,13 +189,14 @@ impl Write {
         records.sort_unstable();
         records.dedup();
         self.forget::<S>(&keys)?;
+        let collected = if source.region.stores() { records.len() } else { keys.len() };
         let region = source.region.clone();
         let request = self.request.clone();
         let local = Box::new(move || {
             void_keys(&source, &keys);
             forget::<S>(&request, &keys);
         });
-        lock(&self.steps).push(Step { region, what: What::Keys(records), local });
+        lock(&self.steps).push(Step { region, what: What::Keys(records), collected, local });
         Ok(())
     }
 
@@ -204,8 +207,9 @@ impl Write {
     pub fn invalidate_tag(&self, tag: impl Into<String>) {
         let tag = tag.into();
         let cache = self.request.inner.cache.clone();
-        for region in cache.regions() {
-            self.wide(region, What::Tags(vec![tag.clone()]));
+        for (nth, region) in cache.regions().enumerate() {
+            // one tag, in however many regions
+            self.wide(region, What::Tags(vec![tag.clone()]), usize::from(nth == 0));
         }
     }
 
@@ -219,7 +223,7 @@ impl Write {
             let known = cache.regions().map(|each| each.name.as_str()).collect::<Vec<_>>().join(", ");
             return Err(Error::usage(format!("there is no region {region:?}; configured: {known}")));
         };
-        self.wide(found, What::Region);
+        self.wide(found, What::Region, 1);
         Ok(())
     }
 
@@ -241,7 +245,7 @@ impl Write {
         let meter = Meter::new(request.inner.clone(), true);
         to_its_end(&cache.clone(), async move {
             let mut done = Ok(());
-            for Step { region, what, local } in steps {
+            for Step { region, what, local, .. } in steps {
                 let voided = match &what {
                     What::Keys(keys) => region.invalidate(&meter, keys).await,
                     What::Tags(tags) => region.invalidate_tags(&meter, tags).await,
@@ -256,7 +260,7 @@ impl Write {
         .await
     }
 
-    fn wide(&self, region: &Arc<RegionCore>, what: What) {
+    fn wide(&self, region: &Arc<RegionCore>, what: What, collected: usize) {
         self.request.inner.wrote.store(true, Ordering::Relaxed);
         self.wide.fetch_add(1, Ordering::Relaxed);
         {
@@ -269,7 +273,7 @@ impl Write {
             request.inner.cache.void_all(&of);
             lock(&request.inner.state).forget_all(None);
         });
-        lock(&self.steps).push(Step { region: region.clone(), what, local });
+        lock(&self.steps).push(Step { region: region.clone(), what, collected, local });
     }
 
     /// Tier 1 forgets the keys, and reads them past the tiers from now on.
@@ -373,7 +377,7 @@ impl Drop for Write {
         if self.published {
             return;
         }
-        let collected = lock(&self.steps).len();
+        let collected = lock(&self.steps).iter().map(|step| step.collected).sum();
         lock(&self.request.inner.state).wide_writes -= self.wide.load(Ordering::Relaxed);
         if collected > 0 {
             self.request.inner.cache.events.tell(Event::WriteDropped { collected });
