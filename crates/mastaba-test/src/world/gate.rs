@@ -1,6 +1,7 @@
 //! Holds work back until a test lets it go on.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
@@ -55,8 +56,14 @@ impl Gate {
     }
 
     /// Waits until so many have come to it.
+    ///
+    /// # Panics
+    /// If they do not come within ten seconds.
     pub async fn arrived(&self, count: u64) {
-        self.arrived.subscribe().wait_for(|arrived| *arrived >= count).await.unwrap();
+        let mut arrived = self.arrived.subscribe();
+        let all = arrived.wait_for(|arrived| *arrived >= count);
+        let came = tokio::time::timeout(Duration::from_secs(10), all).await;
+        assert!(came.is_ok(), "{count} were to come to the gate, and {} did", self.arrivals());
     }
 
     /// How many have come to it.
