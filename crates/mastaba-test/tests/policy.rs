@@ -22,7 +22,7 @@ async fn outcome(world: &World, key: u64) -> Outcome<mastaba_test::world::User> 
     world.request().try_get_many::<UserById>([key]).await[&key].clone()
 }
 
-fn version<'a>(outcome: &'a Outcome<mastaba_test::world::User>) -> Option<(&'static str, u32, Tier)> {
+fn version(outcome: &Outcome<mastaba_test::world::User>) -> Option<(&'static str, u32, Tier)> {
     match outcome {
         Outcome::Value { value, tier } => Some(("fresh", value.version, *tier)),
         Outcome::Stale { value, tier } => Some(("stale", value.version, *tier)),
