@@ -15,7 +15,7 @@ async fn the_classic_race(world: World) {
         let request = world.request();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(1).await; // it has read version 0
+    world.db.reached(1).await; // it has read version 0
     world.db.update(1);
     world.request().invalidate::<UserById>([1]).await.unwrap();
     gate.open_for_good();
@@ -46,7 +46,7 @@ async fn r13_a_late_insert_into_near_does_not_either_where_nothing_else_is_fence
     let world = World::build::<false>(
         Memory::default(),
         |_| Region::null().near(NearConfig::entries(100)),
-        |builder| builder,
+        |builder, _| builder,
     )
     .await;
     the_classic_race(world.clone()).await;
@@ -63,14 +63,14 @@ async fn a_reader_after_the_write(world: World) {
         let request = world.request();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(1).await;
+    world.db.reached(1).await;
     world.db.update(1);
     world.request().invalidate::<UserById>([1]).await.unwrap();
     let after = tokio::spawn({
         let request = world.request();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(2).await; // it loads for itself
+    world.db.reached(2).await; // it loads for itself
     gate.open_for_good();
     assert_eq!(early.await.unwrap().unwrap().unwrap().version, 0);
     assert_eq!(after.await.unwrap().unwrap().unwrap().version, 1);
@@ -90,7 +90,7 @@ async fn r5_nor_after_a_region_was_cleared_or_a_tag_invalidated() {
             let request = world.request();
             async move { request.get::<UserById>(1).await }
         });
-        gate.started(1).await;
+        world.db.reached(1).await;
         world.db.update(1);
         let region = world.cache.region("objects");
         if by_tag {
@@ -102,7 +102,7 @@ async fn r5_nor_after_a_region_was_cleared_or_a_tag_invalidated() {
             let request = world.request();
             async move { request.get::<UserById>(1).await }
         });
-        gate.started(2).await;
+        world.db.reached(2).await;
         gate.open_for_good();
         early.await.unwrap().unwrap();
         assert_eq!(after.await.unwrap().unwrap().unwrap().version, 1);
@@ -118,7 +118,7 @@ async fn r5_an_invalidation_by_another_process_is_seen_by_who_joins_late() {
         let request = world.request();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(1).await;
+    world.db.reached(1).await;
     world.db.update(1);
     other.request().invalidate::<UserById>([1]).await.unwrap(); // this process is not told
     let late = tokio::spawn({
@@ -140,7 +140,7 @@ async fn r5_where_the_fill_was_stored_a_late_reader_takes_the_load_of_the_early_
     let gate = world.db.close_gate();
     let read = |request: mastaba::RequestCache| tokio::spawn(async move { request.get::<UserById>(1).await });
     let early = read(world.request());
-    gate.started(1).await;
+    world.db.reached(1).await;
     world.trips();
     let late = read(world.request());
     while world.trips().is_empty() {
@@ -163,7 +163,7 @@ async fn r1_a_refresh_in_the_background_does_not_undo_an_invalidation() {
     let gate = world.db.close_gate();
     let stale = world.request().try_get_many::<UserById>([1]).await;
     assert!(stale[&1].is_stale(), "{stale:?}");
-    gate.started(2).await; // the refresh has read version 0
+    world.db.reached(2).await; // the refresh has read version 0
     world.db.update(1);
     world.request().invalidate::<UserById>([1]).await.unwrap();
     gate.open_for_good();
@@ -178,8 +178,8 @@ async fn r3_two_processes_that_miss_together_load_under_one_fence_and_store_once
     let (here, there) = (world.db.close_gate(), other.db.close_gate());
     let read = |request: mastaba::RequestCache| tokio::spawn(async move { request.get::<UserById>(1).await });
     let (a, b) = (read(world.request()), read(other.request()));
-    here.started(1).await;
-    there.started(1).await;
+    world.db.reached(1).await;
+    other.db.reached(1).await;
     there.open_for_good();
     here.open_for_good();
     assert!(a.await.unwrap().unwrap().is_some() && b.await.unwrap().unwrap().is_some());
@@ -200,7 +200,7 @@ async fn r11_a_store_that_was_restarted_is_not_believed() {
         let request = world.request();
         async move { request.get::<UserById>(2).await }
     });
-    gate.started(2).await;
+    world.db.reached(2).await;
     world.memory.restart();
     gate.open_for_good();
     late.await.unwrap().unwrap();
@@ -220,7 +220,7 @@ async fn r12_a_cleared_region_is_empty_also_for_a_fill_that_is_under_way() {
         let request = world.request();
         async move { request.get::<UserById>(2).await }
     });
-    gate.started(2).await;
+    world.db.reached(2).await;
     world.db.update(1);
     world.db.update(2);
     world.cache.region("objects").clear().await.unwrap();
@@ -351,7 +351,9 @@ impl Source for Badge {
 }
 
 async fn with_badges() -> World {
-    let more = |builder: mastaba::CacheBuilder| builder.source(Badge(AtomicU32::new(0)));
+    let more = |builder: mastaba::CacheBuilder, _: &Arc<mastaba_test::world::Db>| {
+        builder.source(Badge(AtomicU32::new(0)))
+    };
     World::build::<false>(Memory::default(), |region| region, more).await
 }
 
@@ -400,7 +402,7 @@ async fn at_most_two_loads_of_a_key_are_under_way_however_many_writes_there_are(
         let request = world.request();
         readers.push(tokio::spawn(async move { request.get::<UserById>(1).await }));
         if round <= 2 {
-            gate.started(round).await;
+            world.db.reached(round).await;
         }
         for _ in 0..50 {
             tokio::task::yield_now().await;

@@ -140,7 +140,7 @@ async fn a_source_and_an_entry_may_know_better() {
     let world = World::build::<false>(
         mastaba::shared::memory::Memory::default(),
         |region: Region| region.ttl(10 * SECOND).absent_ttl(10 * SECOND),
-        |builder| builder.source(Quotes),
+        |builder, _| builder.source(Quotes),
     )
     .await;
     let loaded = async || {
@@ -162,7 +162,7 @@ async fn a_batch_is_cut_to_what_a_source_takes() {
     let world = World::build::<false>(
         mastaba::shared::memory::Memory::default(),
         |region| region,
-        |builder| builder.source(Quotes),
+        |builder, _| builder.source(Quotes),
     )
     .await;
     let request = world.request();

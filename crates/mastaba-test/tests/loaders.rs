@@ -128,7 +128,7 @@ async fn a_caller_that_goes_away_costs_nobody_a_value() {
         let request = world.request();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(1).await;
+    world.db.reached(1).await;
     let joiner = tokio::spawn({
         let request = world.request();
         async move { request.get::<UserById>(1).await }
@@ -339,6 +339,6 @@ async fn reads_of_a_loader_stand_in_the_report_of_its_request() {
 
 #[tokio::test]
 async fn a_world_of_its_own_is_sound() {
-    let world = World::build::<false>(Memory::default(), |region| region, |builder| builder).await;
+    let world = World::build::<false>(Memory::default(), |region| region, |builder, _| builder).await;
     assert!(world.events().is_empty());
 }

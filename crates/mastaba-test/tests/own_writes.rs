@@ -65,7 +65,7 @@ async fn a_key_that_was_written_does_not_join_a_load_from_before() {
         let request = world.request();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(1).await;
+    world.db.reached(1).await;
     let request = world.request();
     let write = request.write();
     write.invalidate::<UserById>([1]).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_key_that_was_written_does_not_join_a_load_from_before() {
         let request = request.clone();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(2).await;
+    world.db.reached(2).await;
     gate.open_for_good();
     assert_eq!(own.await.unwrap().unwrap().unwrap().version, 1);
     other.await.unwrap().unwrap();
@@ -158,7 +158,7 @@ async fn a_read_that_is_under_way_does_not_bring_back_what_the_request_has_writt
         let request = request.clone();
         async move { request.get::<UserById>(1).await }
     });
-    gate.started(1).await;
+    world.db.reached(1).await;
     let mut user = mastaba_test::world::User {
         id: 1,
         name: "mine".into(),
@@ -201,7 +201,7 @@ async fn reads_go_to_the_reader_as_far_as_they_may() {
         let world = World::build::<false>(
             mastaba::shared::memory::Memory::default(),
             |region| region,
-            |builder| builder.source(Where(pools)),
+            |builder, _| builder.source(Where(pools)),
         )
         .await;
         let request = world.request();

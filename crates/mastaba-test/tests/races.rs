@@ -113,7 +113,7 @@ fn a_refresh_beside_a_slow_fill_does_not_spin() {
             let gate = world.db.close_gate();
             let a = world.request();
             let ta = tokio::spawn(async move { a.get::<UserById>(1).await.unwrap() });
-            gate.started(1).await;
+            world.db.reached(1).await;
             let b = world.request();
             let tb = tokio::spawn(async move { b.refresh::<UserById>(1).await.unwrap() });
             tokio::time::sleep(Duration::from_millis(20)).await; // b has joined
@@ -134,7 +134,7 @@ fn a_third_reader_beside_a_slow_fill_does_not_spin() {
             for n in 1..=2 {
                 let r = world.request();
                 tasks.push(tokio::spawn(async move { r.get::<UserById>(1).await.unwrap() }));
-                gate.started(n).await;
+                world.db.reached(n).await;
                 world.request().invalidate::<UserById>([1]).await.unwrap();
             }
             let r = world.request();
@@ -208,12 +208,12 @@ fn a_second_boarding_does_not_renew_the_stamps_of_the_first() {
             let gate = world.db.close_gate();
             let r0 = world.request();
             let t0 = tokio::spawn(async move { r0.get::<UserById>(2).await.unwrap() });
-            gate.started(1).await;
+            world.db.reached(1).await;
             let other = world.beside().await;
             other.request().invalidate::<UserById>([2]).await.unwrap(); // another process
             let r1 = world.request();
             let t1 = tokio::spawn(async move { r1.get_many::<UserById>([1, 2]).await.unwrap() });
-            gate.started(2).await; // 1 was read at version 0, 2 is joined
+            world.db.reached(2).await; // 1 was read at version 0, 2 is joined
             world.db.update(1);
             world.cache.region("objects").clear().await.unwrap();
             gate.open_for_good();
@@ -235,7 +235,7 @@ fn who_joins_late_sees_a_clear_by_another_process() {
             let gate = world.db.close_gate();
             let a = world.request();
             let ta = tokio::spawn(async move { a.get::<UserById>(1).await.unwrap() });
-            gate.started(2).await;
+            world.db.reached(2).await;
             world.db.update(1);
             other.cache.region("objects").clear().await.unwrap();
             let b = world.request();
@@ -256,7 +256,7 @@ fn a_forced_read_from_before_a_write_does_not_come_back_into_the_request() {
             let r = world.request();
             let r2 = r.with(Force::PastRequest);
             let t = tokio::spawn(async move { r2.get::<UserById>(1).await.unwrap() });
-            gate.started(1).await;
+            world.db.reached(1).await;
             let w = r.write();
             w.clear("objects").unwrap();
             world.db.update(1);

@@ -298,10 +298,13 @@ fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim
 fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
     Box::pin(async move {
         // a hook may read what others of the batch have brought, so these are answered first
+        let settling = meter.settling();
         claims.iter_mut().filter(|claim| !claim.is_hooked()).for_each(|claim| claim.settle());
+        drop(settling);
         let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
         join_all(hooked.map(|claim| async {
             claim.enter().await;
+            let _settling = meter.settling();
             claim.settle();
         }))
         .await;

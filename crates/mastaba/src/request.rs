@@ -87,6 +87,9 @@ pub(crate) struct State {
     /// Counts the reads that came to wait. Not the keys: one that waits for a key which is coming adds none,
     /// and yet shows that siblings are still being polled for the first time.
     pub(crate) arrivals: u64,
+    /// How many batches are being answered just now, and how many have been: see [`Settling`](meter::Settling).
+    pub(crate) settling: usize,
+    pub(crate) settled: u64,
     /// Parts that were made in an earlier turn take no more keys.
     pub(crate) turn: u64,
     pub(crate) next_part: u64,
@@ -110,6 +113,8 @@ impl RequestCache {
                 slots: Vec::new(),
                 gathering: Vec::new(),
                 arrivals: 0,
+                settling: 0,
+                settled: 0,
                 turn: 0,
                 next_part: 0,
                 trips: Vec::new(),

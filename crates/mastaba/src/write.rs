@@ -26,6 +26,8 @@ use crate::sync::lock;
 struct Step {
     region: Arc<RegionCore>,
     what: What,
+    /// How many keys, tags and regions it is.
+    collected: usize,
     /// Flights, near and tier 1, after the shared tier.
     local: Vec<Local>,
 }
@@ -197,6 +199,7 @@ impl Write {
         let mut seen = HashSet::new();
         records.retain(|record| seen.insert(record.clone()));
         self.forget::<S>(&keys)?;
+        let collected = if source.region.stores() { records.len() } else { keys.len() };
         let region = source.region.clone();
         let request = self.request.clone();
         let keys = Arc::new(keys);
@@ -205,7 +208,7 @@ impl Write {
             void: Box::new(move || void_keys(&source, &of_tiers)),
             forget: Box::new(move || forget::<S>(&request, &keys)),
         };
-        lock(&self.steps).push(Step { region, what: What::Keys(records), local: vec![local] });
+        lock(&self.steps).push(Step { region, what: What::Keys(records), collected, local: vec![local] });
         Ok(())
     }
 
@@ -216,8 +219,9 @@ impl Write {
     pub fn invalidate_tag(&self, tag: impl Into<String>) {
         let tag = tag.into();
         let cache = self.request.inner.cache.clone();
-        for region in cache.regions() {
-            self.wide(region, What::Tags(vec![tag.clone()]));
+        for (nth, region) in cache.regions().enumerate() {
+            // one tag, in however many regions
+            self.wide(region, What::Tags(vec![tag.clone()]), usize::from(nth == 0));
         }
     }
 
@@ -231,7 +235,7 @@ impl Write {
             let known = cache.regions().map(|each| each.name.as_str()).collect::<Vec<_>>().join(", ");
             return Err(Error::usage(format!("there is no region {region:?}; configured: {known}")));
         };
-        self.wide(found, What::Region);
+        self.wide(found, What::Region, 1);
         Ok(())
     }
 
@@ -259,7 +263,7 @@ impl Write {
         let narrow = Narrow { request: request.clone(), wide };
         to_its_end(&cache.clone(), async move {
             let mut done = Ok(());
-            for Step { region, what, local } in steps {
+            for Step { region, what, local, .. } in steps {
                 let voided = match &what {
                     What::Keys(keys) => region.invalidate(&meter, keys).await,
                     What::Tags(tags) => region.invalidate_tags(&meter, tags).await,
@@ -277,7 +281,7 @@ impl Write {
         .await
     }
 
-    fn wide(&self, region: &Arc<RegionCore>, what: What) {
+    fn wide(&self, region: &Arc<RegionCore>, what: What, collected: usize) {
         self.request.inner.wrote.store(true, Ordering::Relaxed);
         self.wide.fetch_add(1, Ordering::Relaxed);
         {
@@ -291,7 +295,7 @@ impl Write {
             void: Box::new(move || cache.void_all(&of)),
             forget: Box::new(move || forget_all(&request)),
         };
-        lock(&self.steps).push(Step { region: region.clone(), what, local: vec![local] });
+        lock(&self.steps).push(Step { region: region.clone(), what, collected, local: vec![local] });
     }
 
     /// Tier 1 forgets the keys, and reads them past the tiers from now on.
@@ -420,7 +424,7 @@ impl Drop for Write {
             return;
         }
         let steps = std::mem::take(&mut *lock(&self.steps));
-        let collected = steps.len();
+        let collected: usize = steps.iter().map(|step| step.collected).sum();
         lock(&self.request.inner.state).wide_writes -= self.wide.load(Ordering::Relaxed);
         // what the request read inside the transaction may never have been committed
         steps.into_iter().flat_map(|step| step.local).for_each(|local| (local.forget)());

@@ -175,16 +175,21 @@ impl CacheBuilder {
             self.check_sources(&namespace, regions, &events, &mut problems);
             return Err(problems.into_error());
         }
-        for (name, config) in regions {
-            match self.open(&name, &config, &openers).await {
-                Ok(backend) => match assemble(&namespace, &name, config, backend, &events) {
+        for (name, config) in &regions {
+            match self.open(name, config, &openers).await {
+                Ok(backend) => match assemble(&namespace, name, config.clone(), backend, &events) {
                     Ok(region) => {
-                        opened.insert(name, region);
+                        opened.insert(name.clone(), region);
                     }
                     Err(problem) => problems.push(problem),
                 },
                 Err(why) => problems.push(format!("region {name}: {why}")),
             }
+        }
+        if !problems.is_empty() {
+            // a region that did not open is configured all the same
+            self.check_sources(&namespace, regions, &events, &mut problems);
+            return Err(problems.into_error());
         }
         let mut assembly = Assembly {
             namespace,
@@ -195,7 +200,7 @@ impl CacheBuilder {
             problems,
         };
         // where no region is configured at all, every source works with the request alone
-        if assembly.regions.is_empty() && assembly.problems.is_empty() {
+        if assembly.regions.is_empty() {
             let region = assemble(&assembly.namespace, "request", Region::null(), none(), &assembly.events);
             assembly.regions.extend(region.ok().map(|region| (String::new(), region)));
         }

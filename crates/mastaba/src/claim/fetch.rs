@@ -227,7 +227,7 @@ impl<S: Source> Claim<S> {
         let began = Instant::now();
         let cx = LoadContext::new(&request, writer, began + budget, self.lane.fills());
         let source = &self.source.source;
-        let done = guarded::<S, _, _>(("loader", "loading"), keys.len(), budget, async {
+        let done = guarded::<S, _, _>("loading", keys.len(), budget, async {
             let mut rows = source.load_many(&cx, &keys).await?;
             source.before_store(&cx, &mut rows).await?;
             Ok::<_, S::Error>(rows)
@@ -320,7 +320,7 @@ impl<S: Source> Claim<S> {
         let cx = LoadContext::new(&request, writer, deadline, false);
         let mut fetched = Fetched::new(rows);
         let work = self.source.source.after_fetch(&cx, &mut fetched);
-        let error = guarded::<S, _, _>(("hook", "after_fetch of"), count, budget, work).await.err();
+        let error = guarded::<S, _, _>("after_fetch of", count, budget, work).await.err();
         if let Some(error) = &error {
             let error = error.clone();
             self.request.cache.events.tell(Event::LoadFailed { source: S::NAME, keys: count, error });
@@ -336,7 +336,7 @@ impl<S: Source> Claim<S> {
 
 /// Runs the user's code within its budget; whatever becomes of it is an error that says so.
 async fn guarded<S: Source, T, E: Into<BoxError>>(
-    (who, what): (&str, &str),
+    what: &str,
     count: usize,
     budget: Duration,
     work: impl Future<Output = Result<T, E>>,
@@ -351,7 +351,7 @@ async fn guarded<S: Source, T, E: Into<BoxError>>(
         }
         Ok(Err(panic)) => {
             let said = panic_text(panic.as_ref());
-            Err(Error::panic(format!("source {name}: the {who} panicked while {what} {keys}: {said}")))
+            Err(Error::panic(format!("source {name}: {what} {keys} panicked: {said}")))
         }
         Err(_) => Err(Error::timeout(format!(
             "source {name}: {what} {keys} took longer than the budget of {budget:?}"

@@ -20,8 +20,8 @@ pub(super) struct Waiting<'r, S: Source> {
     parts: Vec<Joined<S>>,
     /// Which asked key is which key of which part.
     tickets: Vec<Ticket>,
-    /// How many reads had come to wait at the last poll.
-    seen: Option<u64>,
+    /// How many reads had come to wait, and how many batches had been answered, at the last poll.
+    seen: Option<(u64, u64)>,
     /// How often it has waited for more.
     looks: u32,
     done: bool,
@@ -92,11 +92,13 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
         if gathering {
             let mut state = lock(&this.request.inner.state);
             this.looks += 1;
-            if this.seen == Some(state.arrivals) || this.looks > MOST_LOOKS {
+            let now = (state.arrivals, state.settled);
+            let quiet = state.settling == 0 && this.seen == Some(now);
+            if quiet || this.looks > MOST_LOOKS {
                 this.request.inner.send(&mut state);
             } else {
                 // others may be about to add keys in this turn: look again when they have been polled
-                this.seen = Some(state.arrivals);
+                this.seen = Some(now);
                 drop(state);
                 cx.waker().wake_by_ref();
             }

@@ -1,0 +1,175 @@
+//! Records that are damaged, not ours, or written by another version of the program.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mastaba::shared::memory::Memory;
+use mastaba::{Cache, LoadContext, Region, Rows, Source};
+use mastaba_test::world::{DbError, UserById, Watched, World};
+use serde::{Deserialize, Serialize};
+
+/// The record of user 1 in a new world, version 0, while the database has moved on to version 1.
+async fn outdated() -> (World, Bytes) {
+    let world = World::new().await;
+    world.sees(1).await;
+    world.idle().await;
+    let record = world.record("user:1").await.unwrap();
+    world.db.update(1);
+    world.trips();
+    (world, record)
+}
+
+/// A read meets this record: it has to miss, tell, load, and replace it.
+async fn is_a_miss(world: &World, record: Vec<u8>, why: &str) {
+    let told = world.events().len();
+    world.plant("user:1", record.clone()).await;
+    assert_eq!(world.sees(1).await, 1, "{why}");
+    let events = world.events();
+    assert!(events.len() > told, "{why}: not told");
+    assert!(
+        events[told].starts_with("source user: the record under mastaba:objects:user:1 counts as a miss: ")
+    );
+    assert!(events[told].ends_with(why), "{} is not {why}", events[told]);
+    world.idle().await;
+    assert_ne!(world.record("user:1").await.unwrap(), record, "{why}: not replaced");
+    world.trips();
+    assert_eq!(world.sees(1).await, 1);
+    assert_eq!(world.trips(), ["shared read [1]"], "{why}: not replaced by a sound one");
+}
+
+#[tokio::test]
+async fn every_flipped_bit_is_a_miss_that_is_told_and_replaced() {
+    let (world, record) = outdated().await;
+    world.plant("user:1", record.clone()).await;
+    assert_eq!(world.sees(1).await, 0, "whole it would be served");
+    for bit in (0..record.len() * 8).step_by(5) {
+        let mut damaged = record.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        is_a_miss(&world, damaged, "").await;
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_record_is_a_miss_at_every_length() {
+    let (world, record) = outdated().await;
+    for length in 0..record.len() {
+        is_a_miss(&world, record[..length].to_vec(), "").await;
+    }
+    is_a_miss(
+        &world,
+        [&record[..], b"x"].concat(),
+        "the checksum of the entry does not match: it is damaged",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn bytes_of_others_are_a_miss() {
+    let (world, record) = outdated().await;
+    is_a_miss(&world, b"hello".to_vec(), "the record is shorter than the header of an entry").await;
+    is_a_miss(&world, vec![b'{'; 500], "the record was not written by Mastaba").await;
+    let mut newer = record.to_vec();
+    newer[2] = 99;
+    is_a_miss(&world, newer, "the entry has a layout that this version does not know").await;
+}
+
+#[tokio::test]
+async fn a_damaged_record_costs_the_others_of_its_batch_nothing() {
+    let world = World::new().await;
+    world.request().get_many::<UserById>([1, 2, 3]).await.unwrap();
+    world.idle().await;
+    world.plant("user:2", "nonsense").await;
+    world.trips();
+    assert_eq!(world.request().get_many::<UserById>([1, 2, 3]).await.unwrap().found().count(), 3);
+    world.idle().await;
+    let trips = ["shared read [1, 2, 3]", "shared lease [2]", "source load user [2]", "shared fill [2]"];
+    assert_eq!(world.trips(), trips);
+}
+
+/// A thing as the first version of a program knows it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct First {
+    name: String,
+    size: u32,
+}
+
+/// The same in the second version.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Second {
+    size: u32,
+    colour: String,
+    name: String,
+}
+
+struct FirstById(Arc<Mutex<u32>>);
+struct SecondById(Arc<Mutex<u32>>);
+
+impl Source for FirstById {
+    type Key = u64;
+    type Value = First;
+    type Error = DbError;
+    const NAME: &'static str = "thing";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        let size = *self.0.lock().unwrap();
+        Ok(ids.iter().map(|id| (*id, First { name: "a".into(), size })).collect())
+    }
+}
+
+impl Source for SecondById {
+    type Key = u64;
+    type Value = Second;
+    type Error = DbError;
+    const NAME: &'static str = "thing";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        let size = *self.0.lock().unwrap();
+        Ok(ids.iter().map(|id| (*id, Second { size, colour: "red".into(), name: "a".into() })).collect())
+    }
+}
+
+type Trips = Arc<Mutex<Vec<String>>>;
+
+async fn program<S: Source>(memory: &Memory, trips: &Trips, source: S) -> Cache {
+    let watched = Watched::<_, true>::new(memory.clone(), trips.clone());
+    let region = Region::backend(watched).jitter(0.0);
+    Cache::builder().region("objects", region).source(source).build().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_versions_of_a_program_side_by_side_do_not_read_each_others_entries() {
+    let (memory, size) = (Memory::default(), Arc::new(Mutex::new(1)));
+    let (old_trips, new_trips) = (Trips::default(), Trips::default());
+    let old = program(&memory, &old_trips, FirstById(size.clone())).await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    assert_eq!(old.request().get::<FirstById>(1).await.unwrap().unwrap().size, 1);
+    old.idle().await;
+
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let new = program(&memory, &new_trips, SecondById(size.clone())).await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let thing = new.request().get::<SecondById>(1).await.unwrap().unwrap();
+    assert_eq!(*thing, Second { size: 1, colour: "red".into(), name: "a".into() });
+    new.idle().await;
+    let cold = ["shared read [1]", "shared lease [1]", "shared fill [1]"];
+    assert_eq!(std::mem::take(&mut *new_trips.lock().unwrap()), cold, "the newer one replaces");
+    new.request().get::<SecondById>(1).await.unwrap();
+    assert_eq!(std::mem::take(&mut *new_trips.lock().unwrap()), ["shared read [1]"]);
+
+    old_trips.lock().unwrap().clear();
+    for _ in 0..2 {
+        assert_eq!(old.request().get::<FirstById>(1).await.unwrap().unwrap().size, 1);
+        old.idle().await;
+    }
+    assert!(!old_trips.lock().unwrap().contains(&"shared fill [1]".to_owned()), "the older one goes past it");
+    new.request().get::<SecondById>(1).await.unwrap();
+    assert_eq!(*new_trips.lock().unwrap(), ["shared read [1]"], "and leaves it there");
+
+    // an invalidation by either reaches both: they have one key
+    *size.lock().unwrap() = 2;
+    old.request().invalidate::<FirstById>([1]).await.unwrap();
+    assert_eq!(new.request().get::<SecondById>(1).await.unwrap().unwrap().size, 2);
+}

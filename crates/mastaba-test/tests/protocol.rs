@@ -1,0 +1,448 @@
+//! The rules of the consistency protocol, one by one: what races each of them decides, and how.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mastaba::entry::{EntryRef, Kind};
+use mastaba::shared::memory::Memory;
+use mastaba::shared::{Shared, Stamp};
+use mastaba::{LoadContext, NearConfig, Region, Rows, Source};
+use mastaba_test::world::{Db, DbError, UserById, World};
+
+/// Versions of users under a tag of all and a tag of each.
+struct Member(Arc<Db>);
+
+impl Source for Member {
+    type Key = u64;
+    type Value = u32;
+    type Error = DbError;
+    const NAME: &'static str = "member";
+    const REGION: &'static str = "objects";
+    const TAGS: &'static [&'static str] = &["team"];
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        self.0.wrote("member", ids);
+        let rows = ids.iter().map(|id| (*id, self.0.version(*id))).collect();
+        self.0.answer().await;
+        Ok(rows)
+    }
+
+    fn tags(&self, key: &u64, _: &u32) -> Vec<String> {
+        if *key < 100 { vec![format!("member-{key}")] } else { Vec::new() }
+    }
+}
+
+/// The version of user n under the key 100 + n, read through the cache.
+struct Derived(Arc<Db>);
+
+impl Source for Derived {
+    type Key = u64;
+    type Value = u32;
+    type Error = mastaba::Error;
+    const NAME: &'static str = "derived";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, mastaba::Error> {
+        self.0.wrote("derived", ids);
+        let users = cx.request().get_many::<UserById>(ids.iter().map(|id| id - 100)).await?;
+        Ok(users.found().map(|(id, user)| (id + 100, user.version)).collect())
+    }
+}
+
+/// Reads in a transaction that is older than its lease.
+struct Snapshot(Arc<Db>);
+
+impl Source for Snapshot {
+    type Key = u64;
+    type Value = u32;
+    type Error = DbError;
+    const NAME: &'static str = "snapshot";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        self.0.wrote("snapshot", ids);
+        cx.do_not_store();
+        Ok(ids.iter().map(|id| (*id, self.0.version(*id))).collect())
+    }
+}
+
+async fn world(configure: impl FnOnce(Region) -> Region) -> World {
+    over(Memory::default(), configure).await
+}
+
+async fn over(memory: Memory, configure: impl FnOnce(Region) -> Region) -> World {
+    World::build::<false>(memory, configure, |builder, db| {
+        builder.source(Member(db.clone())).source(Derived(db.clone())).source(Snapshot(db.clone()))
+    })
+    .await
+}
+
+fn near(region: Region) -> Region {
+    region.near(NearConfig::entries(1000))
+}
+
+async fn write(world: &World, key: u64) {
+    world.db.update(key);
+    world.request().invalidate::<UserById>([key]).await.unwrap();
+}
+
+#[tokio::test]
+async fn r1_a_fill_that_comes_after_an_invalidation_is_refused() {
+    let worlds =
+        [World::new().await, World::across_processes(|region| region).await, World::with(near).await];
+    for world in worlds {
+        let gate = world.db.close_gate();
+        let slow = world.start::<UserById>(1);
+        gate.arrived(1).await;
+        write(&world, 1).await;
+        gate.open_for_good();
+        assert_eq!(slow.await.unwrap().version, 0, "it began before");
+        world.idle().await;
+        assert_eq!(world.trips().last().unwrap(), "shared fill [1]", "it tried");
+        assert_eq!(world.sees(1).await, 1);
+        world.idle().await;
+        assert_eq!(world.sees(1).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn r1_a_fill_does_not_pass_for_that_of_a_later_lease() {
+    for world in [World::new().await, World::across_processes(|region| region).await] {
+        let gate = world.db.close_gate();
+        let old = world.start::<UserById>(1);
+        gate.arrived(1).await;
+        write(&world, 1).await;
+        let new = world.start::<UserById>(1);
+        gate.arrived(2).await;
+        gate.open(); // the old load, while the lease of the new one stands
+        assert_eq!(old.await.unwrap().version, 0);
+        world.settle().await;
+        assert!(world.trips().contains(&"shared fill [1]".to_owned()), "the old one tried");
+        assert!(world.request().peek::<UserById>(1).await.unwrap().is_none(), "and was refused");
+        gate.open_for_good();
+        assert_eq!(new.await.unwrap().version, 1);
+        world.idle().await;
+        assert_eq!(world.sees(1).await, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r1_a_refresh_in_the_background_does_not_bring_back_what_was_invalidated_meanwhile() {
+    let worlds = [World::with(stale).await, World::across_processes(stale).await];
+    for world in worlds {
+        assert_eq!(world.sees(1).await, 0);
+        world.idle().await;
+        tokio::time::advance(Duration::from_secs(20)).await;
+        let gate = world.db.close_gate();
+        assert_eq!(world.sees(1).await, 0, "stale");
+        gate.arrived(1).await;
+        write(&world, 1).await;
+        let new = world.start::<UserById>(1);
+        gate.arrived(2).await;
+        gate.open_for_good();
+        assert_eq!(new.await.unwrap().version, 1);
+        world.idle().await;
+        assert_eq!(world.sees(1).await, 1);
+    }
+}
+
+fn stale(region: Region) -> Region {
+    region.ttl(Duration::from_secs(10)).stale(Duration::from_secs(60))
+}
+
+#[tokio::test]
+async fn r2_fences_are_random_and_never_repeat() {
+    let mut fences = BTreeSet::new();
+    for _ in 0..4 {
+        let world = World::new().await;
+        world.request().get_many::<UserById>(1..=100).await.unwrap();
+        world.idle().await;
+        for key in 1..=100 {
+            let record = world.record(&format!("user:{key}")).await.unwrap();
+            fences.insert(EntryRef::read(&record).unwrap().header().fence.0);
+        }
+    }
+    assert_eq!(fences.len(), 400, "another program on the same store would meet its own old fences");
+    let high = fences.iter().filter(|fence| **fence > u64::MAX / 2).count();
+    assert!((120..280).contains(&high), "{high} of 400 in the upper half");
+}
+
+#[tokio::test]
+async fn r3_a_reader_who_meets_a_lease_loads_under_its_fence() {
+    let world = World::across_processes(|region| region).await;
+    let second = world.second().await;
+    let gate = world.db.close_gate();
+    let slow = world.start::<UserById>(1);
+    gate.arrived(1).await;
+    gate.only_those_here();
+    assert_eq!(second.sees(1).await, 0, "who holds the lease is not waited for");
+    second.idle().await;
+    let record = second.record("user:1").await.unwrap();
+    assert_eq!(EntryRef::read(&record).unwrap().header().kind, Kind::Value, "stored under that lease");
+    gate.open();
+    slow.await.unwrap();
+    world.idle().await;
+    assert_eq!(world.record("user:1").await.unwrap(), record, "and not overwritten by the slow one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_a_load_that_outlives_its_lease_has_no_right_to_fill_any_more() {
+    let world = World::with(|region| region.lease_ttl(Duration::from_secs(1))).await;
+    *world.db.takes.lock().unwrap() = Duration::from_secs(5);
+    let slow = world.start::<UserById>(1);
+    tokio::time::sleep(Duration::from_secs(2)).await; // nothing is left that an invalidation could void
+    write(&world, 1).await;
+    assert_eq!(slow.await.unwrap().version, 0);
+    world.idle().await;
+    assert_eq!(world.sees(1).await, 1);
+}
+
+#[tokio::test]
+async fn r4_what_a_loader_says_is_old_is_not_stored_and_not_shared() {
+    let world = world(|region| region).await;
+    assert_eq!(*world.request().get::<Snapshot>(1).await.unwrap().unwrap(), 0);
+    world.idle().await;
+    assert_eq!(world.trips().last().unwrap(), "source load snapshot [1]");
+    world.db.update(1);
+    assert_eq!(*world.request().get::<Snapshot>(1).await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn r6_what_was_made_from_the_older_memory_of_a_request_is_for_that_request_alone() {
+    let world = world(|region| region).await;
+    let request = world.request();
+    assert_eq!(request.get::<UserById>(1).await.unwrap().unwrap().version, 0);
+    world.idle().await;
+    write(&world, 1).await;
+    world.trips();
+    assert_eq!(*request.get::<Derived>(101).await.unwrap().unwrap(), 0, "repeatable");
+    world.idle().await;
+    let cold = ["shared read [101]", "shared lease [101]", "source load derived [101]"];
+    assert_eq!(world.trips(), cold, "no fill");
+
+    assert_eq!(*world.request().get::<Derived>(101).await.unwrap().unwrap(), 1);
+    world.idle().await;
+    assert!(world.trips().contains(&"shared fill [101]".to_owned()), "made from what is fresh");
+    assert_eq!(*world.request().get::<Derived>(101).await.unwrap().unwrap(), 1);
+    assert_eq!(world.trips(), ["shared read [101]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_what_was_made_from_a_stale_value_is_not_stored() {
+    let world = world(stale).await;
+    world.sees(1).await;
+    world.idle().await;
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let _gate = world.db.close_gate(); // keeps the refresh from coming first
+    let request = world.request();
+    assert_eq!(*request.get::<Derived>(101).await.unwrap().unwrap(), 0);
+    world.settle().await;
+    assert!(!world.trips().contains(&"shared fill [101]".to_owned()));
+    world.db.open_gate();
+}
+
+#[tokio::test]
+async fn r7_a_write_voids_in_the_order_of_collecting_also_within_one_trip() {
+    let world = world(|region| region).await;
+    for (first, trip) in [(true, "shared invalidate [2, 1, 101]"), (false, "shared invalidate [101, 2, 1]")] {
+        let write = world.request().write();
+        if first {
+            write.invalidate::<UserById>([2, 1]).await.unwrap();
+        }
+        write.invalidate::<Derived>([101]).await.unwrap();
+        if !first {
+            write.invalidate::<UserById>([2, 1]).await.unwrap();
+        }
+        write.published().await.unwrap();
+        assert_eq!(world.trips(), [trip]);
+    }
+}
+
+#[tokio::test]
+async fn r11_records_of_another_incarnation_are_misses() {
+    let world = World::new().await;
+    world.sees(1).await;
+    world.idle().await;
+    let old = world.record("user:1").await.unwrap();
+    let generation = world.record("@generation").await.unwrap();
+    world.db.update(1);
+    world.memory.restart();
+    // a failover that resurrects everything as it was
+    world.plant("user:1", old.clone()).await;
+    let value = u64::from_le_bytes(generation[..].try_into().unwrap());
+    let stamp = Stamp { key: "mastaba:objects:@generation".into(), value, ttl: None };
+    world.memory.invalidate(&[], &[stamp]).await.unwrap();
+    assert_eq!(world.sees(1).await, 1);
+    world.idle().await;
+    assert_ne!(world.record("user:1").await.unwrap(), old, "replaced");
+    world.trips();
+    assert_eq!(world.sees(1).await, 1);
+    assert_eq!(world.trips(), ["shared read [1]"]);
+}
+
+#[tokio::test]
+async fn r11_a_fill_does_not_survive_a_restart_of_the_store() {
+    let world = World::new().await;
+    let gate = world.db.close_gate();
+    let slow = world.start::<UserById>(1);
+    gate.arrived(1).await;
+    world.memory.restart();
+    write(&world, 1).await;
+    gate.open_for_good();
+    slow.await.unwrap();
+    world.idle().await;
+    assert_eq!(world.sees(1).await, 1);
+}
+
+#[tokio::test]
+async fn r12_a_region_is_cleared_in_one_trip_in_shared_and_near() {
+    for configure in [near as fn(Region) -> Region, |region| region] {
+        let world = world(configure).await;
+        world.request().get_many::<UserById>(1..=50).await.unwrap();
+        world.idle().await;
+        for key in 1..=50 {
+            world.db.update(key);
+        }
+        assert_eq!(world.sees(1).await, 0);
+        world.trips();
+        world.cache.region("objects").clear().await.unwrap();
+        assert_eq!(world.trips(), ["shared invalidate [@generation]"]);
+        let users = world.request().get_many::<UserById>(1..=50).await.unwrap();
+        assert!(users.found().all(|(_, user)| user.version == 1));
+    }
+}
+
+#[tokio::test]
+async fn r12_a_load_from_before_a_clear_is_not_served_after_it() {
+    for configure in [near as fn(Region) -> Region, |region| region] {
+        let world = world(configure).await;
+        let gate = world.db.close_gate();
+        let slow = world.start::<UserById>(1);
+        gate.arrived(1).await;
+        world.db.update(1);
+        world.cache.region("objects").clear().await.unwrap();
+        let new = world.start::<UserById>(1);
+        gate.arrived(2).await;
+        gate.open_for_good();
+        assert_eq!((slow.await.unwrap().version, new.await.unwrap().version), (0, 1));
+        world.idle().await;
+        assert_eq!(world.sees(1).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn r12_tags_of_a_source_travel_with_the_values_and_those_of_a_value_in_one_trip_more() {
+    let world = world(|region| region).await;
+    world.request().get_many::<Member>([1, 2, 101]).await.unwrap();
+    world.idle().await;
+    world.trips();
+    world.request().get::<Member>(101).await.unwrap();
+    assert_eq!(world.trips(), ["shared read [#team, 101]"]);
+    world.request().get_many::<Member>([1, 2, 101]).await.unwrap();
+    assert_eq!(world.trips(), ["shared read [#team, 1, 2, 101]", "shared read [#member-1, #member-2]"]);
+}
+
+#[tokio::test]
+async fn r12_an_invalidated_tag_voids_what_stands_under_it_in_shared_and_near() {
+    for configure in [near as fn(Region) -> Region, |region| region] {
+        let world = world(configure).await;
+        let seen = async || {
+            let members = world.request().get_many::<Member>([1, 2, 101]).await.unwrap();
+            world.idle().await;
+            members.found().map(|(_, version)| **version).collect::<Vec<_>>()
+        };
+        assert_eq!(seen().await, [0, 0, 0]);
+        for key in [1, 2, 101] {
+            world.db.update(key);
+        }
+        assert_eq!(seen().await, [0, 0, 0]);
+        world.trips();
+        world.cache.region("objects").invalidate_tag("member-2").await.unwrap();
+        assert_eq!(world.trips(), ["shared invalidate [@tags, #member-2]"]);
+        assert_eq!(seen().await, [0, 1, 0]);
+        world.cache.region("objects").invalidate_tag("nobody").await.unwrap();
+        assert_eq!(seen().await, [0, 1, 0]);
+        world.cache.region("objects").invalidate_tag("team").await.unwrap();
+        assert_eq!(seen().await, [1, 1, 1]);
+    }
+}
+
+#[tokio::test]
+async fn r12_a_tag_that_is_invalidated_between_load_and_fill_keeps_the_fill_from_being_served() {
+    for configure in [near as fn(Region) -> Region, |region| region] {
+        for tag in ["team", "member-1"] {
+            let world = world(configure).await;
+            let gate = world.db.close_gate();
+            let slow = world.start::<Member>(1);
+            gate.arrived(1).await;
+            world.db.update(1);
+            world.cache.region("objects").invalidate_tag(tag).await.unwrap();
+            gate.open_for_good();
+            assert_eq!(*slow.await.unwrap(), 0);
+            world.idle().await;
+            assert_eq!(*world.request().get::<Member>(1).await.unwrap().unwrap(), 1, "{tag}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn r12_a_stamp_that_was_evicted_voids_what_stands_under_it() {
+    for stamp in ["#team", "#member-1", "@generation"] {
+        let world = world(|region| region).await;
+        world.request().get::<Member>(1).await.unwrap();
+        world.idle().await;
+        world.db.update(1);
+        let key = format!("mastaba:objects:{stamp}").into();
+        world.memory.invalidate(&[key], &[]).await.unwrap();
+        assert_eq!(*world.request().get::<Member>(1).await.unwrap().unwrap(), 1, "{stamp}");
+    }
+}
+
+/// A world with an empty near over a shared tier that has user 1 and member 101.
+async fn with_near_over_a_filled_tier() -> World {
+    let filler = world(|region| region).await;
+    let request = filler.request();
+    request.get::<UserById>(1).await.unwrap();
+    request.get::<Member>(101).await.unwrap();
+    filler.idle().await;
+    over(filler.memory.clone(), near).await
+}
+
+#[tokio::test]
+async fn r13_what_was_read_before_an_invalidation_does_not_enter_near_after_it() {
+    let world = with_near_over_a_filled_tier().await;
+    let reads = world.shared.after("read");
+    let slow = world.start::<UserById>(1);
+    reads.arrived(1).await;
+    write(&world, 1).await;
+    reads.open_for_good();
+    assert_eq!(slow.await.unwrap().version, 0);
+    world.idle().await;
+    assert_eq!(world.sees(1).await, 1);
+    world.idle().await;
+    world.trips();
+    assert_eq!(world.sees(1).await, 1);
+    assert_eq!(world.trips(), [""; 0], "near has the new one");
+}
+
+#[tokio::test]
+async fn r13_what_was_read_before_a_clear_or_a_tag_does_not_enter_near_after_it() {
+    for clear in [true, false] {
+        let world = with_near_over_a_filled_tier().await;
+        let reads = world.shared.after("read");
+        let slow = world.start::<Member>(101);
+        reads.arrived(1).await;
+        world.db.update(101);
+        let region = world.cache.region("objects");
+        if clear {
+            region.clear().await.unwrap();
+        } else {
+            region.invalidate_tag("team").await.unwrap();
+        }
+        reads.open_for_good();
+        assert_eq!(*slow.await.unwrap(), 0);
+        world.idle().await;
+        assert_eq!(*world.request().get::<Member>(101).await.unwrap().unwrap(), 1, "{clear}");
+    }
+}
