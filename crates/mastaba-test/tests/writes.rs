@@ -322,7 +322,7 @@ async fn many_values_are_put_in_one_trip() {
     let request = world.request();
     let photo = |id| Arc::new(Photo { id, url: "new".into() });
     request.put_many::<PhotoById>((1..=3).map(|id| (id, photo(id)))).await.unwrap();
-    assert_eq!(world.trips(), ["shared invalidate [3, 1, 2]"]);
+    assert_eq!(world.trips(), ["shared invalidate [1, 2, 3]"]);
     let photos = request.get_many::<PhotoById>(1..=3).await.unwrap();
     assert!(photos.found().all(|(_, photo)| photo.url == "new"));
     assert_eq!(world.trips(), [""; 0]);

@@ -351,7 +351,11 @@ async fn guarded<S: Source, T, E: Into<BoxError>>(
         }
         Ok(Err(panic)) => {
             let said = panic_text(panic.as_ref());
-            Err(Error::panic(format!("source {name}: {what} {keys} panicked: {said}")))
+            Err(Error::panic(if what == "loading" {
+                format!("source {name}: the loader panicked while loading {keys}: {said}")
+            } else {
+                format!("source {name}: {what} {keys} panicked: {said}")
+            }))
         }
         Err(_) => Err(Error::timeout(format!(
             "source {name}: {what} {keys} took longer than the budget of {budget:?}"

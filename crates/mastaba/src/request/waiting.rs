@@ -22,10 +22,20 @@ pub(super) struct Waiting<'r, S: Source> {
     tickets: Vec<Ticket>,
     /// How many reads had come to wait, and how many batches had been answered, at the last poll.
     seen: Option<(u64, u64)>,
+    /// For how many polls in a row that has not changed.
+    calm: u32,
     /// How often it has waited for more.
     looks: u32,
     done: bool,
 }
+
+/// How many polls in a row must bring nothing new before a reader sends, at first: a set of futures polls one that
+/// wakes itself a second time before it hands over to the set around it.
+const CALM: u32 = 2;
+
+/// And once a batch has been answered: an answer wakes readers from another thread while they are being polled, and
+/// puts one in front of those that are woken after it, once in each of the queues between it and its task.
+const CALM_AFTER_AN_ANSWER: u32 = 4;
 
 /// Other tasks of the request may go on adding keys; so often one waits for them.
 const MOST_LOOKS: u32 = 1000;
@@ -45,7 +55,7 @@ struct Ticket {
 
 impl<'r, S: Source> Waiting<'r, S> {
     pub(super) fn new(request: &'r RequestCache) -> Self {
-        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: None, looks: 0, done: false }
+        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: None, calm: 0, looks: 0, done: false }
     }
 
     pub(super) fn add(&mut self, nth: usize, part: Arc<PartOf<S>>, at: usize, lane: Lane) {
@@ -91,14 +101,20 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
         }
         if gathering {
             let mut state = lock(&this.request.inner.state);
-            this.looks += 1;
-            let now = (state.arrivals, state.settled);
-            let quiet = state.settling == 0 && this.seen == Some(now);
-            if quiet || this.looks > MOST_LOOKS {
+            this.looks += u32::from(state.settling == 0);
+            let calm = state.settling == 0 && this.seen == Some((state.arrivals, state.settled));
+            this.calm = if calm { this.calm + 1 } else { 0 };
+            if this.seen.is_none_or(|(_, settled)| settled != state.settled) {
+                // Those who were woken meanwhile stand behind this reader: that it looks for the first time
+                // since then counts as an arrival, to hold back others that are polled more often.
+                state.arrivals += 1;
+            }
+            let enough = if state.settled == 0 { CALM } else { CALM_AFTER_AN_ANSWER };
+            if this.calm >= enough || this.looks > MOST_LOOKS {
                 this.request.inner.send(&mut state);
             } else {
                 // others may be about to add keys in this turn: look again when they have been polled
-                this.seen = Some(now);
+                this.seen = Some((state.arrivals, state.settled));
                 drop(state);
                 cx.waker().wake_by_ref();
             }
