@@ -70,11 +70,16 @@ impl<K, A: Clone> Part<K, A> {
         Some(state.keys.len() - 1)
     }
 
-    /// Another reader waits for a key that is here already.
-    pub(crate) fn share(&self, at: usize) {
-        if let Some(wanted) = lock(&self.state).keys.get_mut(at) {
-            wanted.readers += 1;
+    /// Another reader waits for a key that is here already. Not if the part is settled: what carried it was
+    /// cut off before anybody could be told, and the key is to be claimed anew.
+    pub(crate) fn share(&self, at: usize) -> bool {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Settled {
+            return false;
         }
+        let Some(wanted) = state.keys.get_mut(at) else { return false };
+        wanted.readers += 1;
+        true
     }
 
     /// A reader has gone. Gives the key back if it was the last one and the part has not been sent.
@@ -120,12 +125,6 @@ impl<K, A: Clone> Part<K, A> {
         if let Some(hurry) = &lock(&self.state).hurry {
             hurry.cancel();
         }
-    }
-
-    /// Whether a key went back to its readers without an answer.
-    pub(crate) fn is_given_back(&self, at: usize) -> bool {
-        let state = lock(&self.state);
-        state.phase == Phase::Settled && state.answers.get(at).is_none_or(Option::is_none)
     }
 
     /// The tick at which it was sent.

@@ -131,6 +131,14 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
     }
 }
 
+impl<K: Eq + Hash, T> Flights<K, T> {
+    /// Whether nothing is under way.
+    #[allow(dead_code, reason = "for the schedules in sim/")]
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.table).is_empty()
+    }
+}
+
 impl<T> State<T> {
     fn new() -> Self {
         Self { sent: None, landed: None, stored: None, over: false, wakers: Vec::new() }
@@ -171,6 +179,12 @@ impl<K: Eq + Hash + Clone, T: Clone> Departure<K, T> {
         self.flight.update(|state| state.landed = Some(results));
     }
 
+    /// Nobody joins any longer. To be called before a fill where another process may invalidate: that the fill was
+    /// stored says nothing of an invalidation that came after it, and before a reader boarded (`R5`).
+    pub(crate) fn close(&self) {
+        self.leave();
+    }
+
     /// Whether each was stored under the fence that was seen before the load, and the digest of the stamps
     /// that all of them carry.
     pub(crate) fn confirm(&self, stored: Vec<bool>, stamps: u64) {
@@ -178,21 +192,26 @@ impl<K: Eq + Hash + Clone, T: Clone> Departure<K, T> {
     }
 }
 
-impl<K: Eq + Hash, T> Drop for Departure<K, T> {
-    fn drop(&mut self) {
-        {
-            let mut table = lock(&self.flights.table);
-            for key in &self.keys {
-                if let Some(lane) = table.get_mut(key) {
-                    let other = |seat: &Seat<T>| !Arc::ptr_eq(&seat.flight, &self.flight);
-                    lane.open = lane.open.take().filter(other);
-                    lane.voided.retain(other);
-                    if lane.open.is_none() && lane.voided.is_empty() {
-                        table.remove(key);
-                    }
+impl<K: Eq + Hash, T> Departure<K, T> {
+    /// Takes the flight out of the table.
+    fn leave(&self) {
+        let mut table = lock(&self.flights.table);
+        for key in &self.keys {
+            if let Some(lane) = table.get_mut(key) {
+                let other = |seat: &Seat<T>| !Arc::ptr_eq(&seat.flight, &self.flight);
+                lane.open = lane.open.take().filter(other);
+                lane.voided.retain(other);
+                if lane.open.is_none() && lane.voided.is_empty() {
+                    table.remove(key);
                 }
             }
         }
+    }
+}
+
+impl<K: Eq + Hash, T> Drop for Departure<K, T> {
+    fn drop(&mut self) {
+        self.leave();
         self.flight.update(|state| state.over = true);
     }
 }

@@ -441,8 +441,6 @@ impl RequestCache {
                             }
                             // a look without a load waits for nobody
                             Memo::Coming { .. } if peek => {}
-                            // the task that carried it was cut off: it is to be asked for anew
-                            Memo::Coming { part, at } if part.is_given_back(*at) => {}
                             Memo::Coming { part, at } => {
                                 if let Some(nesting) = &self.nesting
                                     && let Err(error) = nest(&mut state.waits, nesting, part.id, S::NAME)
@@ -453,10 +451,11 @@ impl RequestCache {
                                 if self.nesting.is_some() {
                                     part.hurry();
                                 }
-                                part.share(*at);
-                                let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
-                                waiting.add(nth, part.clone(), *at, lane);
-                                continue;
+                                if part.share(*at) {
+                                    let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
+                                    waiting.add(nth, part.clone(), *at, lane);
+                                    continue;
+                                }
                             }
                         }
                     }

@@ -42,6 +42,9 @@ impl<S: Source> Claim<S> {
 
     /// The records to store.
     pub(super) fn make_fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill> {
+        if !self.source.region.is_private() {
+            self.departures.iter().for_each(|(departure, _)| departure.close());
+        }
         let Some(carry) = self.carry.clone() else { return Vec::new() };
         let Some(generation) = carry.generation else { return Vec::new() };
         let mut fills = Vec::new();

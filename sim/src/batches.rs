@@ -1,0 +1,396 @@
+//! Readers of one request that share its parts, around the library's own batches.
+//!
+//! The request and its waiting readers follow `request.rs` and `request/waiting.rs` step by step; the task that
+//! carries a part follows `read.rs` and the settlement of `claim.rs`. Readers are dropped at any poll, and
+//! carriers before they have sent, after, and not at all.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::future::join_all;
+use shuttle::future::{block_on, spawn};
+use shuttle::rand::{Rng, thread_rng};
+
+use crate::batch::{Part, Phase};
+use crate::steps::{cut_after, trip};
+use crate::sync::{Arc, Mutex, lock};
+
+/// What is modelled.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene {
+    /// Tasks that read through one request.
+    pub tasks: usize,
+    /// Readers that each task awaits together.
+    pub readers: usize,
+    /// Some readers are dropped at some poll.
+    pub dropped: bool,
+    /// Some carriers are dropped before they have answered.
+    pub cut_off: bool,
+    /// A rule that is broken on purpose.
+    pub broken: Option<Rule>,
+}
+
+/// What a [`Scene`] can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A carrier that is dropped gives the keys back to their readers.
+    CarriersGiveBack,
+    /// Every reader that waits is ready to send, not only the one that opened the part.
+    EveryReaderSends,
+    /// A reader that goes leaves the keys that others wait for.
+    KeysAreSharedByCount,
+    /// A reader tells the part that it waits.
+    ReadersLeaveAWaker,
+}
+
+const KEYS: u32 = 3;
+
+/// A carrier is cut off at most so often: a reader tries three times.
+const MOST_CUTS: usize = 2;
+
+type ThePart = Part<u32, u32>;
+
+struct Request {
+    scene: Scene,
+    state: Mutex<State>,
+    /// Not a part of what is modelled.
+    ledger: std::sync::Mutex<Ledger>,
+    cuts: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    cells: HashMap<u32, Cell>,
+    gathering: Option<Arc<ThePart>>,
+    gathered: usize,
+    next_part: u64,
+}
+
+enum Cell {
+    Known(u32),
+    Coming(Arc<ThePart>, usize),
+}
+
+/// What became of every key of every part.
+#[derive(Default)]
+struct Ledger(HashMap<(u64, usize), Fate>);
+
+struct Fate {
+    key: u32,
+    readers: usize,
+    given_back: bool,
+    sent: usize,
+}
+
+/// Runs a scene once, under the schedule that shuttle has chosen. Gives the number of parts that were sent.
+///
+/// # Panics
+/// If a reader that was not dropped has no answer or a wrong one, if a key was sent twice or neither sent nor
+/// given back, or given back while somebody waited for it.
+pub fn play(scene: Scene) -> usize {
+    let request = Arc::new(Request {
+        scene,
+        state: Mutex::new(State::default()),
+        ledger: std::sync::Mutex::default(),
+        cuts: AtomicUsize::new(0),
+    });
+    let tasks: Vec<_> = (0..scene.tasks)
+        .map(|_| {
+            let request = request.clone();
+            spawn(async move {
+                let readers = (0..scene.readers).map(|_| reader(&request));
+                join_all(readers).await;
+            })
+        })
+        .collect();
+    block_on(async {
+        for task in tasks {
+            task.await.expect("no task is aborted");
+        }
+    });
+    request.is_quiet()
+}
+
+async fn reader(request: &Arc<Request>) {
+    let keys: Vec<u32> = (0..KEYS).filter(|_| thread_rng().gen_range(0..3) > 0).collect();
+    let dropped = (request.scene.dropped && thread_rng().gen_range(0..2) == 0).then(|| {
+        // many go at once, some when all is nearly done
+        thread_rng().gen_range(0..5)
+    });
+    let Some(answers) = cut_after(dropped, read(request, &keys)).await else { return };
+    for (key, answer) in keys.iter().zip(answers) {
+        assert_eq!(answer, Some(key * 10), "key {key}");
+    }
+}
+
+/// As `RequestCache::read`.
+async fn read(request: &Arc<Request>, keys: &[u32]) -> Vec<Option<u32>> {
+    let mut answers = vec![None; keys.len()];
+    for _ in 0..=MOST_CUTS {
+        let Some(mut waiting) = request.claim(keys, &mut answers) else { break };
+        (&mut waiting).await;
+        if waiting.deliver(&mut answers) {
+            break;
+        }
+    }
+    answers
+}
+
+impl Request {
+    /// As `RequestCache::claim`.
+    fn claim(self: &Arc<Self>, keys: &[u32], answers: &mut [Option<u32>]) -> Option<Waiting> {
+        let mut waiting: Option<Waiting> = None;
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        for (nth, key) in
+            keys.iter().enumerate().filter(|(nth, _)| answers[*nth].is_none()).collect::<Vec<_>>()
+        {
+            let coming = match state.cells.get(key) {
+                Some(Cell::Known(value)) => {
+                    answers[nth] = Some(*value);
+                    continue;
+                }
+                Some(Cell::Coming(part, at)) => {
+                    let careless = self.scene.broken == Some(Rule::KeysAreSharedByCount);
+                    (careless || part.share(*at)).then(|| (part.clone(), *at))
+                }
+                None => None,
+            };
+            let opened = coming.is_none() && state.gathering.is_none();
+            let (part, at) = coming.unwrap_or_else(|| state.want(*key));
+            self.tell(|ledger| ledger.waits(part.id, at, *key));
+            let waiting = waiting.get_or_insert_with(|| Waiting::new(self.clone()));
+            waiting.sends |= opened;
+            waiting.add(nth, part, at);
+        }
+        waiting
+    }
+
+    /// As `RequestCore::send`.
+    fn send(self: &Arc<Self>, state: &mut State) {
+        state.gathered = 0;
+        let Some(part) = state.gathering.take() else { return };
+        let carrier = Carrier { request: self.clone(), part, coming: Vec::new(), settled: false };
+        let cut = self.scene.cut_off
+            && thread_rng().gen_range(0..2) == 0
+            && self.cuts.fetch_add(1, Ordering::Relaxed) < MOST_CUTS;
+        let cut = cut.then(|| thread_rng().gen_range(0..3));
+        // a task that is never polled is dropped all the same
+        if cut != Some(0) || thread_rng().gen_range(0..2) == 0 {
+            spawn(cut_after(cut, carrier.carry()));
+        } else {
+            spawn(async move { drop(carrier) });
+        }
+    }
+
+    fn tell<T>(&self, what: impl FnOnce(&mut Ledger) -> T) -> T {
+        what(&mut self.ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn is_quiet(&self) -> usize {
+        self.tell(|ledger| {
+            for ((part, _), Fate { key, readers, given_back, sent }) in &ledger.0 {
+                assert!(*sent <= 1, "key {key} of part {part} was sent {sent} times");
+                assert!(*sent == 0 || !given_back, "key {key} of part {part} was sent and given back");
+                assert_eq!(
+                    *readers, 0,
+                    "a reader of key {key} of part {part} has neither gone nor been answered"
+                );
+            }
+            let mut parts: Vec<u64> =
+                ledger.0.iter().filter(|(_, fate)| fate.sent > 0).map(|((part, _), _)| *part).collect();
+            parts.sort_unstable();
+            parts.dedup();
+            parts.len()
+        })
+    }
+}
+
+impl Ledger {
+    fn waits(&mut self, part: u64, at: usize, key: u32) {
+        let new = Fate { key, readers: 0, given_back: false, sent: 0 };
+        let fate = self.0.entry((part, at)).or_insert(new);
+        assert_eq!(fate.key, key, "one index of a part stands for two keys");
+        assert!(!fate.given_back, "a reader joined key {key}, which was given back");
+        fate.readers += 1;
+    }
+
+    fn leaves(&mut self, part: u64, at: usize, back: Option<u32>) {
+        let fate = self.0.get_mut(&(part, at)).expect("a key that was waited for");
+        fate.readers -= 1;
+        if let Some(key) = back {
+            assert_eq!(key, fate.key, "a reader was given back the key of another one");
+            assert_eq!(fate.readers, 0, "key {key} was given back while somebody waits for it");
+            fate.given_back = true;
+        }
+    }
+}
+
+/// As `Waiting`.
+struct Waiting {
+    request: Arc<Request>,
+    parts: Vec<(Arc<ThePart>, Option<usize>)>,
+    tickets: Vec<(usize, usize, usize)>,
+    seen: usize,
+    done: bool,
+    /// It opened the part.
+    sends: bool,
+}
+
+impl Waiting {
+    fn new(request: Arc<Request>) -> Self {
+        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: 0, done: false, sends: false }
+    }
+
+    fn add(&mut self, nth: usize, part: Arc<ThePart>, at: usize) {
+        let known = self.parts.iter().rposition(|(each, _)| Arc::ptr_eq(each, &part));
+        let part = known.unwrap_or_else(|| {
+            self.parts.push((part, None));
+            self.parts.len() - 1
+        });
+        self.tickets.push((nth, part, at));
+    }
+
+    fn deliver(&self, answers: &mut [Option<u32>]) -> bool {
+        let mut all = true;
+        for (nth, part, at) in &self.tickets {
+            answers[*nth] = self.parts[*part].0.answer(*at);
+            all &= answers[*nth].is_some();
+        }
+        all
+    }
+}
+
+impl Future for &mut Waiting {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut **self;
+        let broken = this.request.scene.broken;
+        let (mut settled, mut gathering) = (true, false);
+        for (part, place) in &mut this.parts {
+            let phase = if broken == Some(Rule::ReadersLeaveAWaker) {
+                part.poll(&mut Context::from_waker(std::task::Waker::noop()), place)
+            } else {
+                part.poll(cx, place)
+            };
+            settled &= phase == Phase::Settled;
+            gathering |= phase == Phase::Gathering;
+        }
+        if settled {
+            this.done = true;
+            return Poll::Ready(());
+        }
+        if gathering && (this.sends || broken != Some(Rule::EveryReaderSends)) {
+            let mut state = lock(&this.request.state);
+            if state.gathered == this.seen {
+                this.request.send(&mut state);
+            } else {
+                this.seen = state.gathered;
+                drop(state);
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.done {
+            for (_, part, at) in &self.tickets {
+                self.request.tell(|ledger| ledger.leaves(self.parts[*part].0.id, *at, None));
+            }
+            return;
+        }
+        let mut state = lock(&self.request.state);
+        let mut given_back = 0;
+        for (_, part, at) in &self.tickets {
+            let part = &self.parts[*part].0;
+            let back = part.leave(*at);
+            self.request.tell(|ledger| ledger.leaves(part.id, *at, back));
+            if let Some(key) = back {
+                given_back += 1;
+                state.give_back(key, part);
+            }
+        }
+        state.gathered = state.gathered.saturating_sub(given_back);
+        drop(state);
+        for (part, place) in &self.parts {
+            part.forget(*place);
+        }
+    }
+}
+
+impl State {
+    fn want(&mut self, key: u32) -> (Arc<ThePart>, usize) {
+        let next = &mut self.next_part;
+        let part = self.gathering.get_or_insert_with(|| {
+            *next += 1;
+            Part::new(*next)
+        });
+        let part = part.clone();
+        let at = part.want(key).expect("a part of this turn gathers");
+        self.gathered += 1;
+        self.cells.insert(key, Cell::Coming(part.clone(), at));
+        (part, at)
+    }
+
+    fn give_back(&mut self, key: u32, part: &Arc<ThePart>) {
+        if matches!(self.cells.get(&key), Some(Cell::Coming(of, _)) if Arc::ptr_eq(of, part)) {
+            self.cells.remove(&key);
+        }
+    }
+}
+
+/// The task that carries a part: a `Bound` until it is sent, then a `Claim`. A `Bound` knows nothing of tier 1,
+/// which is locked while it may be dropped, so it leaves its cells there.
+struct Carrier {
+    request: Arc<Request>,
+    part: Arc<ThePart>,
+    coming: Vec<(usize, u32)>,
+    settled: bool,
+}
+
+impl Carrier {
+    async fn carry(mut self) {
+        self.coming = self.part.send(1, &tokio_util::sync::CancellationToken::new());
+        for (at, _) in &self.coming {
+            self.request.tell(|ledger| {
+                ledger.0.get_mut(&(self.part.id, *at)).expect("a key that was waited for").sent += 1;
+            });
+        }
+        if self.coming.is_empty() {
+            // everybody has gone
+            self.settled = true;
+            return;
+        }
+        trip().await;
+        self.settled = true;
+        let answers: Vec<_> = self.coming.iter().map(|(at, key)| (*at, key * 10)).collect();
+        {
+            let mut state = lock(&self.request.state);
+            for (_, key) in &self.coming {
+                state.cells.insert(*key, Cell::Known(key * 10));
+            }
+        }
+        self.part.settle(answers);
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if self.settled || self.request.scene.broken == Some(Rule::CarriersGiveBack) {
+            return;
+        }
+        {
+            let mut state = lock(&self.request.state);
+            for (_, key) in &self.coming {
+                state.give_back(*key, &self.part);
+            }
+        }
+        self.part.settle([]);
+    }
+}

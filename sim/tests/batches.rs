@@ -1,0 +1,59 @@
+//! No reader waits in vain, whoever is dropped when.
+
+use sim::batches::{Rule, Scene, play};
+use sim::runs::{always, violation};
+
+const CALM: Scene = Scene { tasks: 3, readers: 2, dropped: false, cut_off: false, broken: None };
+
+fn runs(scene: Scene) {
+    play(scene);
+}
+
+#[test]
+fn every_reader_gets_its_answers() {
+    always(|| runs(CALM));
+}
+
+#[test]
+fn what_is_awaited_together_travels_together() {
+    always(|| assert!(play(Scene { tasks: 1, readers: 4, ..CALM }) <= 1, "one turn, one part"));
+}
+
+#[test]
+fn a_reader_that_goes_takes_nothing_from_the_others() {
+    always(|| runs(Scene { dropped: true, ..CALM }));
+    always(|| runs(Scene { tasks: 4, readers: 1, dropped: true, ..CALM }));
+}
+
+#[test]
+fn readers_claim_anew_what_a_carrier_gave_back() {
+    always(|| runs(Scene { cut_off: true, ..CALM }));
+    always(|| runs(Scene { cut_off: true, dropped: true, ..CALM }));
+}
+
+/// The tests above would see a rule broken.
+fn finds(scene: Scene, broken: Rule, sentence: &str) {
+    let found = violation(move || runs(Scene { broken: Some(broken), ..scene }));
+    let found = found.unwrap_or_else(|| panic!("nothing was found without {broken:?}"));
+    assert!(found.contains(sentence), "without {broken:?}: {found}");
+}
+
+#[test]
+fn it_is_found_when_a_carrier_goes_without_a_word() {
+    finds(Scene { cut_off: true, ..CALM }, Rule::CarriersGiveBack, "deadlock");
+}
+
+#[test]
+fn it_is_found_when_one_reader_alone_sends() {
+    finds(Scene { dropped: true, ..CALM }, Rule::EveryReaderSends, "deadlock");
+}
+
+#[test]
+fn it_is_found_when_a_reader_that_goes_takes_the_keys_of_others() {
+    finds(Scene { dropped: true, ..CALM }, Rule::KeysAreSharedByCount, "given back while somebody waits");
+}
+
+#[test]
+fn it_is_found_when_a_reader_cannot_be_woken() {
+    finds(CALM, Rule::ReadersLeaveAWaker, "deadlock");
+}
