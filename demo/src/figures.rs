@@ -129,8 +129,8 @@ impl Sheet {
     /// All steps together.
     pub(crate) fn summary(&mut self) -> Result<()> {
         let text = format!(
-            "{} steps: {BOLD}{} statements{BOLD:#}, {} in the caches and the database. One select per object, and no \
-             memory: {BOLD}{} statements{BOLD:#}, {}.",
+            "{} steps through the cache: {BOLD}{} statements{BOLD:#}, {}.\nOne select per object, and no memory: \
+             {BOLD}{} statements{BOLD:#}, {}.",
             self.steps,
             number(self.statements as u64),
             time(self.micros),

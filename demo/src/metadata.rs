@@ -23,6 +23,8 @@ pub(crate) struct Package {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) version: String,
+    /// None for a member of the workspace.
+    pub(crate) source: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) license: Option<String>,
     pub(crate) repository: Option<String>,
@@ -88,8 +90,11 @@ pub(crate) fn read() -> Result<Metadata> {
         let why = told.lines().find(|line| line.starts_with("error")).unwrap_or("it did not say why");
         return Err(format!("the data comes from `cargo metadata`, which failed: {why}").into());
     }
-    serde_json::from_slice(&output.stdout)
-        .map_err(|why| format!("`cargo metadata` answered something unknown: {why}").into())
+    let mut metadata: Metadata = serde_json::from_slice(&output.stdout)
+        .map_err(|why| format!("`cargo metadata` answered something unknown: {why}"))?;
+    // what the reader knows comes first
+    metadata.packages.sort_by_key(|package| package.source.is_some());
+    Ok(metadata)
 }
 
 fn run(command: &mut Command) -> Result<Output> {
