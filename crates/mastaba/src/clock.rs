@@ -11,7 +11,9 @@ pub fn now_ms() -> u64 {
     static START: OnceLock<(Instant, u64)> = OnceLock::new();
     let (start, unix) = START.get_or_init(|| {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        (Instant::now(), u64::try_from(unix.as_millis()).unwrap_or(u64::MAX))
+        // a paused clock stands still from before this call: time that it is told to pass must not be lost
+        let start = Instant::now().min(tokio::time::Instant::now().into_std());
+        (start, u64::try_from(unix.as_millis()).unwrap_or(u64::MAX))
     });
     let passed = tokio::time::Instant::now().into_std().saturating_duration_since(*start);
     unix.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
