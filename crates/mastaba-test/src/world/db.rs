@@ -54,7 +54,7 @@ pub struct PhotoById(pub Arc<Db>);
 #[derive(Clone, Debug)]
 pub struct PostById(pub Arc<Db>);
 
-/// What the loaders of a [`World`] do, and what they did.
+/// What the loaders of a [`World`](super::World) do, and what they did.
 #[derive(Default)]
 pub struct Db {
     versions: Mutex<BTreeMap<u64, u32>>,

@@ -160,7 +160,8 @@ async fn a_file_damaged_anywhere_gives_no_wrong_value() {
                 assert_eq!(entry.payload(), format!("payload of {n}").as_bytes(), "round {round}");
             }
         }
-        store.close().await.unwrap();
+        // what is damaged may refuse to be written back: a fault, and no wrong value
+        let _ = store.close().await;
     }
 }
 
