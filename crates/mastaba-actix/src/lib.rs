@@ -1,0 +1,1 @@
+//! Mastaba in actix-web.

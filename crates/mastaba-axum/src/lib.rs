@@ -1,0 +1,1 @@
+//! Mastaba in axum and any tower service.
