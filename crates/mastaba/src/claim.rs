@@ -4,6 +4,7 @@
 
 mod board;
 mod carried;
+mod elsewhere;
 mod fetch;
 mod fill;
 mod recall;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::Outcome;
 use crate::batch::Part;
 use crate::clock;
+use crate::coherence::Mark;
 use crate::entry::Fence;
 use crate::error::Error;
 use crate::flight::{Departure, Seat};
@@ -62,6 +64,8 @@ pub(crate) struct Claim<S: Source> {
     /// The shared tier answers, as far as is known.
     ready: bool,
     items: Vec<Item<S>>,
+    /// The items that the shared tier is being asked for, in order.
+    asking: Vec<usize>,
     /// The items whose leases were asked for, in order.
     leasing: Vec<usize>,
     /// The items that were given to the shared tier to store, in order.
@@ -84,6 +88,12 @@ struct Item<S: Source> {
     record: Bytes,
     /// What near had seen of the key before the shared tier was read (`R13`).
     seen: u64,
+    /// What had been told of the key before then.
+    mark: Mark,
+    /// Near may know it, and is not allowed to answer before a ping has been answered.
+    aside: bool,
+    /// The shared tier was asked for it.
+    asked: bool,
     answer: Option<Outcome<S::Value>>,
     /// Found, and under tags whose stamps are still to be read.
     hit: Option<Box<Hit<S>>>,
@@ -91,6 +101,8 @@ struct Item<S: Source> {
     fence: Option<Fence>,
     /// The fence of a record that may be replaced by a lease.
     over: Option<Fence>,
+    /// The fence is that of a lease that another process holds: it loads just now (`R3`).
+    elsewhere: bool,
     /// Not to be stored, whatever is loaded.
     sealed: bool,
     /// As new as this read: what a load makes of it may be stored (`R6`).
@@ -155,7 +167,10 @@ impl<S: Source> Claim<S> {
             }
             let mut item = claim.item(key, at);
             match record {
-                Ok(record) => item.record = record,
+                Ok(record) => {
+                    item.mark = claim.source.region.changes.mark(&record);
+                    item.record = record;
+                }
                 Err(error) => item.answer = Some(Outcome::Failed(error)),
             }
             claim.items.push(item);
@@ -185,6 +200,7 @@ impl<S: Source> Claim<S> {
             hurry: CancellationToken::new(),
             ready: source.region.stores(),
             items: Vec::new(),
+            asking: Vec::new(),
             leasing: Vec::new(),
             filling: Vec::new(),
             departures: Vec::new(),
@@ -202,10 +218,14 @@ impl<S: Source> Claim<S> {
             at,
             twins: Vec::new(),
             record: Bytes::new(),
+            mark: Mark::default(),
+            aside: false,
+            asked: false,
             answer: None,
             hit: None,
             fence: None,
             over: None,
+            elsewhere: false,
             sealed: false,
             sound: true,
             held: false,
@@ -274,14 +294,33 @@ impl<S: Source> AnyClaim for Claim<S> {
         &self.source.region
     }
 
-    fn recall_near(&mut self) {
+    fn set_aside(&mut self) -> bool {
         let source = self.source.clone();
+        let Some(near) = &source.near else { return false };
+        if !self.lane.asks_near() || self.nested {
+            return false; // not to be used by a load (R6)
+        }
+        let (changes, era) = (&source.region.changes, source.region.era());
+        for item in self.items.iter_mut().filter(|item| item.answer.is_none()) {
+            item.aside = near.get(&item.key, era, changes, self.now_ms).is_some();
+        }
+        self.items.iter().any(|item| item.aside)
+    }
+
+    fn recall_near(&mut self, fenced: bool) {
+        let source = self.source.clone();
+        let aside = self.items.iter().any(|item| item.aside);
+        self.items.iter_mut().for_each(|item| item.aside = false);
         let Some(near) = &source.near else { return };
-        if !self.lane.asks_near() || !source.hooked() || self.nested {
+        if !self.lane.asks_near() || !(source.hooked() || aside) || self.nested {
             return; // or asked already, when the keys were claimed; or not to be used by a load (R6)
         }
-        for item in self.items.iter_mut().filter(|item| item.answer.is_none()) {
-            let Some(found) = near.get(&item.key, self.era, self.now_ms) else { continue };
+        if !source.region.near_answers(fenced) {
+            return;
+        }
+        let (changes, era) = (&source.region.changes, source.region.era());
+        for item in self.items.iter_mut().filter(|item| item.answer.is_none() && !item.asked) {
+            let Some(found) = near.get(&item.key, era, changes, self.now_ms) else { continue };
             let value = match found {
                 None => None,
                 Some(Carried::Live(value)) => Some(value),
@@ -302,13 +341,23 @@ impl<S: Source> AnyClaim for Claim<S> {
         if !self.lane.asks_shared() || !self.source.region.stores() {
             return Vec::new();
         }
-        self.items.iter().filter(|item| item.answer.is_none()).map(|item| item.record.clone()).collect()
+        let wanted = |item: &Item<S>| item.answer.is_none() && !item.aside && !item.asked;
+        self.asking = (0..self.items.len()).filter(|at| wanted(&self.items[*at])).collect();
+        let asking = self.asking.iter();
+        asking
+            .map(|at| {
+                self.items[*at].asked = true;
+                self.items[*at].record.clone()
+            })
+            .collect()
     }
 
     fn recall(&mut self, found: Option<(&[Option<Bytes>], &Stamps)>) {
+        let asking = std::mem::take(&mut self.asking);
         let Some((records, stamps)) = found else { return };
-        self.read = Some(stamps.clone());
-        for (at, record) in self.open().into_iter().zip(records) {
+        // the older ones are the safe ones (R12)
+        self.read.get_or_insert_with(|| stamps.clone());
+        for (at, record) in asking.into_iter().zip(records) {
             if let Some(record) = record {
                 self.judge(at, record, stamps);
             }
@@ -402,6 +451,7 @@ impl<S: Source> AnyClaim for Claim<S> {
         for item in due {
             let mut again = claim.item(item.key.clone(), 0);
             again.record.clone_from(&item.record);
+            again.mark = self.source.region.changes.mark(&item.record);
             again.fence = item.refresh;
             claim.items.push(again);
         }

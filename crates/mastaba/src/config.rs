@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Error;
+use crate::{Coherence, Error};
 use form::Input;
 pub(crate) use problems::Problems;
 use problems::closest;
@@ -98,6 +98,8 @@ pub struct PolicySettings {
     pub source_soft_budget: Option<Duration>,
     /// `lease_ttl`: how long the right to fill a key lasts.
     pub lease_ttl: Option<Duration>,
+    /// `lease_patience`: the longest that a read waits for the load of another process.
+    pub lease_patience: Option<Duration>,
     /// `compress_above`: payloads of more bytes than this are compressed.
     pub compress_above: Option<usize>,
 }
@@ -111,6 +113,8 @@ pub struct NearSettings {
     pub max_bytes: Option<u64>,
     /// `near.ttl`: the longest that an entry is served from it.
     pub ttl: Option<Duration>,
+    /// `near.coherence`: `fenced`, or the duration by which it is bounded.
+    pub coherence: Option<Coherence>,
 }
 
 impl Settings {

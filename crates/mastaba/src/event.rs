@@ -15,7 +15,7 @@ pub enum Event {
     SharedFault {
         /// The region.
         region: String,
-        /// What was tried: `read`, `lease`, `fill`, `invalidate`.
+        /// What was tried: `read`, `lease`, `fill`, `invalidate`, `ping`.
         operation: &'static str,
         /// Why it failed.
         fault: Fault,

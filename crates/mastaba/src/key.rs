@@ -105,6 +105,17 @@ impl KeySpace {
         Ok(ends.into_iter().map(|end| out.slice(std::mem::replace(&mut start, end)..end)).collect())
     }
 
+    /// What every key of the region begins with; nothing where a mangler has its way.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        if self.mangler.is_some() { b"" } else { self.stamps.as_bytes() }
+    }
+
+    /// Whether a key may be the stamp of a tag. A mangler makes that of any.
+    pub(crate) fn may_be_tag(&self, key: &[u8]) -> bool {
+        self.mangler.is_some()
+            || key.strip_prefix(self.stamps.as_bytes()).is_some_and(|rest| rest.starts_with(b"#"))
+    }
+
     /// A key as text, for people.
     pub(crate) fn show<K: Key>(&self, key: &K) -> String {
         let mut out = Vec::new();

@@ -55,6 +55,7 @@ mod batch;
 mod cache;
 mod claim;
 mod codec;
+mod coherence;
 mod config;
 mod error;
 mod event;
@@ -74,6 +75,7 @@ mod write;
 
 pub use answer::{Answers, Known, Outcome};
 pub use cache::{Arguments, Backend, Cache, CacheBuilder, NearConfig, Region, RegionHandle};
+pub use coherence::Coherence;
 pub use config::{NearSettings, PolicySettings, RegionSettings, Settings};
 pub use error::{BoxError, Error, Fault, FaultKind};
 pub use event::Event;

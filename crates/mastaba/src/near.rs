@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use crate::coherence::{Changes, Mark};
 use crate::region::Era;
 use crate::sync::lock;
 
@@ -35,6 +36,8 @@ pub(crate) struct NearEntry<T> {
     pub(crate) era: Era,
     /// Whether it stands under tags, so that a later tag era voids it.
     pub(crate) tagged: bool,
+    /// What had been told of the key before it was read.
+    pub(crate) mark: Mark,
     /// Bytes of its payload.
     pub(crate) size: u32,
 }
@@ -82,12 +85,12 @@ impl<K: Eq + Hash + Clone, T: Clone> Near<K, T> {
         }
     }
 
-    /// A fresh entry of this era.
-    pub(crate) fn get(&self, key: &K, era: Era, now_ms: u64) -> Option<Option<T>> {
+    /// A fresh entry of this era, whose key nobody has changed since it was read.
+    pub(crate) fn get(&self, key: &K, era: Era, changes: &Changes, now_ms: u64) -> Option<Option<T>> {
         let entry = self.entries.get(key)?;
         let current =
             entry.era.clears == era.clears && (!entry.tagged || entry.era.tag_bumps == era.tag_bumps);
-        (current && now_ms < entry.until_ms).then_some(entry.value)
+        (current && now_ms < entry.until_ms && changes.holds(entry.mark)).then_some(entry.value)
     }
 
     /// To be taken before the tiers below are read, and given to [`Near::insert`].
@@ -133,8 +136,19 @@ mod tests {
 
     const ERA: Era = Era { clears: 0, tag_bumps: 0 };
 
+    fn quiet() -> Changes {
+        Changes::new(false)
+    }
+
     fn entry(value: &str, tagged: bool) -> NearEntry<String> {
-        NearEntry { value: Some(value.to_owned()), until_ms: 100, era: ERA, tagged, size: 10 }
+        NearEntry {
+            value: Some(value.to_owned()),
+            until_ms: 100,
+            era: ERA,
+            tagged,
+            mark: Mark::default(),
+            size: 10,
+        }
     }
 
     fn near() -> Near<u32, String> {
@@ -147,9 +161,9 @@ mod tests {
         let seen = near.seen(&1);
         near.invalidate([&1]);
         assert!(!near.insert(1, entry("old", false), seen));
-        assert_eq!(near.get(&1, ERA, 0), None);
+        assert_eq!(near.get(&1, ERA, &quiet(), 0), None);
         assert!(near.insert(1, entry("new", false), near.seen(&1)));
-        assert_eq!(near.get(&1, ERA, 0), Some(Some("new".to_owned())));
+        assert_eq!(near.get(&1, ERA, &quiet(), 0), Some(Some("new".to_owned())));
     }
 
     #[test]
@@ -157,11 +171,24 @@ mod tests {
         let near = near();
         near.insert(1, entry("plain", false), near.seen(&1));
         near.insert(2, entry("tagged", true), near.seen(&2));
-        assert_eq!(near.get(&1, ERA, 100), None, "its time is over");
+        assert_eq!(near.get(&1, ERA, &quiet(), 100), None, "its time is over");
         let tag = Era { tag_bumps: 1, ..ERA };
-        assert_eq!(near.get(&1, tag, 0), Some(Some("plain".to_owned())));
-        assert_eq!(near.get(&2, tag, 0), None);
-        assert_eq!(near.get(&1, Era { clears: 1, ..ERA }, 0), None);
+        assert_eq!(near.get(&1, tag, &quiet(), 0), Some(Some("plain".to_owned())));
+        assert_eq!(near.get(&2, tag, &quiet(), 0), None);
+        assert_eq!(near.get(&1, Era { clears: 1, ..ERA }, &quiet(), 0), None);
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_that_others_made_does_not_answer_after_it() {
+        let (near, changes) = (near(), Changes::new(true));
+        let mark = changes.mark(b"one");
+        near.insert(1, NearEntry { mark, ..entry("old", false) }, near.seen(&1));
+        assert_eq!(near.get(&1, ERA, &changes, 0), Some(Some("old".to_owned())));
+        changes.changed(b"one");
+        assert_eq!(near.get(&1, ERA, &changes, 0), None);
+        // also where it comes late
+        near.insert(1, NearEntry { mark, ..entry("old", false) }, near.seen(&1));
+        assert_eq!(near.get(&1, ERA, &changes, 0), None);
     }
 
     #[test]
@@ -170,7 +197,7 @@ mod tests {
         for key in 0..1000 {
             near.insert(key, entry("value", false), near.seen(&key));
         }
-        let kept = (0..1000).filter(|key| near.get(key, ERA, 0).is_some()).count();
+        let kept = (0..1000).filter(|key| near.get(key, ERA, &quiet(), 0).is_some()).count();
         assert!((50..=100).contains(&kept), "{kept} entries in the room of 100");
     }
 }

@@ -43,6 +43,9 @@ pub struct Policy {
     pub source_budget: Duration,
     /// How long the right to fill stands. Longer than most loads. Default: 15 s.
     pub lease_ttl: Duration,
+    /// How long a miss that another process is loading waits for that process's fill, before it loads under the
+    /// same fence itself (`R3`). Zero: not at all. Default: 500 ms.
+    pub lease_patience: Duration,
     /// Payloads larger than this many bytes are compressed. Default: 4096. `None`: never.
     pub compress_above: Option<usize>,
 }
@@ -62,6 +65,7 @@ impl Default for Policy {
             source_soft_budget: Duration::from_millis(100),
             source_budget: Duration::from_secs(10),
             lease_ttl: Duration::from_secs(15),
+            lease_patience: Duration::from_millis(500),
             compress_above: Some(4096),
         }
     }
@@ -100,6 +104,8 @@ impl Policy {
         source_budget: Duration,
         /// Sets [`Policy::lease_ttl`].
         lease_ttl: Duration,
+        /// Sets [`Policy::lease_patience`].
+        lease_patience: Duration,
         /// Sets [`Policy::compress_above`].
         compress_above: Option<usize>,
     }

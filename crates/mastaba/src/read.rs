@@ -89,8 +89,10 @@ impl<S: Source> AnyPart for Bound<S> {
 /// The methods are called in the order in which they stand here.
 pub(crate) trait AnyClaim: Send {
     fn region(&self) -> &Arc<RegionCore>;
-    /// Near, where its values have to be decoded for each request.
-    fn recall_near(&mut self);
+    /// Where near answers only after a ping: looks what it may know, and sets that aside. Whether there is any.
+    fn set_aside(&mut self) -> bool;
+    /// Near, where its values have to be decoded for each request, or were set aside.
+    fn recall_near(&mut self, fenced: bool);
     /// The tags that every entry of this source stands under.
     fn tags(&self) -> &'static [&'static str];
     /// The keys to read from the shared tier.
@@ -177,11 +179,31 @@ fn by_region(claims: Claims) -> Vec<(Arc<RegionCore>, Claims)> {
 
 /// Near and shared: one read for all sources of a region, and leases for what it missed.
 async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> Claims {
-    claims.iter_mut().for_each(|claim| claim.recall_near());
+    let mut fenced = region.is_fenced() && meter.request().is_fenced(&region);
+    let mut ready = true;
+    // all claims are looked at: no short cut
+    let aside = |claims: &mut Claims| claims.iter_mut().fold(false, |any, claim| claim.set_aside() | any);
+    if region.is_fenced() && !fenced && aside(&mut claims) {
+        // near answers after the ping, which travels beside the read of what near does not know
+        (fenced, ready) = futures_util::join!(region.catch_up(meter), ask(&region, &mut claims, meter));
+        if fenced {
+            meter.request().set_fenced(&region);
+        }
+    }
+    claims.iter_mut().for_each(|claim| claim.recall_near(fenced));
+    ready &= ask(&region, &mut claims, meter).await;
+    prove(&region, &mut claims, meter).await;
+    // a tier that did not answer the read is not asked for leases (R1: what it has was not seen)
+    lease(&region, &mut claims, ready, meter).await;
+    claims
+}
+
+/// One read of the shared tier for what is wanted of it. Whether it answered, if it was asked.
+async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
     let mut keys = Vec::new();
     let mut tags: Vec<&'static str> = Vec::new();
     let mut counts = Vec::with_capacity(claims.len());
-    for claim in &mut claims {
+    for claim in claims.iter_mut() {
         let wanted = claim.wanted();
         counts.push(wanted.len());
         if !wanted.is_empty() {
@@ -189,19 +211,20 @@ async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> C
         }
         if keys.is_empty() { keys = wanted } else { keys.extend(wanted) }
     }
+    if keys.is_empty() {
+        return true;
+    }
     tags.sort_unstable();
     tags.dedup();
-    let found = if keys.is_empty() { None } else { region.read(meter, &keys, &tags).await };
+    let found = region.read(meter, &keys, &tags).await;
     let mut from = 0;
     for (claim, count) in claims.iter_mut().zip(counts) {
-        claim.recall(found.as_ref().map(|(records, stamps)| (&records[from..from + count], stamps)));
-        from += count;
+        if count > 0 {
+            claim.recall(found.as_ref().map(|(records, stamps)| (&records[from..from + count], stamps)));
+            from += count;
+        }
     }
-    prove(&region, &mut claims, meter).await;
-    // a tier that did not answer the read is not asked for leases (R1: what it has was not seen)
-    let ready = found.is_some() || keys.is_empty();
-    lease(&region, &mut claims, ready, meter).await;
-    claims
+    found.is_some()
 }
 
 /// Reads the stamps of the tags that hits stand under, where they were not read with them: one trip more.

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::{Instant, timeout};
 
+use crate::coherence::{Changes, Coherence};
 use crate::entry::random;
 use crate::error::{Fault, FaultKind};
 use crate::event::{Event, Events};
@@ -18,7 +19,7 @@ use crate::policy::Policy;
 use crate::report::Operation;
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
-use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Reach, Stamp};
+use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp};
 
 /// One region of a [`Cache`](crate::Cache).
 pub(crate) struct RegionCore {
@@ -35,6 +36,10 @@ pub(crate) struct RegionCore {
     clears: AtomicU64,
     /// Counts the invalidations by tag; what near holds under a tag from before is to be proven anew.
     tag_bumps: AtomicU64,
+    /// What the backend told of changes by others.
+    pub(crate) changes: Changes,
+    /// How current near has to be; `None` where every invalidation passes through this process, or without near.
+    coherence: Option<Coherence>,
     events: Arc<Events>,
 }
 
@@ -80,10 +85,12 @@ impl RegionCore {
         policy: Policy,
         shared: Arc<dyn DynShared>,
         space: KeySpace,
+        near: Option<Coherence>,
         events: Arc<Events>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let abilities = shared.abilities();
-        Self {
+        let told = abilities.tells && abilities.reach == Reach::Processes;
+        let region = Arc::new(Self {
             name,
             policy,
             abilities,
@@ -93,8 +100,62 @@ impl RegionCore {
             space,
             clears: AtomicU64::new(0),
             tag_bumps: AtomicU64::new(0),
+            changes: Changes::new(told),
+            coherence: near.filter(|_| told),
             events,
+        });
+        if let Some(shared) = region.shared.as_ref().filter(|_| told) {
+            shared.listen(region.space.prefix(), Arc::new(Ear(Arc::downgrade(&region))));
+            region.keep_told();
         }
+        region
+    }
+
+    /// Asks again and again whether everything has been told, for as long as the region lives.
+    fn keep_told(self: &Arc<Self>) {
+        let Some(Coherence::Bounded(bound)) = self.coherence else { return };
+        let region = Arc::downgrade(self);
+        // a cache is built in a runtime; where there is none, near does not answer
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                while let Some(region) = region.upgrade() {
+                    let asked = region.changes.asks();
+                    if let Some(shared) = &region.shared
+                        && let Ok(Ok(())) = timeout(bound, shared.catch_up()).await
+                    {
+                        region.changes.answered(asked);
+                    }
+                    drop(region);
+                    tokio::time::sleep(bound / 2).await;
+                }
+            });
+        }
+    }
+
+    /// Whether near may answer just now, for a request that has or has not been told of everything.
+    pub(crate) fn near_answers(&self, fenced: bool) -> bool {
+        match self.coherence {
+            None => true,
+            Some(Coherence::Bounded(bound)) => self.changes.told_within(bound),
+            Some(Coherence::Fenced) => fenced,
+        }
+    }
+
+    /// Tells regions apart, while they live.
+    pub(crate) fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether near answers a request only after a ping of its own.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.coherence == Some(Coherence::Fenced)
+    }
+
+    /// The ping of a request: whether everything that was acknowledged before it has been told.
+    pub(crate) async fn catch_up(&self, meter: &Meter) -> bool {
+        let Some(shared) = &self.shared else { return true };
+        let asked = self.changes.asks();
+        self.trip(meter, Operation::Ping, 0, shared.catch_up()).await.is_ok() && self.changes.answered(asked)
     }
 
     /// Whether there is a shared tier behind this region at all.
@@ -322,6 +383,28 @@ fn name_of(operation: Operation) -> &'static str {
         Operation::Fill => "fill",
         Operation::Invalidate => "invalidate",
         Operation::Load => "load",
+        Operation::Ping => "ping",
+    }
+}
+
+/// Hears of changes by others for a region, and does not keep it alive.
+struct Ear(Weak<RegionCore>);
+
+impl Listener for Ear {
+    fn changed(&self, key: &[u8]) {
+        let Some(region) = self.0.upgrade() else { return };
+        if key == region.generation_key {
+            region.clears.fetch_add(1, Ordering::AcqRel);
+        } else if key == region.epoch_key || region.space.may_be_tag(key) {
+            region.tag_bumps.fetch_add(1, Ordering::AcqRel);
+        }
+        region.changes.changed(key);
+    }
+
+    fn gap(&self) {
+        let Some(region) = self.0.upgrade() else { return };
+        region.clears.fetch_add(1, Ordering::AcqRel);
+        region.changes.gap();
     }
 }
 

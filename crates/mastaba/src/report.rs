@@ -42,6 +42,8 @@ pub enum Operation {
     Invalidate,
     /// Loaded from the source.
     Load,
+    /// Made sure that near has been told of every change, and read no key.
+    Ping,
 }
 
 impl fmt::Display for Operation {
@@ -52,6 +54,7 @@ impl fmt::Display for Operation {
             Self::Fill => "fill",
             Self::Invalidate => "invalidate",
             Self::Load => "load",
+            Self::Ping => "ping",
         })
     }
 }

@@ -28,6 +28,7 @@ use crate::answer::{Answers, Asked, Known, Outcome};
 use crate::cache::CacheCore;
 use crate::error::Error;
 use crate::read::AnyPart;
+use crate::region::RegionCore;
 use crate::report::{Report, Tier, Trip};
 use crate::source::Source;
 use crate::sync::lock;
@@ -99,6 +100,8 @@ pub(crate) struct State {
     /// Writes that have not been published and concern keys that are not known: everything is read past
     /// the shared tier until they are.
     pub(crate) wide_writes: usize,
+    /// The regions of which this request has been told every change that was confirmed before its first read.
+    pub(crate) fenced: Vec<usize>,
     /// Marks the keys of one call, to see twins.
     call: u32,
     pub(crate) glance: Glance,
@@ -120,6 +123,7 @@ impl RequestCache {
                 trips: Vec::new(),
                 waits: Vec::new(),
                 wide_writes: 0,
+                fenced: Vec::new(),
                 call: 0,
                 glance: Glance::new(),
             }),
@@ -403,7 +407,7 @@ impl RequestCache {
         if slot.lane(Force::No, false, state.wide_writes > 0, key) != Lane::Normal {
             return None;
         }
-        slot.recall_near(key, state.call, &mut state.glance, &self.inner.cache)
+        slot.recall_near(key, state.call, &state.fenced, &mut state.glance, &self.inner.cache)
     }
 
     /// Tier 1 and near: answers what they know, takes part in what is on its way, and adds the rest to the
@@ -465,7 +469,8 @@ impl RequestCache {
             // R6: what near holds may be from before the load that reads here
             if lane.asks_near()
                 && self.nesting.is_none()
-                && let Some(value) = slot.recall_near(&asked.key, call, &mut state.glance, &self.inner.cache)
+                && let Some(value) =
+                    slot.recall_near(&asked.key, call, &state.fenced, &mut state.glance, &self.inner.cache)
             {
                 asked.answer = Some(outcome(value, false, Tier::Near));
                 continue;
@@ -505,6 +510,19 @@ impl RequestCore {
         let source = self.cache.source::<S>()?;
         state.slots.push((id, Box::new(Slot::<S>::new(source))));
         Ok(state.slots.len() - 1)
+    }
+
+    /// Whether near of a region may answer this request.
+    pub(crate) fn is_fenced(&self, region: &Arc<RegionCore>) -> bool {
+        lock(&self.state).fenced.contains(&region.id())
+    }
+
+    /// This request has been told of every change of a region.
+    pub(crate) fn set_fenced(&self, region: &Arc<RegionCore>) {
+        let mut state = lock(&self.state);
+        if !state.fenced.contains(&region.id()) {
+            state.fenced.push(region.id());
+        }
     }
 
     /// Sends everything that has gathered.

@@ -11,6 +11,7 @@
 //! * the backend's own expiry is the only clock that safety rests on.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +76,20 @@ pub trait Shared: Send + Sync + 'static {
     /// back. A record of another incarnation is a miss.
     fn incarnation(&self) -> u64;
 
+    /// From now on tells `listener` of every change, by anybody, of a record whose key begins with `prefix`.
+    ///
+    /// Called once per region, before its first read. What this very backend fills and leases need not be told; what
+    /// it invalidates may be. A backend that does not tell of changes ([`Abilities::tells`]) ignores it.
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
+        let (_, _) = (prefix, listener);
+    }
+
+    /// Waits until every change that was acknowledged to anybody before this call has been told to the
+    /// listeners: one ping on every connection on which changes are told.
+    fn catch_up(&self) -> impl Future<Output = Result<(), Fault>> + Send {
+        async { Ok(()) }
+    }
+
     /// Makes what was accepted durable and lets go of the store. Later calls may fail.
     fn close(&self) -> impl Future<Output = Result<(), Fault>> + Send {
         async { Ok(()) }
@@ -88,6 +103,8 @@ pub struct Abilities {
     pub name: &'static str,
     /// Who else may write to the store.
     pub reach: Reach,
+    /// Whether it tells [listeners](Shared::listen) of what others change: what near needs where there are others.
+    pub tells: bool,
     /// Whether it keeps anything at all. Where it does not, it is never called.
     pub stores: bool,
     /// Whether it can hold keys over a commit.
@@ -98,6 +115,16 @@ pub struct Abilities {
     pub max_value: usize,
     /// The most keys of one call. A larger batch is cut, and its parts travel at the same time.
     pub max_batch: usize,
+}
+
+/// Who wants to know what others change. The calls are short and never wait.
+pub trait Listener: Send + Sync + 'static {
+    /// The record under a key is another one now, or gone: filled, leased, removed, expired, evicted.
+    fn changed(&self, key: &[u8]);
+
+    /// Changes may have gone by untold: a connection was lost or is new, the store was flushed, its incarnation is
+    /// another one. Whatever is known of the store counts as nothing (`R13`).
+    fn gap(&self);
 }
 
 /// Who may write to a store.

@@ -387,7 +387,7 @@ fn assemble(
     events: &Arc<Events>,
 ) -> Result<Opened, String> {
     let abilities = backend.0.abilities();
-    if config.near.is_some() && abilities.reach != Reach::Process {
+    if config.near.is_some() && abilities.reach != Reach::Process && !abilities.tells {
         return Err(format!(
             "region {name}: near needs a backend that tells of every invalidation, and {} does not; \
              leave near out",
@@ -395,8 +395,10 @@ fn assemble(
         ));
     }
     let space = KeySpace::new(namespace, name, "stamps", abilities.max_key, config.mangler.clone())?;
-    let core = RegionCore::new(name.to_owned(), config.policy.clone(), backend.0, space, events.clone());
-    Ok(Opened { core: Arc::new(core), config })
+    let near = config.near.map(|near| near.coherence);
+    let core =
+        RegionCore::new(name.to_owned(), config.policy.clone(), backend.0, space, near, events.clone());
+    Ok(Opened { core, config })
 }
 
 fn none() -> Backend {
@@ -459,14 +461,18 @@ fn apply(region: &mut Region, name: &str, set: RegionSettings, problems: &mut Pr
         Some(NearSettings { max_entries: Some(_), max_bytes: Some(_), .. }) => {
             problems.push(format!("cache.{name}.near has max_entries and max_bytes; give one of them"));
         }
-        Some(NearSettings { max_entries, max_bytes, ttl }) => {
+        Some(NearSettings { max_entries, max_bytes, ttl, coherence }) => {
             let before = region.near.unwrap_or_else(|| NearConfig::entries(10_000));
             let limit = match (max_entries, max_bytes) {
                 (Some(entries), _) => NearLimit::Entries(entries as u64),
                 (None, Some(bytes)) => NearLimit::Bytes(bytes),
                 (None, None) => before.limit,
             };
-            region.near = Some(NearConfig { limit, ttl: ttl.or(before.ttl) });
+            region.near = Some(NearConfig {
+                limit,
+                ttl: ttl.or(before.ttl),
+                coherence: coherence.unwrap_or(before.coherence),
+            });
         }
     }
 }
@@ -476,7 +482,7 @@ fn apply_policy(policy: &mut Policy, set: &PolicySettings) {
         ($($name:ident),*) => { $(if let Some(value) = set.$name { policy.$name = value; })* };
     }
     take!(ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch);
-    take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl);
+    take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience);
     if let Some(above) = set.compress_above {
         policy.compress_above = Some(above);
     }

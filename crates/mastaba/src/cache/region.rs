@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::coherence::Coherence;
 use crate::error::BoxError;
 use crate::near::NearLimit;
 use crate::policy::{Policy, setters};
@@ -144,6 +145,7 @@ policy_setters! {
     source_soft_budget: Duration,
     source_budget: Duration,
     lease_ttl: Duration,
+    lease_patience: Duration,
     compress_above: Option<usize>,
 }
 
@@ -168,24 +170,27 @@ impl fmt::Debug for Region {
 pub struct NearConfig {
     pub(crate) limit: NearLimit,
     pub(crate) ttl: Option<Duration>,
+    pub(crate) coherence: Coherence,
 }
 
 impl NearConfig {
     /// At most so many entries.
     #[must_use]
     pub fn entries(most: u64) -> Self {
-        Self { limit: NearLimit::Entries(most), ttl: None }
+        Self { limit: NearLimit::Entries(most), ttl: None, coherence: Coherence::default() }
     }
 
     /// At most so many bytes of encoded values, with what they take beside.
     #[must_use]
     pub fn bytes(most: u64) -> Self {
-        Self { limit: NearLimit::Bytes(most), ttl: None }
+        Self { limit: NearLimit::Bytes(most), ttl: None, coherence: Coherence::default() }
     }
 
     setters! {
         /// No entry longer than this, however long the shared tier keeps it.
         ttl: Option<Duration>,
+        /// How current it is where other processes write to the shared tier. Default: bounded by one second.
+        coherence: Coherence,
     }
 }
 

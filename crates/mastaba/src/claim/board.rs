@@ -57,10 +57,23 @@ impl<S: Source> Claim<S> {
             own.iter().for_each(|at| self.items[*at].sealed = true);
             return None;
         }
+        let leases = self.make_leases(&own);
+        if leases.is_empty() && self.read.is_some() && !self.source.tagged.load(Ordering::Relaxed) {
+            // every fence is known, and the stamps were read with it
+            if self.carry.is_none() {
+                self.carry.clone_from(&self.read);
+            }
+            return None;
+        }
+        Some(leases)
+    }
+
+    /// Leases for those of these items that may be stored and have no fence yet.
+    pub(super) fn make_leases(&mut self, ats: &[usize]) -> Vec<Lease> {
         let ttl = self.source.policy.lease_ttl;
         self.incarnation = self.source.region.incarnation();
         let mut leases = Vec::new();
-        for at in own {
+        for &at in ats {
             let item = &mut self.items[at];
             if item.sealed || item.fence.is_some() {
                 continue;
@@ -71,14 +84,7 @@ impl<S: Source> Claim<S> {
             leases.push(Lease { key: item.record.clone(), record, over: item.over, ttl });
             self.leasing.push(at);
         }
-        if leases.is_empty() && self.read.is_some() && !self.source.tagged.load(Ordering::Relaxed) {
-            // every fence is known, and the stamps were read with it
-            if self.carry.is_none() {
-                self.carry.clone_from(&self.read);
-            }
-            return None;
-        }
-        Some(leases)
+        leases
     }
 
     /// Takes what became of the leases: a fence to fill under, or what was found instead.

@@ -55,10 +55,8 @@ impl<S: Source> Claim<S> {
                 Way::Open => {}
             }
         }
-        let arrivals = self.arrivals(seats);
-        let loads = self.load_own(&own);
-        let (mut brought, arrived) = futures_util::join!(loads, arrivals);
-        self.landed = self.departures.len();
+        let arrivals = arrivals(seats, self.begun, self.patience_for_flights());
+        let ((), arrived) = futures_util::join!(self.bring(own), arrivals);
         for (at, landed) in arrived {
             match landed {
                 Some(Some(landed)) => match self.take(at, landed) {
@@ -74,6 +72,26 @@ impl<S: Source> Claim<S> {
                 None => self.go_alone(at),
             }
         }
+    }
+
+    /// Answers what is ours to find: loads what nobody else is loading, waits for the fills of other processes, and
+    /// loads what they do not bring.
+    async fn bring(&mut self, own: Vec<usize>) {
+        let (waiting, now): (Vec<_>, Vec<_>) = own.into_iter().partition(|at| self.items[*at].elsewhere);
+        let mut brought = if waiting.is_empty() {
+            self.load_own(&now).await
+        } else {
+            let until = Instant::now() + self.source.policy.lease_patience;
+            let (brought, waited) =
+                futures_util::join!(self.load_own(&now), self.await_fills(waiting.clone(), until));
+            self.settle_leases(waited, until).await;
+            let late: Vec<_> = waiting.into_iter().filter(|at| self.items[*at].answer.is_none()).collect();
+            let mut brought = brought;
+            brought.extend(self.load_own(&late).await);
+            brought.sort_unstable_by_key(|(at, ..)| *at);
+            brought
+        };
+        self.land(&brought);
         for (at, landed, loaded) in brought.drain(..) {
             let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store) || self.items[at].held;
             self.items[at].sound = !unsound && self.lane != Lane::Written;
@@ -83,6 +101,28 @@ impl<S: Source> Claim<S> {
             });
             self.items[at].loaded = loaded;
         }
+    }
+
+    /// Whether a lease of another process is worth waiting for.
+    pub(super) fn waits_for_others(&self) -> bool {
+        // a private store has the leases of this process alone, and those are flights
+        !self.source.region.is_private()
+            && matches!(self.lane, Lane::Normal | Lane::PastRequest)
+            && !self.source.policy.lease_patience.is_zero()
+    }
+
+    /// Until when flights of other readers are waited for; never over, unless a load waits for this batch.
+    fn patience_for_flights(&self) -> impl Future<Output = ()> + Clone + use<S> {
+        let (patience, nested, hurry) =
+            (self.source.policy.source_soft_budget, self.nested, self.hurry.clone());
+        async move {
+            if !nested {
+                hurry.cancelled().await;
+            }
+            sleep(patience).await;
+        }
+        .boxed()
+        .shared()
     }
 
     fn go_alone(&mut self, at: usize) {
@@ -102,31 +142,7 @@ impl<S: Source> Claim<S> {
         }
     }
 
-    /// Waits for flights of other readers. Inner `None`: not to be taken; outer `None`: too slow.
-    async fn arrivals(
-        &self,
-        seats: Vec<(usize, Seat<Landed<S>>, Late)>,
-    ) -> Vec<(usize, Option<Option<Landed<S>>>)> {
-        let patience = self.source.policy.source_soft_budget;
-        join_all(seats.into_iter().map(|(at, seat, late)| async move {
-            let arrival = seat.arrival(self.begun, late);
-            let too_long = async {
-                if !self.nested {
-                    self.hurry.cancelled().await;
-                }
-                sleep(patience).await;
-            };
-            let landed = tokio::select! {
-                biased;
-                landed = arrival => Some(landed),
-                () = too_long => None,
-            };
-            (at, landed)
-        }))
-        .await
-    }
-
-    /// Loads keys ourselves, and lands the flights that carry them.
+    /// Loads keys ourselves.
     async fn load_own(&self, own: &[usize]) -> Vec<Brought<S>> {
         let writer = self.lane == Lane::Written
             || self.request.wrote.load(Ordering::Relaxed)
@@ -157,9 +173,6 @@ impl<S: Source> Claim<S> {
                     }
                 });
             }
-        }
-        for (departure, ats) in &self.departures[self.landed..] {
-            departure.land(ats.iter().map(|at| self.landing(*at, &brought)).collect());
         }
         brought
     }
@@ -332,6 +345,26 @@ impl<S: Source> Claim<S> {
             });
         }
     }
+}
+
+/// Waits for flights of other readers. Inner `None`: not to be taken; outer `None`: too slow.
+async fn arrivals<T: Clone>(
+    seats: Vec<(usize, Seat<T>, Late)>,
+    begun: u64,
+    too_long: impl Future<Output = ()> + Clone,
+) -> Vec<(usize, Option<Option<T>>)> {
+    join_all(seats.into_iter().map(|(at, seat, late)| {
+        let too_long = too_long.clone();
+        async move {
+            let landed = tokio::select! {
+                biased;
+                landed = seat.arrival(begun, late) => Some(landed),
+                () = too_long => None,
+            };
+            (at, landed)
+        }
+    }))
+    .await
 }
 
 /// Runs the user's code within its budget; whatever becomes of it is an error that says so.

@@ -163,6 +163,7 @@ impl<S: Source> Claim<S> {
                 until_ms: now_ms.saturating_add(millis(soft)),
                 era: self.era,
                 tagged: !loaded.tags.is_empty() || !S::TAGS.is_empty(),
+                mark: item.mark,
                 size: u32::try_from(size).unwrap_or(u32::MAX),
             };
             near.insert(item.key.clone(), self.source.near_entry(entry, now_ms), item.seen);

@@ -43,8 +43,11 @@ impl<S: Source> Claim<S> {
             return;
         }
         match header.kind {
-            // who holds the lease loads now, and is slow or gone: load under the same fence (R3)
-            Kind::Lease => self.items[at].fence = Some(header.fence),
+            // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)
+            Kind::Lease => {
+                self.items[at].fence = Some(header.fence);
+                self.items[at].elsewhere = self.waits_for_others();
+            }
             Kind::Hold => {
                 self.items[at].sealed = true;
                 self.items[at].held = true;
@@ -132,8 +135,14 @@ impl<S: Source> Claim<S> {
             item.found.clone_from(&carried);
             if let Some(near) = &self.source.near {
                 let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
-                let entry =
-                    NearEntry { value: carried, until_ms: soft, era: self.era, tagged, size: hit.size };
+                let entry = NearEntry {
+                    value: carried,
+                    until_ms: soft,
+                    era: self.era,
+                    tagged,
+                    mark: item.mark,
+                    size: hit.size,
+                };
                 near.insert(item.key.clone(), self.source.near_entry(entry, self.now_ms), item.seen);
             }
             item.answer = Some(outcome(value, false, Tier::Shared));

@@ -10,7 +10,7 @@ type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
 
 /// Every setting of a region, but for the arguments, whose names are the backend's. What is valid, what is listed
 /// to a user and what is read cannot differ, because it is this table.
-const REGION: [(&str, Set); 17] = [
+const REGION: [(&str, Set); 19] = [
     ("backend", |region, text| set(&mut region.backend, value::text(text.trim()))),
     ("ttl", |region, text| set(&mut region.policy.ttl, value::duration_above_zero(text))),
     ("absent_ttl", |region, text| set(&mut region.policy.absent_ttl, value::duration(text))),
@@ -28,6 +28,7 @@ const REGION: [(&str, Set); 17] = [
         set(&mut region.policy.source_soft_budget, value::duration_above_zero(text))
     }),
     ("lease_ttl", |region, text| set(&mut region.policy.lease_ttl, value::duration_above_zero(text))),
+    ("lease_patience", |region, text| set(&mut region.policy.lease_patience, value::duration(text))),
     ("compress_above", |region, text| {
         let bytes = value::bytes(text)?;
         let bytes = usize::try_from(bytes).map_err(|_| "the size is too large".to_owned());
@@ -36,6 +37,7 @@ const REGION: [(&str, Set); 17] = [
     ("near.max_entries", |region, text| set(&mut near(region).max_entries, value::count(text))),
     ("near.max_bytes", |region, text| set(&mut near(region).max_bytes, value::bytes_above_zero(text))),
     ("near.ttl", |region, text| set(&mut near(region).ttl, value::duration_above_zero(text))),
+    ("near.coherence", |region, text| set(&mut near(region).coherence, value::coherence(text))),
 ];
 
 const TOP: [&str; 2] = ["data_dir", "namespace"];

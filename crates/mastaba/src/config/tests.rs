@@ -11,7 +11,7 @@ fn millis(count: u64) -> Option<Duration> {
 }
 
 /// Every setting that there is, as a dotted key and a text.
-const EVERYTHING: [(&str, &str); 21] = [
+const EVERYTHING: [(&str, &str); 23] = [
     ("data_dir", "var/data"),
     ("namespace", "shop"),
     ("cache.objects.backend", "embedded"),
@@ -31,6 +31,8 @@ const EVERYTHING: [(&str, &str); 21] = [
     ("cache.objects.near.max_entries", "10_000"),
     ("cache.objects.near.max_bytes", "64MiB"),
     ("cache.objects.near.ttl", "5s"),
+    ("cache.objects.near.coherence", "fenced"),
+    ("cache.objects.lease_patience", "300ms"),
     ("cache.objects.arguments.path", "Objects.redb"),
     ("cache.plain.arguments.max_bytes", "10MB"),
 ];
@@ -54,9 +56,15 @@ fn everything() -> Settings {
             source_budget: millis(5000),
             source_soft_budget: millis(500),
             lease_ttl: millis(10_000),
+            lease_patience: millis(300),
             compress_above: Some(4096),
         },
-        near: Some(NearSettings { max_entries: Some(10_000), max_bytes: Some(64 << 20), ttl: millis(5000) }),
+        near: Some(NearSettings {
+            max_entries: Some(10_000),
+            max_bytes: Some(64 << 20),
+            ttl: millis(5000),
+            coherence: Some(crate::Coherence::Fenced),
+        }),
     };
     let plain = RegionSettings { arguments: argument("max_bytes", "10MB"), ..RegionSettings::default() };
     Settings {
@@ -175,8 +183,8 @@ fn every_typed_setting_refuses_nonsense() {
 #[test]
 fn an_unknown_setting_is_told_what_there_is() {
     let choices = "a region has: backend, ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch, \
-                   shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, \
-                   compress_above, near.max_entries, near.max_bytes, near.ttl, arguments.*";
+                   shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience, \
+                   compress_above, near.max_entries, near.max_bytes, near.ttl, near.coherence, arguments.*";
     assert_eq!(
         wrong(&[("cache.objects.tll", "1h"), ("cache.objects.colour", "red"), ("cache.objects", "on")]),
         [
@@ -293,8 +301,9 @@ mod in_toml {
             source_budget = 5
             source_soft_budget = 0.5
             lease_ttl = "10s"
+            lease_patience = "300ms"
             compress_above = 4096
-            near = { max_entries = 10_000, max_bytes = "64MiB", ttl = 5.0 }
+            near = { max_entries = 10_000, max_bytes = "64MiB", ttl = 5.0, coherence = "fenced" }
 
             [cache.objects.arguments]
             path = "Objects.redb"

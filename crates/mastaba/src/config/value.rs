@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Coherence;
+
 /// Longer would only be a slip, and could overflow a clock.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
@@ -43,6 +45,16 @@ pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("a duration above zero is needed".to_owned()),
         duration => Ok(duration),
     }
+}
+
+/// `fenced`, or how far near may lag.
+pub(super) fn coherence(text: &str) -> Result<Coherence, String> {
+    if text.trim() == "fenced" {
+        return Ok(Coherence::Fenced);
+    }
+    let bound =
+        duration_above_zero(text).map_err(|_| "`fenced` is needed, or a duration such as 1s".to_owned())?;
+    Ok(Coherence::Bounded(bound))
 }
 
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {

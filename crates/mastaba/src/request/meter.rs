@@ -35,6 +35,11 @@ impl Meter {
         Self { request, waited }
     }
 
+    /// The request that the trips are for.
+    pub(crate) fn request(&self) -> &RequestCore {
+        &self.request
+    }
+
     /// Begins to answer a batch.
     pub(crate) fn settling(&self) -> Settling<'_> {
         lock(&self.request.state).settling += 1;

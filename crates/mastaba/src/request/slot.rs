@@ -148,6 +148,7 @@ impl<S: Source> Slot<S> {
         &mut self,
         key: &S::Key,
         call: u32,
+        fenced: &[usize],
         glance: &mut Glance,
         cache: &CacheCore,
     ) -> Option<Option<Arc<S::Value>>> {
@@ -155,7 +156,11 @@ impl<S: Source> Slot<S> {
         if self.source.hooked() {
             return None; // its values are made for each request, in the task of the batch
         }
-        let value = match near.get(key, self.source.region.era(), glance.now_ms)? {
+        let region = &self.source.region;
+        if !region.near_answers(fenced.contains(&region.id())) {
+            return None; // or after the ping that travels with the batch
+        }
+        let value = match near.get(key, region.era(), &region.changes, glance.now_ms)? {
             None => None,
             Some(carried) => Some(carried.live()?),
         };

@@ -100,6 +100,7 @@ impl Shared for Embedded {
     const ABILITIES: Abilities = Abilities {
         name: "embedded",
         reach: Reach::Process,
+        tells: false,
         stores: true,
         holds: true,
         max_key: 1024,

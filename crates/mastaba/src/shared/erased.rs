@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Shared, Stamp};
+use super::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Listener, Shared, Stamp};
 use crate::error::Fault;
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -19,6 +19,8 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn fill<'a>(&'a self, fills: &'a [Fill]) -> Answer<'a, Vec<Filled>>;
     fn invalidate<'a>(&'a self, keys: &'a [Bytes], stamps: &'a [Stamp]) -> Answer<'a, ()>;
     fn incarnation(&self) -> u64;
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>);
+    fn catch_up(&self) -> Answer<'_, ()>;
     fn close(&self) -> Answer<'_, ()>;
 }
 
@@ -45,6 +47,14 @@ impl<B: Shared> DynShared for B {
 
     fn incarnation(&self) -> u64 {
         Shared::incarnation(self)
+    }
+
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
+        Shared::listen(self, prefix, listener);
+    }
+
+    fn catch_up(&self) -> Answer<'_, ()> {
+        Box::pin(Shared::catch_up(self))
     }
 
     fn close(&self) -> Answer<'_, ()> {
@@ -86,6 +96,14 @@ impl<B: Shared> Shared for Arc<B> {
 
     fn incarnation(&self) -> u64 {
         B::incarnation(self)
+    }
+
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
+        B::listen(self, prefix, listener);
+    }
+
+    fn catch_up(&self) -> impl Future<Output = Result<(), Fault>> + Send {
+        B::catch_up(self)
     }
 
     fn close(&self) -> impl Future<Output = Result<(), Fault>> + Send {

@@ -135,6 +135,7 @@ impl Shared for Memory {
     const ABILITIES: Abilities = Abilities {
         name: "memory",
         reach: Reach::Process,
+        tells: false,
         stores: true,
         holds: true,
         max_key: 64 << 10,

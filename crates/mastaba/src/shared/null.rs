@@ -15,6 +15,7 @@ impl Shared for Null {
     const ABILITIES: Abilities = Abilities {
         name: "null",
         reach: Reach::Process,
+        tells: false,
         stores: false,
         holds: false,
         max_key: usize::MAX,

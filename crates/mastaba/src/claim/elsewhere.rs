@@ -1,0 +1,115 @@
+//! Waiting for the fill of another process (`R3`).
+//!
+//! Who finds a lease has missed, and somebody else loads just now. Its fill is told of where the backend tells of
+//! changes, and looked for in any case, in growing steps. A lease that was voided meanwhile is taken over; and who is
+//! out of patience loads under the same fence, so that a load slower than its lease is not loaded for ever.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::Claim;
+use crate::entry::{self, Kind};
+use crate::region::Stamps;
+use crate::source::Source;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+
+/// What became of the leases of others.
+#[derive(Default)]
+pub(super) struct Waited {
+    /// What stands there now, and the stamps that were read with it.
+    found: Vec<(usize, Option<Bytes>, Stamps)>,
+    /// Still the same lease, and no patience left.
+    left: Vec<usize>,
+}
+
+impl<S: Source> Claim<S> {
+    /// Waits until what others load is there, and leaves every item answered or with a fence to load under.
+    pub(super) async fn settle_leases(&mut self, mut waited: Waited, until: Instant) {
+        loop {
+            let mut again = Vec::new();
+            let mut gone = Vec::new();
+            for at in waited.left {
+                self.items[at].elsewhere = false;
+            }
+            for (at, record, stamps) in waited.found {
+                let item = &mut self.items[at];
+                (item.elsewhere, item.fence, item.over) = (false, None, None);
+                match record {
+                    Some(record) => self.judge(at, &record, &stamps),
+                    None => gone.push(at),
+                }
+                let item = &mut self.items[at];
+                if let Some(hit) = item.hit.take() {
+                    // its tags would cost a trip more: load under its fence instead
+                    item.fence = Some(hit.header.fence);
+                }
+                match item.elsewhere {
+                    true => again.push(at),
+                    // an outdated record, or a foreign one, is replaced by a lease of our own
+                    false if item.answer.is_none() && item.fence.is_none() && !item.sealed => gone.push(at),
+                    false => {}
+                }
+            }
+            gone.sort_unstable();
+            gone.dedup();
+            if !gone.is_empty() {
+                again.extend(self.lease_anew(gone).await);
+            }
+            if again.is_empty() {
+                return;
+            }
+            waited = self.await_fills(again, until).await;
+        }
+    }
+
+    /// Takes leases on keys whose lease by another is gone; gives those that somebody else was granted.
+    async fn lease_anew(&mut self, ats: Vec<usize>) -> Vec<usize> {
+        let leases = self.make_leases(&ats);
+        let (region, meter) = (self.source.region.clone(), self.meter.clone());
+        let answer = region.lease(&meter, &leases, S::TAGS).await;
+        self.take_leases(answer.as_ref().map(|(leased, stamps)| (&leased[..], stamps)));
+        ats.into_iter().filter(|at| self.items[*at].elsewhere).collect()
+    }
+
+    /// Waits for others to fill these items, at most until then.
+    pub(super) async fn await_fills(&self, ats: Vec<usize>, until: Instant) -> Waited {
+        let mut waited = Waited::default();
+        let region = &self.source.region;
+        let mut pause = FIRST_PAUSE;
+        // what had been told of each before it was read last
+        let mut left: Vec<_> = ats.into_iter().map(|at| (at, self.items[at].mark)).collect();
+        while !left.is_empty() {
+            let look = (Instant::now() + pause).min(until);
+            loop {
+                let next = region.changes.next();
+                if left.iter().any(|(_, mark)| !region.changes.holds(*mark)) {
+                    break;
+                }
+                tokio::select! {
+                    () = next => {}
+                    () = sleep_until(look) => break,
+                }
+            }
+            let keys: Vec<_> = left.iter().map(|(at, _)| self.items[*at].record.clone()).collect();
+            left.iter_mut().zip(&keys).for_each(|((_, mark), key)| *mark = region.changes.mark(key));
+            // out: whoever waits loads for himself
+            let Some((records, stamps)) = region.read(&self.meter, &keys, S::TAGS).await else { break };
+            for ((at, mark), record) in std::mem::take(&mut left).into_iter().zip(records) {
+                let header = record.as_ref().and_then(|record| entry::peek(record).ok());
+                let same =
+                    header.is_some_and(|it| it.kind == Kind::Lease && Some(it.fence) == self.items[at].fence);
+                if same { left.push((at, mark)) } else { waited.found.push((at, record, stamps.clone())) }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        waited.left = left.into_iter().map(|(at, _)| at).collect();
+        waited
+    }
+}

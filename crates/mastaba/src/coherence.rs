@@ -1,0 +1,190 @@
+//! What near may rely on where other processes write to the shared tier (`R13`).
+//!
+//! The backend tells of every change ([`Listener`]). A change of a record counts up the *mark* of its key; a near
+//! entry carries the mark that was seen before the shared tier was read, and is worth nothing once the mark is another
+//! one. So the check at the insert cannot be late: what was read before a change never answers after it was told. A
+//! gap in the stream is a new era for everything.
+//!
+//! What has not been told yet is bounded by one of two modes:
+//!
+//! * [`Coherence::Bounded`]: near answers only while the last ping that was answered was sent less than so long ago;
+//! * [`Coherence::Fenced`]: near answers a request only after a ping that was sent for it has been answered. Answers
+//!   come on the connection that changes are told on, so an acknowledged write always precedes them.
+
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+/// How current near is where other processes write to the shared tier.
+///
+/// A write of this process is seen by near at once, whatever the mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coherence {
+    /// A change by another process is seen after less than this, counted from when that process had its confirmation.
+    /// Costs a ping every half of it, which no request waits for.
+    Bounded(Duration),
+    /// A request sees every change that was confirmed before its first read of the region. Costs one ping per
+    /// request, which travels beside the read of what near does not know.
+    Fenced,
+}
+
+impl Default for Coherence {
+    /// Bounded by one second.
+    fn default() -> Self {
+        Self::Bounded(Duration::from_secs(1))
+    }
+}
+
+/// Marks; a change voids what near holds of all keys that share one.
+const MARKS: usize = 1 << 16;
+
+/// The changes of one region as this process was told of them.
+pub(crate) struct Changes {
+    marks: Box<[AtomicU32]>,
+    hasher: foldhash::fast::RandomState,
+    /// Counts the gaps in what was told.
+    gaps: AtomicU64,
+    /// Everything that was acknowledged before this moment has been told; 0: nothing is known.
+    told_us: AtomicU64,
+    /// Wakes who waits for the fill of another process.
+    notify: Notify,
+}
+
+/// What a reader had been told of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    at: u32,
+    count: u32,
+}
+
+impl Changes {
+    /// Where nobody tells of changes there are no marks, and every entry is as good as its era.
+    pub(crate) fn new(told: bool) -> Self {
+        Self {
+            marks: (0..if told { MARKS } else { 0 }).map(|_| AtomicU32::new(0)).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+            gaps: AtomicU64::new(0),
+            told_us: AtomicU64::new(0),
+            notify: Notify::new(),
+        }
+    }
+
+    /// The mark of a key. To be taken before the shared tier is read.
+    pub(crate) fn mark(&self, record: &[u8]) -> Mark {
+        if self.marks.is_empty() {
+            return Mark::default();
+        }
+        let at = self.place(record);
+        Mark { at: u32::try_from(at).unwrap_or(0), count: self.marks[at].load(Ordering::Acquire) }
+    }
+
+    /// Whether the key has not changed since.
+    pub(crate) fn holds(&self, mark: Mark) -> bool {
+        match self.marks.get(mark.at as usize) {
+            Some(count) => count.load(Ordering::Acquire) == mark.count,
+            None => true,
+        }
+    }
+
+    /// The record under a key has changed.
+    pub(crate) fn changed(&self, record: &[u8]) {
+        if let Some(count) = (!self.marks.is_empty()).then(|| &self.marks[self.place(record)]) {
+            count.fetch_add(1, Ordering::AcqRel);
+        }
+        self.notify.notify_waiters();
+    }
+
+    /// Changes may have gone by untold. The caller begins a new era.
+    pub(crate) fn gap(&self) {
+        self.gaps.fetch_add(1, Ordering::AcqRel);
+        self.told_us.store(0, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    /// Wakes at the next change of any key. What changes after this call is not missed.
+    pub(crate) fn next(&self) -> Notified<'_> {
+        self.notify.notified()
+    }
+
+    /// To be taken before a ping is sent.
+    pub(crate) fn asks(&self) -> Asked {
+        Asked { gaps: self.gaps.load(Ordering::Acquire), sent_us: micros() }
+    }
+
+    /// The ping was answered: everything that was acknowledged before it has been told, unless there was a gap.
+    pub(crate) fn answered(&self, asked: Asked) -> bool {
+        let whole = self.gaps.load(Ordering::Acquire) == asked.gaps;
+        if whole {
+            self.told_us.fetch_max(asked.sent_us, Ordering::AcqRel);
+        }
+        whole
+    }
+
+    /// Whether everything that was acknowledged up to `bound` ago has been told.
+    pub(crate) fn told_within(&self, bound: Duration) -> bool {
+        let told = self.told_us.load(Ordering::Acquire);
+        let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        told != 0 && micros().saturating_sub(told) < bound
+    }
+
+    fn place(&self, record: &[u8]) -> usize {
+        usize::try_from(self.hasher.hash_one(record) % MARKS as u64).unwrap_or(0)
+    }
+}
+
+/// A ping under way.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    gaps: u64,
+    sent_us: u64,
+}
+
+/// Microseconds since the first call, and never zero.
+fn micros() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = START.get_or_init(Instant::now);
+    u64::try_from(Instant::now().saturating_duration_since(*start).as_micros())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen_by_whoever_looked_before_it() {
+        let changes = Changes::new(true);
+        let (one, two) = (changes.mark(b"one"), changes.mark(b"two"));
+        assert!(changes.holds(one) && changes.holds(two));
+        changes.changed(b"one");
+        assert!(!changes.holds(one));
+        assert!(changes.holds(two), "another key is left alone");
+        assert!(changes.holds(changes.mark(b"one")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_is_good_for_the_bound_and_not_after_a_gap() {
+        let changes = Changes::new(true);
+        let second = Duration::from_secs(1);
+        assert!(!changes.told_within(second), "nothing has been answered yet");
+        let asked = changes.asks();
+        tokio::time::advance(second / 4).await;
+        assert!(changes.answered(asked));
+        assert!(changes.told_within(second));
+        tokio::time::advance(second * 3 / 4).await;
+        assert!(!changes.told_within(second), "counted from when it was sent");
+        let asked = changes.asks();
+        assert!(changes.answered(asked) && changes.told_within(second));
+        let asked = changes.asks();
+        changes.gap();
+        assert!(!changes.told_within(second));
+        assert!(!changes.answered(asked), "it was sent before the gap");
+        assert!(!changes.told_within(second));
+    }
+}
