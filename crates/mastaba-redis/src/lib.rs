@@ -1,1 +1,69 @@
-//! Redis and Valkey as the shared tier of Mastaba.
+//! Redis and Valkey as the shared tier of [Mastaba](mastaba): one server, Sentinel, or a cluster.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), mastaba::Error> {
+//! use mastaba::Cache;
+//!
+//! let settings = r#"
+//!     [cache.objects]
+//!     backend = "redis" # the one line that changes
+//!     arguments = { url = "redis://localhost:6379" }
+//!     near = { max_entries = 10_000, coherence = "1s" }
+//! "#;
+//! # let settings = [("cache.objects.backend", "redis"), ("cache.objects.arguments.url", "redis://localhost:6379")];
+//! # let cache = Cache::from_settings(settings)
+//! # /*
+//! let cache = Cache::from_toml(settings)
+//! # */
+//!     .backend("redis", mastaba_redis::open)
+//!     .build()
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What it costs
+//!
+//! | | trips | commands |
+//! | --- | --- | --- |
+//! | a read of N keys, of all sources of a region | 1 (in a cluster 1 per node, at the same time) | one `MGET` |
+//! | its misses | 1 | `SET .. NX GET PX` for each |
+//! | a fill, which nobody waits for | 1 | one script call for each |
+//! | an invalidation | 1 (in a cluster 2) | one script call for each |
+//!
+//! # What it relies on
+//!
+//! * Redis 7.0 or later, or Valkey; RESP3. It is checked at start.
+//! * **Expiry and the compare-and-set of a fence on one key** (`R1`). No multi-key scripts, so nothing is asked of
+//!   the slots of a cluster.
+//! * **`run_id` and `master_replid`** (`R11`): every connection asks for them before anything else. After a restart or a
+//!   failover everything that was stored before counts as a miss, so what a failover brings back does no harm. In a cluster
+//!   the failover of one master does this to the entries of all.
+//! * **Client-side tracking** in broadcast mode (`R13`): near is told of every change, by whomever: a fill, an
+//!   invalidation, an eviction, `DEL` by an operator, `FLUSHALL`. It is told on the connection that reads, in order, so
+//!   what was read over a connection is never older than what that connection was told before. A connection that is
+//!   lost is a gap, and empties near.
+//!
+//! A `maxmemory-policy` under which leases are evicted first, or nothing can be stored, is warned of (`R14`).
+
+mod config;
+mod error;
+mod hub;
+mod operations;
+mod script;
+mod wire;
+
+pub use config::{AtStart, RedisConfig, Servers, Tls};
+pub use error::ConnectError;
+pub use operations::Redis;
+
+use mastaba::{Arguments, Backend, BoxError};
+
+/// Opens the backend of a region from its arguments: for
+/// [`CacheBuilder::backend`](mastaba::CacheBuilder::backend), under whatever name the configuration shall use.
+///
+/// # Errors
+/// What is wrong with the arguments, or why no server can be reached or used; see [`Redis::connect`].
+pub async fn open(arguments: Arguments) -> Result<Backend, BoxError> {
+    let config = RedisConfig::from_arguments(arguments)?;
+    Ok(Backend::new(Redis::connect(config).await?))
+}

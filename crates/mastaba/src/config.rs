@@ -153,6 +153,29 @@ impl Settings {
         read::settings(Input::from_toml(text)).map_err(Problems::into_error)
     }
 
+    /// Reads a size as settings write it, for backends with settings of their own: `64MiB`, `10MB`, `1_000_000`.
+    ///
+    /// # Errors
+    /// What is needed instead.
+    pub fn parse_bytes(text: &str) -> Result<u64, String> {
+        bytes(text)
+    }
+
+    /// Reads a duration as settings write it, for backends with settings of their own: `250ms`, `1h 30m`, `90`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(mastaba::Settings::parse_duration("1h 30m"), Ok(Duration::from_secs(5400)));
+    /// assert!(mastaba::Settings::parse_duration("soon").unwrap_err().contains("250ms"));
+    /// ```
+    ///
+    /// # Errors
+    /// What is needed instead.
+    pub fn parse_duration(text: &str) -> Result<Duration, String> {
+        value::duration(text)
+    }
+
     /// Reads the variables of the process that start with `prefix`, such as `MASTABA_`. Whatever is unknown among
     /// these is an error.
     ///

@@ -1,0 +1,303 @@
+//! Where the servers are, and how to speak to them: by URL, by fields, or from the arguments of a region.
+
+mod url;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mastaba::{Arguments, BoxError};
+
+use crate::error::ConnectError;
+
+/// How to reach Redis or Valkey.
+///
+/// ```
+/// use mastaba_redis::{RedisConfig, Servers};
+///
+/// let config = RedisConfig::from_url("redis://user:secret@localhost:6380/2?prefix=shop:").unwrap();
+/// assert_eq!(config.servers, Servers::One("localhost".into(), 6380));
+/// assert_eq!((config.database, config.prefix.as_str()), (2, "shop:"));
+/// assert!(!format!("{config:?}").contains("secret"));
+/// ```
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// Where the servers are.
+    pub servers: Servers,
+    /// The user of the access control list; `None`: the default user.
+    pub username: Option<String>,
+    /// The password of that user.
+    pub password: Option<String>,
+    /// The number of the database. A cluster has only 0.
+    pub database: i64,
+    /// What every key begins with, before the namespace of the cache.
+    pub prefix: String,
+    /// TLS, where it is wanted (`rediss://`).
+    pub tls: Option<Tls>,
+    /// The user at the sentinels.
+    pub sentinel_username: Option<String>,
+    /// The password at the sentinels.
+    pub sentinel_password: Option<String>,
+    /// The longest that one attempt to connect may take. Default: 2 s.
+    pub connect_timeout: Duration,
+    /// What to do when no server can be reached at start. Default: [`AtStart::Required`].
+    pub at_start: AtStart,
+    /// After the incarnation of the store has changed (a restart, a failover), store nothing for this long: a hold
+    /// that the store has lost may still be relied upon. Default: `None`.
+    pub quarantine: Option<Duration>,
+    /// The most fills that may be under way. What comes beyond is not stored. Default: 1000 calls.
+    pub max_fills: usize,
+    /// The most bytes of fills that may be under way. What comes beyond is not stored. Default: 64 MiB.
+    pub max_fill_bytes: usize,
+    /// Whether to be told of what others change (client-side tracking in broadcast mode), which near needs, and which
+    /// shortens the wait for a fill by another process. Default: true.
+    pub tell: bool,
+}
+
+/// Where the servers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Servers {
+    /// One server, by host and port.
+    One(String, u16),
+    /// One server, by its unix socket.
+    Socket(PathBuf),
+    /// Whichever server the sentinels name as the master.
+    Sentinel {
+        /// The sentinels, by host and port.
+        sentinels: Vec<(String, u16)>,
+        /// The name that the sentinels know the master by.
+        master: String,
+    },
+    /// A cluster; some of its nodes, by host and port.
+    Cluster(Vec<(String, u16)>),
+}
+
+/// How to speak TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// A PEM file with the authorities to trust; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// A PEM file with our own certificate.
+    pub cert: Option<PathBuf>,
+    /// A PEM file with the key of that certificate.
+    pub key: Option<PathBuf>,
+}
+
+/// What to do when no server can be reached at start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtStart {
+    /// Fail, with a sentence that says why.
+    #[default]
+    Required,
+    /// Warn, serve from the source alone, and go on trying.
+    Optional,
+}
+
+/// Every argument, in the order in which they are listed.
+const ARGUMENTS: [&str; 18] = [
+    "url",
+    "username",
+    "password",
+    "database",
+    "prefix",
+    "tls",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+    "sentinel_master",
+    "sentinel_username",
+    "sentinel_password",
+    "connect_timeout",
+    "at_start",
+    "quarantine",
+    "max_fills",
+    "max_fill_bytes",
+    "tell",
+];
+
+impl RedisConfig {
+    /// The defaults, for these servers.
+    #[must_use]
+    pub fn new(servers: Servers) -> Self {
+        Self {
+            servers,
+            username: None,
+            password: None,
+            database: 0,
+            prefix: String::new(),
+            tls: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            connect_timeout: Duration::from_secs(2),
+            at_start: AtStart::Required,
+            quarantine: None,
+            max_fills: 1000,
+            max_fill_bytes: 64 << 20,
+            tell: true,
+        }
+    }
+
+    /// Reads a URL:
+    ///
+    /// | | |
+    /// | --- | --- |
+    /// | one server | `redis://[user[:password]@]host[:6379][/database]`, `valkey://` |
+    /// | by its socket | `redis+unix:///path/to/socket`, `unix:///path/to/socket` |
+    /// | sentinels | `redis-sentinel://host[:26379],host,../master[/database]` |
+    /// | a cluster | `redis-cluster://host[:6379],host,..` |
+    /// | TLS | `rediss://`, `rediss-sentinel://`, `rediss-cluster://` |
+    ///
+    /// After a `?`, the arguments of a region: `?prefix=shop:&tls_ca=/etc/ca.pem&at_start=optional`.
+    ///
+    /// # Errors
+    /// [`ConnectError::is_config`], with what is wrong. Nothing is connected yet.
+    pub fn from_url(url: &str) -> Result<Self, ConnectError> {
+        url::parse(url)
+    }
+
+    /// Reads the arguments of a region, `cache.<region>.arguments.*`: `url`, and over it the fields of this type by
+    /// their names; `tls_ca`, `tls_cert`, `tls_key`; `sentinel_master`.
+    ///
+    /// # Errors
+    /// What is wrong with them, and what is unknown.
+    pub fn from_arguments(mut arguments: Arguments) -> Result<Self, BoxError> {
+        let mut given = Vec::new();
+        for name in ARGUMENTS {
+            if let Some(value) = arguments.take(name) {
+                given.push((name, value));
+            }
+        }
+        arguments.finish()?;
+        let url = match given.iter().position(|(name, _)| *name == "url") {
+            Some(at) => given.remove(at).1,
+            None => return Err("redis needs the argument `url`, such as redis://localhost:6379".into()),
+        };
+        let mut config = Self::from_url(&url)?;
+        for (name, value) in given {
+            config.set(name, &value).map_err(|needed| {
+                let shown = if name.contains("password") { "***" } else { &value };
+                format!("arguments.{name} = {shown:?}: {needed}")
+            })?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Sets one argument. The error says what is needed.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let text = || Ok::<_, String>(Some(value.to_owned()));
+        match name {
+            "username" => self.username = text()?,
+            "password" => self.password = text()?,
+            "sentinel_username" => self.sentinel_username = text()?,
+            "sentinel_password" => self.sentinel_password = text()?,
+            "prefix" => value.clone_into(&mut self.prefix),
+            "database" => self.database = number(value)?,
+            "max_fills" => self.max_fills = number(value)?,
+            "max_fill_bytes" => self.max_fill_bytes = bytes(value)?,
+            "connect_timeout" => self.connect_timeout = duration(value)?,
+            "quarantine" => self.quarantine = Some(duration(value)?),
+            "tell" => self.tell = flag(value)?,
+            "tls" => self.tls = flag(value)?.then(|| self.tls.take().unwrap_or_default()),
+            "tls_ca" => self.tls.get_or_insert_default().ca = Some(value.into()),
+            "tls_cert" => self.tls.get_or_insert_default().cert = Some(value.into()),
+            "tls_key" => self.tls.get_or_insert_default().key = Some(value.into()),
+            "at_start" => {
+                self.at_start = match value {
+                    "required" => AtStart::Required,
+                    "optional" => AtStart::Optional,
+                    _ => return Err("`required` or `optional` is needed".into()),
+                };
+            }
+            "sentinel_master" => match &mut self.servers {
+                Servers::Sentinel { master, .. } => value.clone_into(master),
+                _ => return Err("only a redis-sentinel:// URL has a master by name".into()),
+            },
+            _ => return Err(format!("there is no such argument; there are: {}", ARGUMENTS.join(", "))),
+        }
+        Ok(())
+    }
+
+    /// What no single field can tell.
+    pub(crate) fn check(&self) -> Result<(), ConnectError> {
+        let wrong = |sentence: &str| Err(ConnectError::config(sentence));
+        match &self.servers {
+            Servers::Cluster(nodes) if nodes.is_empty() => return wrong("a cluster needs at least one node"),
+            Servers::Cluster(_) if self.database != 0 => return wrong("a cluster has only database 0"),
+            Servers::Sentinel { sentinels, .. } if sentinels.is_empty() => {
+                return wrong("at least one sentinel is needed");
+            }
+            Servers::Sentinel { master, .. } if master.is_empty() => {
+                return wrong("sentinels need the name of the master: redis-sentinel://host:26379/master");
+            }
+            Servers::Socket(_) if self.tls.is_some() => return wrong("there is no TLS over a unix socket"),
+            _ => {}
+        }
+        if self.database < 0 {
+            return wrong("the number of the database is 0 or more");
+        }
+        if self.username.is_some() && self.password.is_none() {
+            return wrong("there is a username and no password");
+        }
+        match &self.tls {
+            Some(Tls { cert, key, .. }) if cert.is_some() != key.is_some() => {
+                wrong("a client certificate needs both tls_cert and tls_key")
+            }
+            #[cfg(not(feature = "tls"))]
+            Some(_) => wrong("this program was built without TLS: enable the feature `tls` of mastaba-redis"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The servers, for people; no password is in it.
+    pub(crate) fn place(&self) -> String {
+        let list = |nodes: &[(String, u16)]| {
+            nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect::<Vec<_>>().join(", ")
+        };
+        match &self.servers {
+            Servers::One(host, port) => format!("redis at {host}:{port}"),
+            Servers::Socket(path) => format!("redis at {}", path.display()),
+            Servers::Sentinel { sentinels, master } => {
+                format!("the master {master:?} of the sentinels {}", list(sentinels))
+            }
+            Servers::Cluster(nodes) => format!("the redis cluster {}", list(nodes)),
+        }
+    }
+}
+
+fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.replace('_', "").parse().map_err(|_| "a whole number is needed".to_owned())
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "`true` or `false` is needed".to_owned())
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let bytes = mastaba::Settings::parse_bytes(text)?;
+    usize::try_from(bytes).map_err(|_| "the size is too large".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match mastaba::Settings::parse_duration(text)? {
+        Duration::ZERO => Err("a duration above zero is needed".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "***");
+        f.debug_struct("RedisConfig")
+            .field("servers", &self.servers)
+            .field("username", &self.username)
+            .field("password", &hidden(&self.password))
+            .field("database", &self.database)
+            .field("prefix", &self.prefix)
+            .field("tls", &self.tls)
+            .field("at_start", &self.at_start)
+            .finish_non_exhaustive()
+    }
+}

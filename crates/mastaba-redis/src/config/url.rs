@@ -1,0 +1,164 @@
+//! URLs of servers: the one notation for a single server, a socket, sentinels and a cluster.
+
+use percent_encoding::percent_decode_str;
+
+use super::{RedisConfig, Servers, Tls};
+use crate::error::ConnectError;
+
+const FORMS: &str = "redis://host:6379/0, redis+unix:///path, redis-sentinel://host:26379/master, \
+                     redis-cluster://host:6379,host:6380; with TLS rediss://, rediss-sentinel://, rediss-cluster://";
+
+pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
+    // never with the URL itself in a sentence: there may be a password in it
+    let wrong = |what: String| ConnectError::config(format!("the redis URL {what}; valid forms: {FORMS}"));
+    let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| wrong("has no scheme".to_owned()))?;
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let scheme = scheme.to_ascii_lowercase().replace("valkey", "redis");
+    let mut config = if let "unix" | "redis+unix" = scheme.as_str() {
+        let path = decode(rest).map_err(wrong)?;
+        if path.is_empty() {
+            return Err(wrong("names no socket".to_owned()));
+        }
+        RedisConfig::new(Servers::Socket(path.into()))
+    } else {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) =
+            authority.rsplit_once('@').map_or((None, authority), |(user, it)| (Some(user), it));
+        let default = if scheme.ends_with("-sentinel") { 26379 } else { 6379 };
+        let hosts = hosts.split(',').map(|host| address(host, default)).collect::<Result<Vec<_>, _>>();
+        let hosts = hosts.map_err(wrong)?;
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let servers = match scheme.strip_prefix("rediss").or(scheme.strip_prefix("redis")) {
+            Some("") => match &hosts[..] {
+                [(host, port)] => Servers::One(host.clone(), *port),
+                _ => {
+                    return Err(wrong(
+                        "names several hosts, which only sentinels and clusters have".to_owned(),
+                    ));
+                }
+            },
+            Some("-cluster") => Servers::Cluster(hosts),
+            Some("-sentinel") => {
+                let master = parts.next().ok_or_else(|| wrong("does not name the master".to_owned()))?;
+                Servers::Sentinel { sentinels: hosts, master: decode(master).map_err(wrong)? }
+            }
+            _ => return Err(wrong(format!("has the scheme {scheme:?}, which is none of ours"))),
+        };
+        let mut config = RedisConfig::new(servers);
+        if scheme.starts_with("rediss") {
+            config.tls = Some(Tls::default());
+        }
+        if let Some(user) = user {
+            let (name, password) = user.split_once(':').unwrap_or((user, ""));
+            let given = |text: &str| Ok((!text.is_empty()).then_some(decode(text)?));
+            config.username = given(name).map_err(wrong)?;
+            config.password = given(password).map_err(wrong)?;
+        }
+        if let Some(database) = parts.next() {
+            config.database = database
+                .parse()
+                .map_err(|_| wrong(format!("has the database {database:?}, which is no number")))?;
+        }
+        if parts.next().is_some() {
+            return Err(wrong("has a longer path than it may have".to_owned()));
+        }
+        config
+    };
+    for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
+        let set = decode(value).and_then(|value| config.set(name, &value));
+        set.map_err(|needed| {
+            ConnectError::config(format!("the redis URL has {name:?} after the `?`: {needed}"))
+        })?;
+    }
+    config.check()?;
+    Ok(config)
+}
+
+fn address(text: &str, default: u16) -> Result<(String, u16), String> {
+    let bad_port = |port: &str| format!("has the port {port:?}, which is none");
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or("has an IPv6 address without its `]`")?;
+        (host, rest.strip_prefix(':'))
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    if host.is_empty() {
+        return Err("names no host".to_owned());
+    }
+    let port = match port {
+        None => default,
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| bad_port(port))?,
+    };
+    Ok((decode(host)?, port))
+}
+
+fn decode(text: &str) -> Result<String, String> {
+    let decoded = percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned);
+    decoded.map_err(|_| "has percent signs that stand for no UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(url: &str) -> Servers {
+        parse(url).unwrap().servers
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let host = |name: &str, port| (name.to_owned(), port);
+        assert_eq!(servers("redis://h"), Servers::One("h".into(), 6379));
+        assert_eq!(servers("valkey://h:1"), Servers::One("h".into(), 1));
+        assert_eq!(servers("redis://[::1]:7/3"), Servers::One("::1".into(), 7));
+        assert_eq!(servers("unix:///run/redis.sock"), Servers::Socket("/run/redis.sock".into()));
+        assert_eq!(servers("redis-cluster://a,b:7"), Servers::Cluster(vec![host("a", 6379), host("b", 7)]));
+        let sentinels = vec![host("a", 26379), host("b", 5)];
+        assert_eq!(
+            servers("redis-sentinel://a,b:5/mymaster/2"),
+            Servers::Sentinel { sentinels, master: "mymaster".into() }
+        );
+    }
+
+    #[test]
+    fn credentials_database_and_arguments_are_read_and_decoded() {
+        let config =
+            parse("rediss://us%40er:p%3Aw@h/4?prefix=a%3A&tls_ca=/ca.pem&at_start=optional").unwrap();
+        assert_eq!(config.username.as_deref(), Some("us@er"));
+        assert_eq!(config.password.as_deref(), Some("p:w"));
+        assert_eq!((config.database, config.prefix.as_str()), (4, "a:"));
+        assert_eq!(config.tls.unwrap().ca, Some("/ca.pem".into()));
+        let config = parse("redis://:secret@h").unwrap();
+        assert_eq!((config.username, config.password.as_deref()), (None, Some("secret")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_password() {
+        for (url, part) in [
+            ("localhost:6379", "no scheme"),
+            ("http://u:secret@h", "scheme \"http\""),
+            ("redis://u:secret@", "names no host"),
+            ("redis://u:secret@h:0", "port \"0\""),
+            ("redis://u:secret@h:http", "port \"http\""),
+            ("redis://u:secret@h/first", "no number"),
+            ("redis://u:secret@h/1/2", "longer path"),
+            ("redis://u:secret@a,b", "several hosts"),
+            ("redis-sentinel://u:secret@h", "does not name the master"),
+            ("redis-cluster://u:secret@h/1", "only database 0"),
+            ("redis://u:secret@h?colour=red", "no such argument"),
+            ("redis://u:secret@h?quarantine=soon", "duration"),
+            ("redis://user@h", "no password"),
+            ("rediss://u:secret@h?tls_cert=/c", "both tls_cert and tls_key"),
+            ("redis+unix://", "names no socket"),
+            ("redis://%ff@h", "UTF-8"),
+        ] {
+            let error = parse(url).unwrap_err();
+            assert!(error.is_config() && error.to_string().contains(part), "{url}: {error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What all connections of a backend have in common: who listens, and which incarnation the store has.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mastaba::shared::Listener;
+use tokio::sync::Notify;
+
+use crate::config::RedisConfig;
+
+/// Shared by the backend and its connections.
+pub(crate) struct Hub {
+    pub(crate) config: RedisConfig,
+    listeners: Mutex<Vec<(Vec<u8>, Arc<dyn Listener>)>>,
+    /// Counts up with every prefix that is to be tracked; what a connection tracks has one of these numbers.
+    wanted: AtomicU64,
+    /// The store's incarnation; 0: not known, so nothing that is stored counts, and nothing is stored.
+    incarnation: AtomicU64,
+    /// The nodes whose records count, each with its own incarnation.
+    members: Mutex<BTreeMap<String, u64>>,
+    changed_at: Mutex<Option<Instant>>,
+    /// Something about the nodes has to be looked at.
+    pub(crate) look: Notify,
+    warned: AtomicBool,
+}
+
+/// What a server said of itself, before it was sent any other command (`R11`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Greeting {
+    pub(crate) version: (u32, u32),
+    pub(crate) incarnation: u64,
+    pub(crate) master: bool,
+    pub(crate) clustered: bool,
+    pub(crate) policy: String,
+    pub(crate) bounded: bool,
+}
+
+impl Greeting {
+    /// Reads the answer to `INFO`. `None`: it is not one.
+    pub(crate) fn read(info: &str) -> Option<Self> {
+        let fields: BTreeMap<&str, &str> =
+            info.lines().filter_map(|line| line.trim().split_once(':')).collect();
+        let version = fields.get("valkey_version").or(fields.get("redis_version"))?;
+        let mut numbers = version.split('.').map(|part| part.parse().ok());
+        let (run, replication) = (fields.get("run_id")?, fields.get("master_replid")?);
+        Some(Self {
+            version: (numbers.next()??, numbers.next().flatten().unwrap_or(0)),
+            incarnation: number([run.as_bytes(), replication.as_bytes()]),
+            master: fields.get("role") == Some(&"master"),
+            clustered: fields.get("cluster_enabled") == Some(&"1"),
+            policy: fields.get("maxmemory_policy").copied().unwrap_or("").to_owned(),
+            bounded: fields.get("maxmemory").is_some_and(|most| *most != "0"),
+        })
+    }
+
+    /// What makes the server of no use, in a sentence.
+    pub(crate) fn problem(&self, cluster: bool) -> Option<String> {
+        let (major, minor) = self.version;
+        if major < 7 {
+            return Some(format!(
+                "the server has version {major}.{minor}, and 7.0 or later is needed (SET .. NX GET); Valkey will do"
+            ));
+        }
+        if self.clustered && !cluster {
+            return Some("the server is a node of a cluster; use a redis-cluster:// URL".to_owned());
+        }
+        if !self.clustered && cluster {
+            return Some("the server is no node of a cluster; use a redis:// URL".to_owned());
+        }
+        None
+    }
+
+    /// What is dangerous about its settings, in sentences (`R14`).
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.policy == "volatile-ttl" {
+            warnings.push(
+                "maxmemory-policy is volatile-ttl, which evicts what expires first: leases and holds, and with them \
+                 the right to fill; use allkeys-lru or allkeys-lfu"
+                    .to_owned(),
+            );
+        }
+        if self.policy == "noeviction" && self.bounded {
+            warnings.push(
+                "maxmemory is set and maxmemory-policy is noeviction: once the memory is full nothing can be stored \
+                 any more; use allkeys-lru or allkeys-lfu"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(config: RedisConfig) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            listeners: Mutex::default(),
+            wanted: AtomicU64::new(0),
+            incarnation: AtomicU64::new(0),
+            members: Mutex::default(),
+            changed_at: Mutex::default(),
+            look: Notify::new(),
+            warned: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+
+    /// Whether fills are held back because the store has changed lately.
+    pub(crate) fn is_quarantined(&self) -> bool {
+        let since = *lock(&self.changed_at);
+        matches!((since, self.config.quarantine), (Some(since), Some(time)) if since.elapsed() < time)
+    }
+
+    /// These nodes hold the records, and no others.
+    pub(crate) fn set_members(&self, members: BTreeMap<String, u64>) {
+        // by what they are and not by where: processes may know them by different addresses
+        let mut ids: Vec<_> = members.values().copied().collect();
+        ids.sort_unstable();
+        *lock(&self.members) = members;
+        self.set_incarnation(number(ids.iter().map(|id| id.to_le_bytes())));
+    }
+
+    /// The nodes that hold the records.
+    pub(crate) fn members(&self) -> BTreeMap<String, u64> {
+        lock(&self.members).clone()
+    }
+
+    /// A node was met: before any command but those of the greeting is sent to it.
+    pub(crate) fn met(&self, incarnation: u64) {
+        if !lock(&self.members).values().any(|known| *known == incarnation) {
+            // a new one, or one that was started again: nothing is sure until all have been looked at
+            self.set_incarnation(0);
+            self.look.notify_one();
+        }
+    }
+
+    fn set_incarnation(&self, incarnation: u64) {
+        let before = self.incarnation.swap(incarnation, Ordering::AcqRel);
+        if before != incarnation {
+            let mut changed = lock(&self.changed_at);
+            // the first one ever is no change
+            if before != 0 || changed.is_some() {
+                *changed = Some(Instant::now());
+            }
+            drop(changed);
+            self.gap();
+        }
+    }
+
+    /// The incarnation is being learned anew: what comes of it is a change, if it is another one.
+    pub(crate) fn lost(&self) {
+        self.gap();
+    }
+
+    pub(crate) fn listen(&self, prefix: Vec<u8>, listener: Arc<dyn Listener>) {
+        let mut listeners = lock(&self.listeners);
+        listeners.push((prefix, listener));
+        self.wanted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The number of what is to be tracked; 0: nothing.
+    pub(crate) fn wanted(&self) -> u64 {
+        if self.config.tell { self.wanted.load(Ordering::Acquire) } else { 0 }
+    }
+
+    /// The prefixes to track, none of which begins with another one.
+    pub(crate) fn prefixes(&self) -> Vec<Vec<u8>> {
+        let mut prefixes: Vec<Vec<u8>> =
+            lock(&self.listeners).iter().map(|(prefix, _)| self.full(prefix)).collect();
+        prefixes.sort_unstable();
+        let mut distinct: Vec<Vec<u8>> = Vec::new();
+        for prefix in prefixes {
+            if !distinct.iter().any(|shorter| prefix.starts_with(shorter)) {
+                distinct.push(prefix);
+            }
+        }
+        distinct
+    }
+
+    /// A key of the cache as the server knows it.
+    pub(crate) fn full(&self, key: &[u8]) -> Vec<u8> {
+        [self.config.prefix.as_bytes(), key].concat()
+    }
+
+    /// The server says that a key has changed.
+    pub(crate) fn changed(&self, full: &[u8]) {
+        if let Some(key) = full.strip_prefix(self.config.prefix.as_bytes()) {
+            self.tell(key);
+        }
+    }
+
+    /// A key has changed.
+    pub(crate) fn tell(&self, key: &[u8]) {
+        for (prefix, listener) in lock(&self.listeners).iter() {
+            if key.starts_with(prefix) {
+                listener.changed(key);
+            }
+        }
+    }
+
+    /// Changes may have gone by untold.
+    pub(crate) fn gap(&self) {
+        lock(&self.listeners).iter().for_each(|(_, listener)| listener.gap());
+    }
+
+    /// Says once what is dangerous about a server.
+    pub(crate) fn warn(&self, greeting: &Greeting) {
+        let warnings = greeting.warnings();
+        if !warnings.is_empty() && !self.warned.swap(true, Ordering::AcqRel) {
+            for warning in warnings {
+                tracing::warn!(target: "mastaba", "{}: {warning}", self.config.place());
+            }
+        }
+    }
+}
+
+/// A number that every process comes to from the same parts; never zero.
+fn number<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> u64 {
+    let mut digest = sha1_smol::Sha1::new();
+    for part in parts {
+        digest.update(part.as_ref());
+        digest.update(b"\n");
+    }
+    let bytes = digest.digest().bytes();
+    bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often the server is asked whether it is still there, and still the same.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Servers;
+
+    const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Memory\r\nmaxmemory:0\r\n\
+                        maxmemory_policy:noeviction\r\n# Replication\r\nrole:master\r\nmaster_replid:def\r\n\
+                        # Cluster\r\ncluster_enabled:0\r\n";
+
+    fn hub() -> Arc<Hub> {
+        Hub::new(RedisConfig::new(Servers::One("localhost".into(), 1)))
+    }
+
+    #[test]
+    fn a_greeting_is_read_and_judged() {
+        let greeting = Greeting::read(INFO).unwrap();
+        assert_eq!((greeting.version, greeting.master, greeting.clustered), ((7, 0), true, false));
+        assert_eq!(greeting.problem(false), None);
+        assert!(greeting.problem(true).unwrap().contains("redis://"));
+        assert_eq!(greeting.warnings(), [""; 0]);
+        let full = Greeting::read(&INFO.replace("maxmemory:0", "maxmemory:100")).unwrap();
+        assert!(full.warnings()[0].contains("allkeys-lru"));
+        let ttl = Greeting::read(&INFO.replace("noeviction", "volatile-ttl")).unwrap();
+        assert!(ttl.warnings()[0].contains("volatile-ttl"));
+        let old = Greeting::read(&INFO.replace("7.0.15", "6.2.1")).unwrap();
+        assert!(old.problem(false).unwrap().contains("6.2"));
+        assert_eq!(Greeting::read("nothing"), None);
+    }
+
+    #[test]
+    fn a_restart_and_a_promotion_are_other_incarnations() {
+        let first = Greeting::read(INFO).unwrap().incarnation;
+        assert_eq!(first, Greeting::read(INFO).unwrap().incarnation);
+        assert_ne!(first, Greeting::read(&INFO.replace("run_id:abc", "run_id:abd")).unwrap().incarnation);
+        assert_ne!(first, Greeting::read(&INFO.replace("replid:def", "replid:deg")).unwrap().incarnation);
+    }
+
+    #[test]
+    fn a_node_that_was_not_known_makes_everything_unsure() {
+        let hub = hub();
+        hub.set_members(BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]));
+        let known = hub.incarnation();
+        hub.met(2);
+        assert_eq!(hub.incarnation(), known);
+        hub.met(3);
+        assert_eq!(hub.incarnation(), 0);
+        hub.set_members(BTreeMap::from([("elsewhere".to_owned(), 2), ("b".to_owned(), 1)]));
+        assert_eq!(hub.incarnation(), known, "the same nodes by other addresses");
+    }
+
+    #[test]
+    fn of_prefixes_the_shortest_are_tracked() {
+        struct Nobody;
+        impl Listener for Nobody {
+            fn changed(&self, _: &[u8]) {}
+            fn gap(&self) {}
+        }
+        let hub = hub();
+        for prefix in ["m:b:", "m:a:", "m:a:x"] {
+            hub.listen(prefix.into(), Arc::new(Nobody));
+        }
+        assert_eq!(hub.prefixes(), [b"m:a:".to_vec(), b"m:b:".to_vec()]);
+    }
+}

@@ -1,0 +1,412 @@
+//! The operations of a backend, as commands.
+
+mod hold;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mastaba::shared::{
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Reach, Shared, Stamp,
+};
+use mastaba::{Fault, FaultKind, clock, entry, lease};
+
+use crate::config::RedisConfig;
+use crate::error::ConnectError;
+use crate::hub::Hub;
+use crate::script;
+use crate::wire::{Command, Reply, Wire};
+
+/// A backend over Redis or Valkey. Clones share its connections.
+///
+/// One connection per server, on which all commands of a process travel. It comes back by itself; meanwhile operations
+/// fail at once with [`FaultKind::Down`]. Dropping the future of an operation leaves nothing locked; what was sent
+/// may be done or not.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    hub: Arc<Hub>,
+    wire: Wire,
+    /// Fills under way, and their bytes.
+    filling: AtomicUsize,
+    filling_bytes: AtomicUsize,
+}
+
+impl Redis {
+    /// Connects, and checks the version and the settings of the server.
+    ///
+    /// Waits at most twice [`RedisConfig::connect_timeout`]. Needs a tokio runtime.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use mastaba::{Cache, Region};
+    /// use mastaba_redis::{Redis, RedisConfig};
+    ///
+    /// let redis = Redis::connect(RedisConfig::from_url("redis://localhost:6379")?).await?;
+    /// let cache = Cache::builder().region("objects", Region::backend(redis)).build().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// One sentence that names the server and what to do: the configuration is wrong
+    /// ([`ConnectError::is_config`]), the server cannot be used ([`ConnectError::is_refused`]), or nobody answers
+    /// ([`ConnectError::is_unreachable`]). With [`AtStart::Optional`](crate::AtStart::Optional) the last two are warnings, and
+    /// it goes on trying.
+    pub async fn connect(config: RedisConfig) -> Result<Self, ConnectError> {
+        let hub = Hub::new(config);
+        let wire = Wire::connect(hub.clone()).await?;
+        let (filling, filling_bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Ok(Self { inner: Arc::new(Inner { hub, wire, filling, filling_bytes }) })
+    }
+
+    fn full(&self, key: &Bytes) -> Bytes {
+        if self.inner.hub.config.prefix.is_empty() { key.clone() } else { self.inner.hub.full(key).into() }
+    }
+
+    async fn run(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+        self.inner.wire.run(commands).await
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.inner.wire, Wire::Cluster(_))
+    }
+
+    /// The stamps as commands that leave what stands and give it (`R12`).
+    fn ask_stamp(&self, ask: &Stamp) -> Command {
+        let number = ask.value.to_le_bytes();
+        let mut arguments = vec![self.full(&ask.key), Bytes::copy_from_slice(&number)];
+        arguments.extend([Bytes::from_static(b"NX"), Bytes::from_static(b"GET")]);
+        arguments.extend(expiry(ask.ttl));
+        Command::new("SET", arguments)
+    }
+
+    fn set_stamp(&self, ask: &Stamp) -> Command {
+        let number = ask.value.to_le_bytes();
+        let mut arguments = vec![self.full(&ask.key), Bytes::copy_from_slice(&number)];
+        arguments.extend(expiry(ask.ttl));
+        Command::new("SET", arguments)
+    }
+
+    /// What the stamps came to. One that is no number is replaced.
+    async fn stamps(&self, asks: &[Stamp], replies: Vec<Reply>) -> Result<Vec<u64>, Fault> {
+        let mut numbers = Vec::with_capacity(asks.len());
+        for (ask, reply) in asks.iter().zip(replies) {
+            numbers.push(match reply {
+                Reply::Nil | Reply::Done => ask.value,
+                Reply::Bytes(bytes) if bytes.len() == 8 => {
+                    u64::from_le_bytes(bytes[..].try_into().unwrap_or_default())
+                }
+                Reply::Bytes(_) => self.replace_stamp(ask).await?,
+                Reply::Refused(code, _) if code == "WRONGTYPE" => self.replace_stamp(ask).await?,
+                other => return Err(unexpected("a stamp", &other)),
+            });
+        }
+        Ok(numbers)
+    }
+
+    /// Something else stands in the place of a stamp: it goes, and whoever comes first sets a new one.
+    async fn replace_stamp(&self, ask: &Stamp) -> Result<u64, Fault> {
+        let remove = Command::new("UNLINK", [self.full(&ask.key)]);
+        let replies = self.run_in_order(vec![remove, self.ask_stamp(ask)]).await?;
+        match replies.into_iter().nth(1) {
+            Some(Reply::Nil | Reply::Done) => Ok(ask.value),
+            Some(Reply::Bytes(bytes)) if bytes.len() == 8 => {
+                Ok(u64::from_le_bytes(bytes[..].try_into().unwrap_or_default()))
+            }
+            other => Err(unexpected("a stamp", &other.unwrap_or(Reply::Nil))),
+        }
+    }
+
+    /// One after the other also where they are for several nodes.
+    async fn run_in_order(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+        if !self.is_cluster() {
+            return self.run(commands).await;
+        }
+        let mut replies = Vec::with_capacity(commands.len());
+        for command in commands {
+            replies.extend(self.run(vec![command]).await?);
+        }
+        Ok(replies)
+    }
+
+    fn lease_command(&self, ask: &Lease) -> Command {
+        let key = self.full(&ask.key);
+        let ttl = millis(ask.ttl);
+        match ask.over {
+            None => {
+                let words = ["NX", "GET", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
+                let [nx, get, px] = words;
+                Command::new("SET", [key, ask.record.clone(), nx, get, px, ttl])
+            }
+            Some(fence) => {
+                let fence = Bytes::copy_from_slice(&fence.0.to_le_bytes());
+                Command::script(&script::LEASE_OVER, key, [fence, ask.record.clone(), ttl])
+            }
+        }
+    }
+
+    /// What stands in the way of a lease, and does not have to be respected, gives way to it.
+    async fn lease_over_foreign(&self, ask: &Lease, mut found: Bytes) -> Result<Leased, Fault> {
+        for _ in 0..8 {
+            let now_ms = clock::now_ms();
+            let standing = lease::Standing { record: &found, expires_ms: lease::NEVER };
+            if let (_, kept @ Leased::Found(_)) =
+                lease::lease(Some(standing), self.incarnation(), now_ms, ask)
+            {
+                return Ok(kept);
+            }
+            if self.swap(&ask.key, Some(&found), Some((&ask.record, Some(ask.ttl)))).await? {
+                return Ok(Leased::Granted);
+            }
+            match self.run(vec![self.lease_command(ask)]).await?.pop() {
+                Some(Reply::Nil | Reply::Done) => return Ok(Leased::Granted),
+                Some(Reply::Bytes(record)) => found = record,
+                other => return Err(unexpected("a lease", &other.unwrap_or(Reply::Nil))),
+            }
+        }
+        Ok(Leased::Found(found))
+    }
+
+    /// A value of another type stands under the key: it is nobody's entry.
+    async fn lease_over_other_type(&self, ask: &Lease) -> Result<Leased, Fault> {
+        let remove = Command::new("UNLINK", [self.full(&ask.key)]);
+        let replies = self.run_in_order(vec![remove, self.lease_command(ask)]).await?;
+        match replies.into_iter().nth(1) {
+            Some(Reply::Nil | Reply::Done) => Ok(Leased::Granted),
+            Some(Reply::Bytes(record)) => Ok(Leased::Found(record)),
+            other => Err(unexpected("a lease", &other.unwrap_or(Reply::Nil))),
+        }
+    }
+
+    /// Puts one record in the place of exactly another one. Whether that one still stood there.
+    async fn swap(
+        &self,
+        key: &Bytes,
+        before: Option<&Bytes>,
+        after: Option<(&Bytes, Option<Duration>)>,
+    ) -> Result<bool, Fault> {
+        let before = before.cloned().unwrap_or_default();
+        let (record, ttl) = after.map_or((Bytes::new(), None), |(record, ttl)| (record.clone(), ttl));
+        let ttl = ttl.map_or(Bytes::from_static(b"0"), millis);
+        let command = Command::script(&script::SWAP, self.full(key), [before, record, ttl]);
+        match self.run(vec![command]).await?.pop() {
+            Some(Reply::Number(done)) => Ok(done == 1),
+            other => Err(unexpected("a swap", &other.unwrap_or(Reply::Nil))),
+        }
+    }
+
+    async fn invalidate_keys(&self, keys: &[Bytes]) -> Result<(), Fault> {
+        let commands =
+            keys.iter().map(|key| Command::script(&script::INVALIDATE, self.full(key), [])).collect();
+        for (key, reply) in keys.iter().zip(self.run(commands).await?) {
+            match reply {
+                Reply::Number(0) => {}
+                Reply::Number(_) => self.forget_kept(key).await?,
+                other => return Err(unexpected("an invalidation", &other)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shared for Redis {
+    const ABILITIES: Abilities = Abilities {
+        name: "redis",
+        reach: Reach::Processes,
+        tells: true,
+        stores: true,
+        holds: true,
+        max_key: 4 << 10,
+        max_value: 16 << 20,
+        max_batch: 4096,
+    };
+
+    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.inner.wire.mget(keys, self.inner.hub.config.prefix.as_bytes()).await
+    }
+
+    async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
+        let asked = leases.iter().map(|ask| self.lease_command(ask));
+        let stamped = stamps.iter().map(|ask| self.ask_stamp(ask));
+        let (replies, numbers) = if self.is_cluster() {
+            // the last stamp is read after the others: an invalidation by tag renews it before them
+            let mut stamped: Vec<_> = stamped.collect();
+            let last = stamped.pop();
+            let first = self.run(asked.chain(stamped).collect());
+            let mut replies = first.await?;
+            replies.extend(self.run(last.into_iter().collect()).await?);
+            let numbers = replies.split_off(leases.len());
+            (replies, numbers)
+        } else {
+            let mut replies = self.run(asked.chain(stamped).collect()).await?;
+            let numbers = replies.split_off(leases.len());
+            (replies, numbers)
+        };
+        let mut leased = Vec::with_capacity(leases.len());
+        let incarnation = self.incarnation();
+        for (ask, reply) in leases.iter().zip(replies) {
+            leased.push(match reply {
+                Reply::Nil | Reply::Done => Leased::Granted,
+                Reply::Bytes(record) => {
+                    let respected = entry::peek(&record).is_ok_and(|it| it.incarnation == incarnation);
+                    // whatever is not plainly a record of ours is looked at more closely
+                    if respected
+                        && entry::EntryRef::read(&record).is_ok()
+                        && entry::peek_kind(&record) != Some(entry::Kind::Hold)
+                    {
+                        Leased::Found(record)
+                    } else {
+                        self.lease_over_foreign(ask, record).await?
+                    }
+                }
+                Reply::Refused(code, _) if code == "WRONGTYPE" => self.lease_over_other_type(ask).await?,
+                other => return Err(unexpected("a lease", &other)),
+            });
+        }
+        Ok(Leases { leased, stamps: self.stamps(stamps, numbers).await? })
+    }
+
+    async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
+        let Some(_under_way) = self.admit(fills) else {
+            tracing::debug!(target: "mastaba", fills = fills.len(), "not stored: too many fills are under way");
+            return Ok(vec![Filled::Refused; fills.len()]);
+        };
+        let incarnation = self.incarnation();
+        // R11: what was leased in another incarnation is not stored in this one
+        let fits = |fill: &Fill| {
+            entry::peek(&fill.record).is_ok_and(|it| {
+                it.incarnation == incarnation && matches!(it.kind, entry::Kind::Value | entry::Kind::Absent)
+            })
+        };
+        let places: Vec<_> = (0..fills.len()).filter(|at| fits(&fills[*at])).collect();
+        if incarnation == 0 || self.inner.hub.is_quarantined() {
+            return Ok(vec![Filled::Refused; fills.len()]);
+        }
+        let commands = places.iter().map(|at| {
+            let fill = &fills[*at];
+            let number = |number: u64| Bytes::copy_from_slice(&number.to_le_bytes());
+            let arguments =
+                [number(fill.expected.0), number(incarnation), fill.record.clone(), millis(fill.ttl)];
+            Command::script(&script::FILL, self.full(&fill.key), arguments)
+        });
+        let replies = self.run(commands.collect()).await?;
+        let mut filled = vec![Filled::Refused; fills.len()];
+        for (at, reply) in places.into_iter().zip(replies) {
+            match reply {
+                Reply::Number(1) => filled[at] = Filled::Stored,
+                Reply::Number(_) => {}
+                Reply::Refused(code, _) if code == "WRONGTYPE" => {}
+                other => return Err(unexpected("a fill", &other)),
+            }
+        }
+        Ok(filled)
+    }
+
+    async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
+        // the first stamp before the others, and all of them before the keys
+        let mut commands: Vec<_> = stamps.iter().map(|ask| self.set_stamp(ask)).collect();
+        let rest = if self.is_cluster() && commands.len() > 1 { commands.split_off(1) } else { Vec::new() };
+        for commands in [commands, rest] {
+            for reply in self.run(commands).await? {
+                if reply != Reply::Done {
+                    return Err(unexpected("a stamp", &reply));
+                }
+            }
+        }
+        if !keys.is_empty() {
+            self.invalidate_keys(keys).await?;
+            if self.is_cluster() && keys.len() > 1 {
+                // R7: on several nodes they are carried out in no order. What was derived meanwhile from an inner
+                // object that was still to go is void after the second time.
+                self.invalidate_keys(keys).await?;
+            }
+        }
+        // our own connection is not told of what it has changed itself
+        stamps.iter().map(|stamp| &stamp.key).chain(keys).for_each(|key| self.inner.hub.tell(key));
+        Ok(())
+    }
+
+    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
+        self.place_holds(holds).await
+    }
+
+    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
+        self.end_holds(ends).await
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.hub.incarnation()
+    }
+
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
+        self.inner.hub.listen(prefix.to_vec(), listener);
+        if self.inner.hub.config.tell {
+            self.inner.wire.track();
+        }
+    }
+
+    async fn catch_up(&self) -> Result<(), Fault> {
+        if self.inner.hub.config.tell {
+            return self.inner.wire.catch_up().await;
+        }
+        let sentence = "redis: the argument `tell` is false, so near cannot be told of changes";
+        Err(Fault::new(FaultKind::Refused, sentence))
+    }
+}
+
+/// Fills that are under way, until this is dropped.
+struct Filling<'a> {
+    inner: &'a Inner,
+    bytes: usize,
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.inner.filling.fetch_sub(1, Ordering::AcqRel);
+        self.inner.filling_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+impl Redis {
+    /// Counts a call of fill in, unless too much is under way.
+    fn admit(&self, fills: &[Fill]) -> Option<Filling<'_>> {
+        let inner = &*self.inner;
+        let bytes = fills.iter().map(|fill| fill.record.len()).sum();
+        let calls = inner.filling.fetch_add(1, Ordering::AcqRel) + 1;
+        let total = inner.filling_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let filling = Filling { inner, bytes };
+        (calls <= inner.hub.config.max_fills && total <= inner.hub.config.max_fill_bytes).then_some(filling)
+    }
+}
+
+fn millis(duration: Duration) -> Bytes {
+    // Redis refuses an expiry of 0, and one that overflows its clock
+    duration.as_millis().clamp(1, 100 * 366 * 24 * 3_600_000).to_string().into()
+}
+
+fn expiry(ttl: Option<Duration>) -> impl Iterator<Item = Bytes> {
+    ttl.map(|ttl| [Bytes::from_static(b"PX"), millis(ttl)]).into_iter().flatten()
+}
+
+fn unexpected(what: &str, reply: &Reply) -> Fault {
+    match reply {
+        Reply::Refused(code, said) => {
+            Fault::new(FaultKind::Refused, format!("redis refused {what}: {code} {said}"))
+        }
+        _ => Fault::new(FaultKind::Damaged, format!("redis answered {what} with something else")),
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("config", &self.inner.hub.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! Holds: read, decide by [`mastaba::lease`], and put in the place of exactly what was read; again if it has changed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use mastaba::lease::{self, Change, Standing};
+use mastaba::shared::{End, Ended, Hold};
+use mastaba::{Fault, FaultKind, clock};
+
+use super::{Redis, unexpected};
+use crate::wire::{Command, Reply};
+
+/// How often a key that others change meanwhile is tried.
+const TRIES: usize = 64;
+
+impl Redis {
+    pub(super) async fn place_holds(&self, holds: &[Hold]) -> Result<(), Fault> {
+        let incarnation = self.known_incarnation()?;
+        try_join_all(holds.iter().map(|ask| {
+            self.transform(&ask.key, move |standing, now_ms| {
+                lease::hold(standing, incarnation, now_ms, ask).map(|change| (change, ()))
+            })
+        }))
+        .await
+        .map(drop)
+    }
+
+    pub(super) async fn end_holds(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
+        let incarnation = self.known_incarnation()?;
+        try_join_all(ends.iter().map(|ask| {
+            self.transform(&ask.key, move |standing, now_ms| {
+                Ok(lease::end(standing, incarnation, now_ms, ask))
+            })
+        }))
+        .await
+    }
+
+    /// An invalidation has met a hold, which forgets the value that it keeps.
+    pub(super) async fn forget_kept(&self, key: &Bytes) -> Result<(), Fault> {
+        self.transform(key, |standing, now_ms| Ok((lease::invalidate(standing, now_ms), ()))).await
+    }
+
+    fn known_incarnation(&self) -> Result<u64, Fault> {
+        match self.inner.hub.incarnation() {
+            0 => Err(Fault::new(FaultKind::Down, "redis: it is not known yet what has become of the server")),
+            known => Ok(known),
+        }
+    }
+
+    async fn transform<T>(
+        &self,
+        key: &Bytes,
+        decide: impl Fn(Option<Standing<'_>>, u64) -> Result<(Change, T), Fault>,
+    ) -> Result<T, Fault> {
+        for _ in 0..TRIES {
+            let full = self.full(key);
+            let look = vec![Command::new("GET", [full.clone()]), Command::new("PTTL", [full])];
+            let replies = self.run(look).await?;
+            let [record, expiry] = &replies[..] else { return Err(unexpected("a hold", &Reply::Nil)) };
+            let now_ms = clock::now_ms();
+            let record = match record {
+                Reply::Nil => None,
+                Reply::Bytes(record) => Some(record.clone()),
+                other => return Err(unexpected("a hold", other)),
+            };
+            let expires_ms = match expiry {
+                Reply::Number(left) => {
+                    u64::try_from(*left).map_or(lease::NEVER, |left| now_ms.saturating_add(left))
+                }
+                other => return Err(unexpected("a hold", other)),
+            };
+            let standing = record.as_ref().map(|record| Standing { record, expires_ms });
+            let (change, answer) = decide(standing, now_ms)?;
+            let done = match change {
+                Change::Keep => true,
+                Change::Remove => self.swap(key, record.as_ref(), None).await?,
+                Change::Put { record: new, expires_ms } => {
+                    let ttl = (expires_ms != lease::NEVER)
+                        .then(|| Duration::from_millis(expires_ms.saturating_sub(now_ms).max(1)));
+                    self.swap(key, record.as_ref(), Some((&new, ttl))).await?
+                }
+            };
+            if done {
+                return Ok(answer);
+            }
+        }
+        Err(Fault::new(
+            FaultKind::Refused,
+            "redis: a key was changed by others again and again; its hold was not set",
+        ))
+    }
+}

@@ -1,0 +1,246 @@
+//! The one place that knows the `redis` crate: commands out, replies in, over one server or a cluster.
+
+mod cluster;
+mod greet;
+mod single;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use mastaba::{Fault, FaultKind};
+use redis::{Cmd, RedisError, RedisResult, Value};
+
+use crate::config::{AtStart, Servers};
+use crate::error::ConnectError;
+use crate::hub::Hub;
+use crate::script::Script;
+
+/// The connections of a backend. Clones share them.
+#[derive(Clone)]
+pub(crate) enum Wire {
+    Single(Arc<single::Link>),
+    Cluster(Arc<cluster::Link>),
+}
+
+/// A command for one key.
+pub(crate) struct Command {
+    cmd: Cmd,
+    script: Option<(&'static Script, Vec<Bytes>)>,
+}
+
+/// What a server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Nil,
+    Done,
+    Number(i64),
+    Bytes(Bytes),
+    /// It refused: the code, and what it said.
+    Refused(String, String),
+}
+
+impl Command {
+    /// A plain command, and its arguments.
+    pub(crate) fn new<A: AsRef<[u8]>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut cmd = redis::cmd(name);
+        arguments.into_iter().for_each(|argument| {
+            cmd.arg(argument.as_ref());
+        });
+        Self { cmd, script: None }
+    }
+
+    /// A call of a script, by its digest.
+    pub(crate) fn script(
+        script: &'static Script,
+        key: Bytes,
+        arguments: impl IntoIterator<Item = Bytes>,
+    ) -> Self {
+        let mut all = vec![key];
+        all.extend(arguments);
+        Self { cmd: call("EVALSHA", script.digest(), &all), script: Some((script, all)) }
+    }
+
+    /// The same with the script itself, which the server then knows again.
+    fn in_full(&self) -> Option<Cmd> {
+        self.script.as_ref().map(|(script, all)| call("EVAL", script.body, all))
+    }
+}
+
+fn call(name: &str, script: &str, all: &[Bytes]) -> Cmd {
+    let mut cmd = redis::cmd(name);
+    cmd.arg(script).arg(1);
+    all.iter().for_each(|argument| {
+        cmd.arg(&argument[..]);
+    });
+    cmd
+}
+
+impl Wire {
+    /// Connects, and checks what it has connected to.
+    pub(crate) async fn connect(hub: Arc<Hub>) -> Result<Self, ConnectError> {
+        hub.config.check()?;
+        #[cfg(feature = "tls")]
+        if hub.config.tls.is_some() {
+            // another one that the program has chosen does as well
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let optional = hub.config.at_start == AtStart::Optional;
+        Ok(match &hub.config.servers {
+            Servers::Cluster(nodes) => Self::Cluster(cluster::Link::connect(&hub, nodes, optional).await?),
+            _ => Self::Single(single::Link::connect(&hub, optional).await?),
+        })
+    }
+
+    /// Plain `MGET`: one trip, in a cluster one per node.
+    pub(crate) async fn mget(&self, keys: &[Bytes], prefix: &[u8]) -> Result<Vec<Option<Bytes>>, Fault> {
+        let mut cmd = redis::cmd("MGET");
+        for key in keys {
+            if prefix.is_empty() {
+                cmd.arg(&key[..])
+            } else {
+                cmd.arg([prefix, &key[..]].concat())
+            };
+        }
+        let value = match self {
+            Self::Single(link) => link.one(&cmd).await,
+            Self::Cluster(link) => link.one(cmd).await,
+        };
+        match value.and_then(Value::extract_error) {
+            Ok(Value::Array(values)) if values.len() == keys.len() => {
+                Ok(values.into_iter().map(|value| into_bytes(value).ok().flatten()).collect())
+            }
+            Ok(other) => {
+                Err(Fault::new(FaultKind::Damaged, format!("MGET was answered with {}", sort(&other))))
+            }
+            Err(error) => Err(fault(error)),
+        }
+    }
+
+    /// Commands for keys of their own, in one trip; in a cluster in one per node. Those that follow each other
+    /// for one node are carried out in their order.
+    pub(crate) async fn run(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+        let mut replies = self.send(commands.iter().map(|command| command.cmd.clone()).collect()).await?;
+        // a server that was flushed of its scripts, or is another one by now, learns them again
+        let forgotten: Vec<_> = (0..replies.len())
+            .filter(|at| matches!(&replies[*at], Reply::Refused(code, _) if code == "NOSCRIPT"))
+            .filter_map(|at| Some((at, commands[at].in_full()?)))
+            .collect();
+        if !forgotten.is_empty() {
+            let (places, again): (Vec<_>, Vec<_>) = forgotten.into_iter().unzip();
+            for (at, reply) in places.into_iter().zip(self.send(again).await?) {
+                replies[at] = reply;
+            }
+        }
+        Ok(replies)
+    }
+
+    async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Reply>, Fault> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values: Vec<RedisResult<Value>> = match self {
+            Self::Single(link) => link.many(commands).await.map_err(fault)?.into_iter().map(Ok).collect(),
+            Self::Cluster(link) => join_all(commands.into_iter().map(|cmd| link.one(cmd))).await,
+        };
+        values.into_iter().map(reply).collect()
+    }
+
+    /// Waits until everything that was acknowledged to anybody before has been told.
+    pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
+        match self {
+            Self::Single(link) => link.catch_up().await,
+            Self::Cluster(link) => link.catch_up().await,
+        }
+        .map_err(fault)
+    }
+
+    /// Begins to track what is listened for.
+    pub(crate) fn track(&self) {
+        let wire = self.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = wire.catch_up().await;
+            });
+        }
+    }
+}
+
+fn reply(value: RedisResult<Value>) -> Result<Reply, Fault> {
+    match value {
+        Ok(Value::Nil) => Ok(Reply::Nil),
+        Ok(Value::Okay) => Ok(Reply::Done),
+        Ok(Value::Int(number)) => Ok(Reply::Number(number)),
+        Ok(Value::Boolean(is)) => Ok(Reply::Number(is.into())),
+        Ok(Value::ServerError(error)) => refusal(&error.into()),
+        Ok(other) => match into_bytes(other) {
+            Ok(bytes) => Ok(bytes.map_or(Reply::Nil, Reply::Bytes)),
+            Err(other) => {
+                Err(Fault::new(FaultKind::Damaged, format!("a command was answered with {}", sort(&other))))
+            }
+        },
+        Err(error) if error.code().is_some() => refusal(&error),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// An error of the server about one command, unless it speaks for all of them.
+fn refusal(error: &RedisError) -> Result<Reply, Fault> {
+    let code = error.code().unwrap_or("ERR").to_owned();
+    if matches!(code.as_str(), "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH" | "NOPERM") {
+        return Err(fault(error.clone()));
+    }
+    Ok(Reply::Refused(code, error.detail().unwrap_or_default().to_owned()))
+}
+
+fn into_bytes(value: Value) -> Result<Option<Bytes>, Value> {
+    match value {
+        Value::BulkString(bytes) => Ok(Some(bytes.into())),
+        Value::SimpleString(text) => Ok(Some(text.into())),
+        Value::Nil => Ok(None),
+        other => Err(other),
+    }
+}
+
+/// The sort of a value, for people; never its content.
+fn sort(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "a list of another length",
+        Value::BulkString(_) | Value::SimpleString(_) => "a string",
+        Value::Map(_) => "a map",
+        _ => "something else",
+    }
+}
+
+pub(crate) fn fault(error: RedisError) -> Fault {
+    let kind = if error.is_timeout() {
+        FaultKind::Timeout
+    } else if error.is_io_error() || error.is_connection_dropped() || error.is_connection_refusal() {
+        FaultKind::Down
+    } else {
+        match error.code() {
+            Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "READONLY") => FaultKind::Down,
+            _ => FaultKind::Refused,
+        }
+    };
+    Fault::new(kind, format!("redis: {error}")).because(error)
+}
+
+#[cfg(feature = "tls")]
+fn certificates(config: &crate::config::RedisConfig) -> Result<redis::TlsCertificates, ConnectError> {
+    let tls = config.tls.clone().unwrap_or_default();
+    let read = |what: &str, path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| {
+            ConnectError::config(format!("{what} = {:?} cannot be read: {error}", path.display().to_string()))
+        })
+    };
+    let root_cert = tls.ca.as_deref().map(|path| read("tls_ca", path)).transpose()?;
+    let client_tls = match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => Some(redis::ClientTlsConfig {
+            client_cert: read("tls_cert", cert)?,
+            client_key: read("tls_key", key)?,
+        }),
+        _ => None,
+    };
+    Ok(redis::TlsCertificates { client_tls, root_cert })
+}

@@ -1,0 +1,327 @@
+//! A cluster: slots, redirections and reconnects are the crate's; who the nodes are, and what they tell, is ours.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::try_join_all;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::{ClusterConnection, Connect};
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::io::AsyncDNSResolver;
+use redis::{
+    Arg, AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
+    ProtocolVersion, RedisError, RedisFuture, RedisResult, Value,
+};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::greet::{self, Ear};
+use super::single::explain;
+use crate::error::ConnectError;
+use crate::hub::{Hub, LOOK_EVERY};
+
+/// The connections to a cluster. One task looks after its nodes, and ends with the link.
+pub(crate) struct Link {
+    state: watch::Receiver<Result<ClusterConnection<Greeted>, RedisError>>,
+    hub: Arc<Hub>,
+}
+
+impl Link {
+    pub(crate) async fn connect(
+        hub: &Arc<Hub>,
+        nodes: &[(String, u16)],
+        optional: bool,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let client = client(hub, nodes)?;
+        let first = open(&client, hub).await;
+        if let Err(error) = &first {
+            let error = explain(&hub.config, error.clone());
+            if !optional || error.is_config() {
+                return Err(error);
+            }
+            tracing::warn!(target: "mastaba", "{error}; reads go to the source until it can be reached");
+        }
+        let (tell, state) = watch::channel(first);
+        tokio::spawn(look_after(client, Arc::downgrade(hub), tell));
+        Ok(Arc::new(Self { state, hub: hub.clone() }))
+    }
+
+    fn connection(&self) -> RedisResult<ClusterConnection<Greeted>> {
+        self.state.borrow().clone()
+    }
+
+    pub(crate) async fn one(&self, cmd: Cmd) -> RedisResult<Value> {
+        self.connection()?.req_packed_command(&cmd).await.and_then(Value::extract_error)
+    }
+
+    /// A ping to each node whose records count. One that does not answer, or has been left out of the map of slots,
+    /// fails it.
+    pub(crate) async fn catch_up(&self) -> RedisResult<()> {
+        let connection = self.connection()?;
+        let nodes = self.hub.members();
+        if nodes.is_empty() {
+            return Err((ErrorKind::Io, "the nodes of the cluster are not known").into());
+        }
+        let pings = nodes.keys().map(|node| at(&connection, node, redis::cmd("PING")));
+        try_join_all(pings).await.map(drop)
+    }
+}
+
+fn client(hub: &Arc<Hub>, nodes: &[(String, u16)]) -> Result<ClusterClient, ConnectError> {
+    let config = &hub.config;
+    let wrong =
+        |error: RedisError| ConnectError::config(format!("{}: {error}", config.place())).because(error);
+    let address = |(host, port): &(String, u16)| match config.tls {
+        Some(_) => {
+            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
+        }
+        None => ConnectionAddr::Tcp(host.clone(), *port),
+    };
+    let nodes = nodes.iter().map(|node| address(node).into_connection_info()).collect::<Result<Vec<_>, _>>();
+    let mut builder = ClusterClientBuilder::new(nodes.map_err(wrong)?)
+        .use_protocol(ProtocolVersion::RESP3)
+        .connection_timeout(config.connect_timeout)
+        // each operation has a budget of its own; this one finds a node that has fallen silent
+        .response_timeout(config.connect_timeout)
+        .retries(4)
+        .min_retry_wait(5)
+        .max_retry_wait(200)
+        .async_dns_resolver(Resolver(Arc::downgrade(hub)));
+    if let Some(username) = &config.username {
+        builder = builder.username(username);
+    }
+    if let Some(password) = &config.password {
+        builder = builder.password(password);
+    }
+    #[cfg(feature = "tls")]
+    if config.tls.is_some() {
+        builder = builder.tls(redis::TlsMode::Secure).certs(super::certificates(config)?);
+    }
+    builder.build().map_err(wrong)
+}
+
+async fn open(client: &ClusterClient, hub: &Arc<Hub>) -> RedisResult<ClusterConnection<Greeted>> {
+    let connection = client.get_async_generic_connection::<Greeted>();
+    let connection = match timeout(hub.config.connect_timeout * 2, connection).await {
+        Ok(connection) => connection?,
+        Err(_) => return Err((ErrorKind::Io, "no answer within the time to connect").into()),
+    };
+    look(&connection, hub).await?;
+    Ok(connection)
+}
+
+/// Connects until it has worked once, and then looks at the nodes again and again (`R11`).
+async fn look_after(
+    client: ClusterClient,
+    hub: Weak<Hub>,
+    tell: watch::Sender<Result<ClusterConnection<Greeted>, RedisError>>,
+) {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let Some(strong) = hub.upgrade() else { return };
+        let state = tell.borrow().clone();
+        let wait = match state {
+            Ok(connection) => {
+                let looked = look(&connection, &strong).await;
+                // soon again while nothing that is stored counts
+                if looked.is_ok() && strong.incarnation() != 0 {
+                    LOOK_EVERY
+                } else {
+                    Duration::from_millis(50)
+                }
+            }
+            Err(_) => {
+                let _ = tell.send(open(&client, &strong).await);
+                pause = (pause * 2).min(Duration::from_secs(1));
+                pause
+            }
+        };
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = strong.look.notified() => {}
+            () = tell.closed() => return,
+        }
+    }
+}
+
+/// Learns which nodes have slots, and what each of them is.
+async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisResult<()> {
+    let slots = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
+    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+    let map = connection.clone().route_command(slots, any).await?;
+    let before = hub.members();
+    let mut members = BTreeMap::new();
+    for node in masters(&map) {
+        let mut info = redis::cmd("INFO");
+        info.arg("server").arg("memory").arg("replication").arg("cluster");
+        let greeting = match timeout(hub.config.connect_timeout, at(connection, &node, info)).await {
+            Ok(Ok(value)) => greet::read(value).ok(),
+            _ => None,
+        };
+        match (greeting, before.get(&node)) {
+            (Some(greeting), _) => members.insert(node, greeting.incarnation),
+            // it cannot be reached just now; should it come back as another one, it will be met
+            (None, Some(known)) => members.insert(node, *known),
+            (None, None) => {
+                return Err((ErrorKind::Io, "a node of the cluster cannot be reached", node).into());
+            }
+        };
+    }
+    if members.is_empty() {
+        return Err((ErrorKind::Io, "the cluster has no slots").into());
+    }
+    hub.set_members(members);
+    Ok(())
+}
+
+/// The addresses of the masters in an answer to `CLUSTER SLOTS`.
+fn masters(map: &Value) -> Vec<String> {
+    let Value::Array(ranges) = map else { return Vec::new() };
+    let mut nodes: Vec<String> = ranges
+        .iter()
+        .filter_map(|range| {
+            let Value::Array(range) = range else { return None };
+            let Value::Array(node) = range.get(2)? else { return None };
+            let (Value::BulkString(host), Value::Int(port)) = (node.first()?, node.get(1)?) else {
+                return None;
+            };
+            Some(format!("{}:{port}", String::from_utf8_lossy(host)))
+        })
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+async fn at(connection: &ClusterConnection<Greeted>, node: &str, cmd: Cmd) -> RedisResult<Value> {
+    let (host, port) = node.rsplit_once(':').unwrap_or((node, ""));
+    let route = SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port: port.parse().unwrap_or(0) };
+    let value = connection.clone().route_command(cmd, RoutingInfo::SingleNode(route)).await?;
+    value.extract_error()
+}
+
+/// A connection to one node that was asked what it is before any other command (`R11`).
+#[derive(Clone)]
+pub(crate) struct Greeted {
+    wire: MultiplexedConnection,
+    ear: Arc<Ear>,
+    /// It was a replica when it was asked last. Should it be given a key's command, it has become the master.
+    replica: Arc<AtomicBool>,
+}
+
+tokio::task_local! {
+    /// The backend that a connection is made for. The crate makes them in a task of its own, where our resolver is the
+    /// only thing that says whose they are.
+    static HUB: RefCell<Option<Arc<Hub>>>;
+}
+
+struct Resolver(Weak<Hub>);
+
+impl AsyncDNSResolver for Resolver {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        host: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        let _ = HUB.try_with(|hub| *hub.borrow_mut() = self.0.upgrade());
+        async move {
+            let found = tokio::net::lookup_host((host, port)).await?;
+            Ok(Box::new(found) as Box<dyn Iterator<Item = SocketAddr> + Send>)
+        }
+        .boxed()
+    }
+}
+
+impl Connect for Greeted {
+    fn connect_with_config<'a, T>(info: T, config: AsyncConnectionConfig) -> RedisFuture<'a, Self>
+    where
+        T: IntoConnectionInfo + Send + 'a,
+    {
+        async move {
+            let ear = Arc::new(Ear::default());
+            let hearing = ear.clone();
+            let config = config.set_push_sender(move |push: redis::PushInfo| hearing.hear(&push));
+            let client = Client::open(info.into_connection_info()?)?;
+            let (mut wire, hub) = HUB
+                .scope(RefCell::new(None), async {
+                    let wire = client.get_multiplexed_async_connection_with_config(&config).await?;
+                    let hub = HUB.with(|hub| hub.borrow_mut().take());
+                    Ok::<_, RedisError>((wire, hub))
+                })
+                .await?;
+            let hub = hub.ok_or_else(|| RedisError::from((ErrorKind::Client, "the backend was closed")))?;
+            ear.belongs_to(&hub);
+            let greeting = greet::ask(&mut wire).await?;
+            if let Some(problem) = greeting.problem(true) {
+                return Err(greet::refuse(problem));
+            }
+            hub.warn(&greeting);
+            if greeting.master {
+                hub.met(greeting.incarnation);
+            }
+            ear.track(&mut wire).await?;
+            Ok(Self { wire, ear, replica: Arc::new(AtomicBool::new(!greeting.master)) })
+        }
+        .boxed()
+    }
+}
+
+impl Greeted {
+    /// What has to be done before a command is sent.
+    async fn before(&mut self, name: &[u8]) -> RedisResult<()> {
+        if name == b"PING" {
+            return self.ear.track(&mut self.wire).await;
+        }
+        let about_keys = !matches!(name, b"CLUSTER" | b"INFO" | b"READONLY" | b"CLIENT" | b"HELLO");
+        if about_keys && self.replica.load(Ordering::Acquire) {
+            let greeting = greet::ask(&mut self.wire).await?;
+            if greeting.master {
+                if let Some(hub) = self.ear.hub() {
+                    hub.met(greeting.incarnation);
+                }
+                self.replica.store(false, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(cmd: &Cmd) -> Vec<u8> {
+    match cmd.args_iter().next() {
+        Some(Arg::Simple(name)) => name.to_ascii_uppercase(),
+        _ => Vec::new(),
+    }
+}
+
+impl ConnectionLike for Greeted {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        async move {
+            self.before(&name(cmd)).await?;
+            self.wire.req_packed_command(cmd).await
+        }
+        .boxed()
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        async move {
+            self.before(b"").await?;
+            self.wire.req_packed_commands(pipeline, offset, count).await
+        }
+        .boxed()
+    }
+
+    fn get_db(&self) -> i64 {
+        self.wire.get_db()
+    }
+}

@@ -1,0 +1,336 @@
+//! One server at a time: by its address, by its socket, or the one that the sentinels name.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
+    ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
+};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use super::greet::{self, Ear};
+use crate::config::{RedisConfig, Servers};
+use crate::error::ConnectError;
+use crate::hub::{Hub, LOOK_EVERY};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection that comes back by itself. One task keeps it, and ends with the link.
+pub(crate) struct Link {
+    state: watch::Receiver<State>,
+    /// Something is wrong with the connection of this number.
+    suspect: Arc<Suspect>,
+}
+
+#[derive(Clone)]
+enum State {
+    /// It was lost just now, and the first attempt to get it back is under way.
+    Connecting,
+    Up(Connection),
+    Down(RedisError),
+}
+
+#[derive(Clone)]
+struct Connection {
+    number: u64,
+    wire: MultiplexedConnection,
+    ear: Arc<Ear>,
+}
+
+#[derive(Default)]
+struct Suspect {
+    number: std::sync::atomic::AtomicU64,
+    notify: Notify,
+}
+
+/// How to get a connection.
+enum Opener {
+    Client(Client),
+    Sentinel(Box<Mutex<SentinelClient>>),
+}
+
+impl Link {
+    pub(crate) async fn connect(hub: &Arc<Hub>, optional: bool) -> Result<Arc<Self>, ConnectError> {
+        let opener = Opener::new(&hub.config)?;
+        let suspect = Arc::new(Suspect::default());
+        let first = open(&opener, hub, 1, &suspect).await;
+        if let Err(error) = &first {
+            let error = explain(&hub.config, error.clone());
+            if !optional || error.is_config() {
+                return Err(error);
+            }
+            tracing::warn!(target: "mastaba", "{error}; reads go to the source until it can be reached");
+        }
+        let (tell, state) = watch::channel(first.map_or_else(State::Down, State::Up));
+        let link = Arc::new(Self { state, suspect: suspect.clone() });
+        tokio::spawn(keep(opener, Arc::downgrade(hub), tell, suspect));
+        Ok(link)
+    }
+
+    /// The connection, or why there is none. Waits for the first attempt after a loss, and for none after it.
+    async fn connection(&self) -> RedisResult<Connection> {
+        if let State::Up(connection) = &*self.state.borrow() {
+            return Ok(connection.clone());
+        }
+        let mut state = self.state.clone();
+        let known = state.wait_for(|state| !matches!(state, State::Connecting)).await;
+        match known.as_deref() {
+            Ok(State::Up(connection)) => Ok(connection.clone()),
+            Ok(State::Down(error)) => Err(error.clone()),
+            _ => Err((ErrorKind::Io, "the backend was closed").into()),
+        }
+    }
+
+    pub(crate) async fn one(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let mut connection = self.connection().await?;
+        let done = connection.wire.req_packed_command(cmd).await.and_then(Value::extract_error);
+        self.judge(connection.number, done.as_ref().err());
+        done
+    }
+
+    pub(crate) async fn many(&self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
+        let mut connection = self.connection().await?;
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        let count = commands.len();
+        commands.into_iter().for_each(|cmd| {
+            pipeline.add_command(cmd);
+        });
+        let done = connection.wire.req_packed_commands(&pipeline, 0, count).await;
+        let refused = done.as_ref().ok().and_then(|values| {
+            values.iter().find_map(|value| match value {
+                Value::ServerError(error) => Some(RedisError::from(error.clone())),
+                _ => None,
+            })
+        });
+        self.judge(connection.number, done.as_ref().err().or(refused.as_ref()));
+        done
+    }
+
+    pub(crate) async fn catch_up(&self) -> RedisResult<()> {
+        let mut connection = self.connection().await?;
+        connection.ear.track(&mut connection.wire).await?;
+        let done =
+            connection.wire.req_packed_command(&redis::cmd("PING")).await.and_then(Value::extract_error);
+        self.judge(connection.number, done.as_ref().err());
+        done.map(drop)
+    }
+
+    /// A connection that is broken, or leads to a server that is no master any longer, is replaced.
+    fn judge(&self, number: u64, error: Option<&RedisError>) {
+        let Some(error) = error else { return };
+        if error.is_connection_dropped()
+            || error.is_io_error() && !error.is_timeout()
+            || error.code() == Some("READONLY")
+        {
+            self.suspect.tell(number);
+        }
+    }
+}
+
+impl Suspect {
+    fn tell(&self, number: u64) {
+        self.number.fetch_max(number, std::sync::atomic::Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+
+    /// Waits until something is wrong with the connection of this number.
+    async fn of(&self, number: u64) {
+        while self.number.load(std::sync::atomic::Ordering::Acquire) < number {
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// Keeps the connection until nobody uses it any longer.
+async fn keep(opener: Opener, hub: Weak<Hub>, tell: watch::Sender<State>, suspect: Arc<Suspect>) {
+    let mut number = 1;
+    loop {
+        let state = tell.borrow().clone();
+        if let State::Up(connection) = state {
+            tokio::select! {
+                () = watch_over(&connection, &hub, number) => {}
+                () = suspect.of(number) => {}
+                () = tell.closed() => return,
+            }
+            let Some(hub) = hub.upgrade() else { return };
+            tracing::debug!(target: "mastaba", "{}: the connection was lost", hub.config.place());
+            let _ = tell.send(State::Connecting);
+            hub.lost();
+        }
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Some(hub) = hub.upgrade() else { return };
+            number += 1;
+            match open(&opener, &hub, number, &suspect).await {
+                Ok(connection) => {
+                    let _ = tell.send(State::Up(connection));
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(target: "mastaba", "{}", explain(&hub.config, error.clone()));
+                    let _ = tell.send(State::Down(error));
+                }
+            }
+            drop(hub);
+            tokio::select! {
+                () = sleep(pause.mul_f64(0.5 + fastrand::f64())) => {}
+                () = tell.closed() => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Ends when the server no longer answers, or is another one (`R11`). Some networks swallow a connection silently.
+async fn watch_over(connection: &Connection, hub: &Weak<Hub>, number: u64) {
+    debug_assert_eq!(connection.number, number);
+    let mut wire = connection.wire.clone();
+    loop {
+        sleep(LOOK_EVERY).await;
+        let Some(hub) = hub.upgrade() else { return };
+        match timeout(hub.config.connect_timeout, greet::ask(&mut wire)).await {
+            Ok(Ok(greeting)) if greeting.master => hub.met(greeting.incarnation),
+            _ => return,
+        }
+        if hub.incarnation() == 0 {
+            return;
+        }
+    }
+}
+
+/// Connects to the server, and asks it what it is before anybody else may send it a command (`R11`).
+async fn open(
+    opener: &Opener,
+    hub: &Arc<Hub>,
+    number: u64,
+    suspect: &Arc<Suspect>,
+) -> RedisResult<Connection> {
+    let work = async {
+        let ear = Ear::of(hub);
+        let (hearing, suspect) = (ear.clone(), suspect.clone());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(hub.config.connect_timeout))
+            // each operation has a budget of its own
+            .set_response_timeout(None)
+            .set_push_sender(move |push: redis::PushInfo| {
+                if push.kind == redis::PushKind::Disconnection {
+                    suspect.tell(number);
+                }
+                hearing.hear(&push)
+            });
+        let mut wire = match opener {
+            Opener::Client(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
+            Opener::Sentinel(sentinel) => {
+                sentinel.lock().await.get_async_connection_with_config(&config).await?
+            }
+        };
+        let greeting = greet::ask(&mut wire).await?;
+        if let Some(problem) = greeting.problem(false) {
+            return Err(greet::refuse(problem));
+        }
+        if !greeting.master {
+            return Err((ErrorKind::Io, "the server is a replica, which takes no writes").into());
+        }
+        hub.warn(&greeting);
+        hub.set_members([(String::new(), greeting.incarnation)].into());
+        ear.track(&mut wire).await?;
+        Ok(Connection { number, wire, ear })
+    };
+    match timeout(hub.config.connect_timeout * 2, work).await {
+        Ok(done) => done,
+        Err(_) => Err((ErrorKind::Io, "no answer within the time to connect").into()),
+    }
+}
+
+impl Opener {
+    fn new(config: &RedisConfig) -> Result<Self, ConnectError> {
+        let wrong =
+            |error: RedisError| ConnectError::config(format!("{}: {error}", config.place())).because(error);
+        let mut redis =
+            RedisConnectionInfo::default().set_db(config.database).set_protocol(ProtocolVersion::RESP3);
+        if let Some(username) = &config.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &config.password {
+            redis = redis.set_password(password);
+        }
+        let tcp = |host: &str, port: u16| address(config, host, port);
+        let at = match &config.servers {
+            Servers::One(host, port) => tcp(host, *port),
+            Servers::Socket(path) => ConnectionAddr::Unix(path.clone()),
+            Servers::Sentinel { sentinels, master } => {
+                let sentinels: Vec<_> = sentinels.iter().map(|(host, port)| tcp(host, *port)).collect();
+                let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)
+                    .map_err(wrong)?
+                    .set_client_to_redis_db(config.database)
+                    .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+                if let Some(username) = &config.username {
+                    builder = builder.set_client_to_redis_username(username);
+                }
+                if let Some(password) = &config.password {
+                    builder = builder.set_client_to_redis_password(password);
+                }
+                if let Some(username) = &config.sentinel_username {
+                    builder = builder.set_client_to_sentinel_username(username);
+                }
+                if let Some(password) = &config.sentinel_password {
+                    builder = builder.set_client_to_sentinel_password(password);
+                }
+                #[cfg(feature = "tls")]
+                if config.tls.is_some() {
+                    let certificates = super::certificates(config)?;
+                    builder = builder
+                        .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+                        .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure)
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_certificates(certificates);
+                }
+                let client = builder.build().map_err(wrong)?;
+                return Ok(Self::Sentinel(Box::new(Mutex::new(client))));
+            }
+            Servers::Cluster(_) => return Err(ConnectError::config("a cluster is no single server")),
+        };
+        let info = at.into_connection_info().map_err(wrong)?.set_redis_settings(redis);
+        #[cfg(feature = "tls")]
+        if config.tls.is_some() {
+            let client = Client::build_with_tls(info, super::certificates(config)?).map_err(wrong)?;
+            return Ok(Self::Client(client));
+        }
+        Client::open(info).map(Self::Client).map_err(wrong)
+    }
+}
+
+fn address(config: &RedisConfig, host: &str, port: u16) -> ConnectionAddr {
+    match config.tls {
+        Some(_) => ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None },
+        None => ConnectionAddr::Tcp(host.to_owned(), port),
+    }
+}
+
+/// Why there is no connection, for whoever starts the program.
+pub(super) fn explain(config: &RedisConfig, error: RedisError) -> ConnectError {
+    let place = config.place();
+    let said = error.detail().map_or_else(|| error.to_string(), |detail| format!("{error} ({detail})"));
+    let done = match error.code() {
+        Some("WRONGPASS" | "NOAUTH") => {
+            ConnectError::refused(format!("{place} refuses the username or the password: {said}"))
+        }
+        Some("NOPERM") => ConnectError::refused(format!(
+            "{place}: the user lacks a permission; it needs the keys of the cache and the commands INFO, CLIENT, \
+             MGET, GET, SET, UNLINK, PTTL, EVAL, EVALSHA: {said}"
+        )),
+        _ if error.kind() == ErrorKind::InvalidClientConfig => {
+            ConnectError::refused(format!("{place}: {said}"))
+        }
+        _ if error.kind() == ErrorKind::AuthenticationFailed => {
+            ConnectError::refused(format!("{place} refuses the username or the password: {said}"))
+        }
+        _ => ConnectError::unreachable(format!("{place} cannot be reached: {said}")),
+    };
+    done.because(error)
+}
