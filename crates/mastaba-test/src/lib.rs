@@ -4,4 +4,6 @@
 pub mod conformance;
 pub mod faulty;
 pub mod ledger;
+#[cfg(all(feature = "servers", unix))]
+pub mod servers;
 pub mod world;
