@@ -15,11 +15,19 @@
 //! # });
 //! ```
 
+mod cluster;
 mod missing;
-mod process;
+mod postgres;
+pub(crate) mod process;
 mod redis;
 pub mod resp;
-mod wait;
+mod sentinel;
+mod tls;
+pub(crate) mod wait;
 
+pub use cluster::{Cluster, Migration};
 pub use missing::missing;
+pub use postgres::Postgres;
 pub use redis::{RedisBuilder, RedisServer};
+pub use sentinel::Sentinels;
+pub use tls::Certificates;

@@ -1,7 +1,15 @@
 //! Real servers start, answer, break on command, and leave nothing behind.
 
+#[path = "servers/groups.rs"]
+mod groups;
+#[path = "servers/postgres.rs"]
+mod postgres;
+#[path = "servers/proxy.rs"]
+mod proxy;
 #[path = "servers/single.rs"]
 mod single;
+#[path = "servers/tls.rs"]
+mod tls;
 
 use std::future::Future;
 use std::path::Path;

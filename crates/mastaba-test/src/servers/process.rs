@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Process {
     child: Child,
     pid: u32,
+    farewell: Option<&'static str>,
 }
 
 impl Process {
@@ -28,7 +29,13 @@ impl Process {
         command.stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} did not start: {error}"));
         let pid = child.id().expect("a child that nobody waited for has an id");
-        Self { child, pid }
+        Self { child, pid, farewell: None }
+    }
+
+    /// Dropping it sends this signal first: it has children of its own, and ends them when it has the time.
+    pub(super) fn farewell(mut self, signal: &'static str) -> Self {
+        self.farewell = Some(signal);
+        self
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -48,6 +55,14 @@ impl Process {
         assert!(ended.is_ok(), "process {} did not end within {PATIENCE:?} of SIG{how}", self.pid);
     }
 
+    /// Waits until it is gone: only then its port and its folder are free, and a test may end with the next line.
+    fn linger(&mut self) {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Kills it, and waits until it is gone.
     pub(super) async fn kill(mut self) {
         self.child.kill().await.expect("a child can be killed");
@@ -56,12 +71,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.start_kill();
-        let began = Instant::now();
-        // its port and its folder are free only when it is gone, and a test may end with the next line
-        while began.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(1));
+        if self.has_ended() {
+            return;
         }
+        if let Some(farewell) = self.farewell {
+            for name in [farewell, "CONT"] {
+                let _ = std::process::Command::new("kill")
+                    .args([&format!("-{name}"), &self.pid.to_string()])
+                    .status();
+            }
+            self.linger();
+        }
+        let _ = self.child.start_kill();
+        self.linger();
     }
 }
 
@@ -75,7 +97,7 @@ pub(super) async fn signal(pid: u32, name: &str) {
 ///
 /// Below the range from which systems take the ports of outgoing connections: none of them can then take the port of
 /// a server while it is restarted. Two tests may still choose the same one, so whoever starts a server tries again.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let mut tries = std::iter::repeat_with(|| fastrand::u16(12_000..32_000)).take(1_000);
     tries
         .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())

@@ -13,11 +13,13 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+pub(super) use builder::CONTROL;
 pub use builder::RedisBuilder;
 
 use super::missing::{find, missing};
 use super::process::{Process, Started, free_port, signal, started};
 use super::resp::{Connection, Reply};
+use super::tls::Certificates;
 use super::wait;
 
 /// Names another program than the `redis-server` of the path, such as that of a Valkey.
@@ -35,6 +37,7 @@ pub struct RedisServer {
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
     process: Mutex<Option<Process>>,
     folder: TempDir,
+    certificates: Option<Certificates>,
 }
 
 impl RedisServer {
@@ -57,10 +60,11 @@ impl RedisServer {
             return None;
         }
         let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
-        let mut server = Self { shape, port: 0, bus: 0, process: Mutex::default(), folder };
+        let certificates = shape.tls.then(|| Certificates::write(folder.path()));
+        let mut server = Self { shape, port: 0, bus: 0, process: Mutex::default(), folder, certificates };
         loop {
             (server.port, server.bus) = (free_port(), free_port());
-            server.shape.write(server.folder.path(), server.port, server.bus);
+            server.shape.write(&server);
             if server.spawn().await == Started::Ready {
                 return Some(server);
             }
@@ -87,10 +91,12 @@ impl RedisServer {
         started
     }
 
-    /// Where clients connect: `redis://127.0.0.1:PORT`, with the password when there is one.
+    /// Where clients connect: `redis://127.0.0.1:PORT`, with the password when there is one, or `rediss`
+    /// with TLS.
     pub fn url(&self) -> String {
         let password = self.shape.password.as_ref().map(|word| format!(":{word}@")).unwrap_or_default();
-        format!("redis://{password}{}", self.addr())
+        let scheme = if self.certificates.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://{password}{}", self.addr())
     }
 
     /// The address behind [`url`](Self::url).
@@ -101,6 +107,16 @@ impl RedisServer {
     /// The port, which stays the same over restarts.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where nodes of a cluster talk to each other.
+    pub(super) fn bus(&self) -> u16 {
+        self.bus
+    }
+
+    /// What a client of a server with TLS needs.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// A socket at which it listens too.
@@ -169,18 +185,17 @@ impl RedisServer {
     /// # Panics
     ///
     /// When the server does not answer. [`call`](Self::call) gives an error instead.
-    pub async fn command(&self, command: &[&str]) -> String {
+    pub async fn command<A: AsRef<[u8]>>(&self, command: &[A]) -> String {
+        let name = || String::from_utf8_lossy(command[0].as_ref()).into_owned();
         let reply = self.call(command).await;
-        reply
-            .unwrap_or_else(|error| panic!("{} does not answer {command:?}: {error}", self.url()))
-            .to_string()
+        reply.unwrap_or_else(|error| panic!("{} does not answer {}: {error}", self.url(), name())).to_string()
     }
 
     /// Sends a command over a new connection to its socket, and gives the answer.
-    pub async fn call(&self, command: &[&str]) -> io::Result<Reply> {
+    pub async fn call<A: AsRef<[u8]>>(&self, command: &[A]) -> io::Result<Reply> {
         let mut connection = Connection::open_socket(self.socket()).await?;
         if self.shape.guarded() {
-            let [name, password] = builder::CONTROL;
+            let [name, password] = CONTROL;
             connection.call(&["AUTH", name, password]).await?;
         }
         connection.call(command).await
@@ -225,6 +240,25 @@ impl RedisServer {
     pub async fn config_set(&self, name: &str, value: &str) {
         let reply = self.command(&["CONFIG", "SET", name, value]).await;
         assert_eq!(reply, "OK", "CONFIG SET {name} {value}");
+    }
+
+    /// Cuts its replicas off, or lets them back in.
+    pub(super) async fn replicate(&self, on: bool) {
+        let [name, _] = builder::REPLICATION;
+        assert_eq!(self.command(&["ACL", "SETUSER", name, if on { "on" } else { "off" }]).await, "OK");
+        if !on {
+            self.command(&["CLIENT", "KILL", "USER", name]).await;
+        }
+    }
+
+    /// Whether it is a replica that has all that its master has, as far as it knows.
+    pub(super) async fn is_linked(&self) -> bool {
+        self.info("replication").await.get("master_link_status").is_some_and(|status| status == "up")
+    }
+
+    /// Whether it runs, answers and is a master.
+    pub(super) async fn is_master(&self) -> bool {
+        self.call(&["ROLE"]).await.is_ok_and(|role| role.to_string().starts_with("master"))
     }
 
     /// Gives the process that was held.

@@ -59,7 +59,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// One connection to a server.
+/// One connection, to a server or to a [`Proxy`](crate::proxy::Proxy) in front of it.
 ///
 /// Nothing here has a limit of time: a test that expects silence puts one around it. An answer whose future was
 /// dropped leaves the connection in the middle of it, so it must not be used again.
@@ -90,16 +90,19 @@ impl Connection {
 
     /// Sends a command and waits for its answer: one trip. A refusal is an answer; only a broken connection is an
     /// error.
-    pub async fn call(&mut self, command: &[&str]) -> Result<Reply> {
+    pub async fn call<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<Reply> {
         self.send(command).await?;
         self.receive().await
     }
 
     /// Sends a command.
-    pub async fn send(&mut self, command: &[&str]) -> Result<()> {
+    pub async fn send<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<()> {
         let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
         for word in command {
-            bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+            let word = word.as_ref();
+            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            bytes.extend_from_slice(word);
+            bytes.extend_from_slice(b"\r\n");
         }
         self.0.write_all(&bytes).await?;
         self.0.flush().await

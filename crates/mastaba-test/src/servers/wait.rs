@@ -5,13 +5,13 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// How often something is looked at that is waited for.
-pub(super) const PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long anything here may take before the test fails.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until `done` says so, and panics when it has not after [`LIMIT`].
-pub(super) async fn until<F: Future<Output = bool>>(what: impl Display, mut done: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: impl Display, mut done: impl FnMut() -> F) {
     // not tokio's clock: a test may have paused it, and the server does not know
     let began = Instant::now();
     while !done().await {

@@ -1,13 +1,15 @@
 //! What a server shall be like.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs;
-use std::path::Path;
 
 use super::RedisServer;
 
 /// The name and the password of the user by whom [`RedisServer::command`] gets in where others need a password.
-pub(super) const CONTROL: [&str; 2] = ["mastaba-control", "control"];
+pub(in super::super) const CONTROL: [&str; 2] = ["mastaba-control", "control"];
+
+/// The name and the password by which replicas get in. Nobody else uses it, so they can be kept out alone.
+pub(super) const REPLICATION: [&str; 2] = ["mastaba-replication", "replication"];
 
 /// Made by [`RedisServer::builder`].
 ///
@@ -24,6 +26,7 @@ pub(super) const CONTROL: [&str; 2] = ["mastaba-control", "control"];
 pub struct RedisBuilder {
     settings: Vec<(String, String)>,
     pub(super) password: Option<String>,
+    pub(super) tls: bool,
     pub(super) sentinel: bool,
 }
 
@@ -50,6 +53,34 @@ impl RedisBuilder {
         self.set("save", "3600 1")
     }
 
+    /// Listens for TLS only, and for those only who show [`Certificates::client_certificate`].
+    ///
+    /// [`Certificates::client_certificate`]: super::super::Certificates::client_certificate
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self.set("tls-auth-clients", "yes")
+    }
+
+    /// Listens for TLS only, and asks nobody for a certificate.
+    pub fn tls_for_all(mut self) -> Self {
+        self.tls = true;
+        self.set("tls-auth-clients", "optional")
+    }
+
+    /// Watches other servers instead of holding data.
+    pub(in super::super) fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
+    /// Takes part in replication, as a master or as a replica.
+    pub(in super::super) fn replicated(self) -> Self {
+        let [name, password] = REPLICATION;
+        // a cluster tells clients of a replica when something has reached it, and a ping is the first that does
+        let shape = self.set("repl-ping-replica-period", "1");
+        shape.set("masteruser", name).set("masterauth", password).user(name, &format!("on >{password} +@all"))
+    }
+
     /// Starts it, which takes a few milliseconds. `None` when no server is installed: see
     /// [`missing`](super::super::missing).
     ///
@@ -60,7 +91,7 @@ impl RedisBuilder {
         RedisServer::launch(self).await
     }
 
-    pub(super) fn guarded(&self) -> bool {
+    pub(in super::super) fn guarded(&self) -> bool {
         self.settings.iter().any(|(name, _)| name == "requirepass" || name == "user")
     }
 
@@ -68,24 +99,36 @@ impl RedisBuilder {
         self.settings.iter().any(|(name, value)| name == "cluster-enabled" && value == "yes")
     }
 
-    /// Writes the configuration file. `bus` is where the nodes of a cluster talk to each other.
-    pub(super) fn write(&self, folder: &Path, port: u16, bus: u16) {
+    /// Writes the configuration file.
+    pub(super) fn write(&self, server: &RedisServer) {
+        let folder = server.folder.path();
         let data = folder.join("data");
         fs::create_dir_all(&data).expect("a folder for data can be made");
-        let mut text = format!("bind 127.0.0.1\nprotected-mode no\nport {port}\ndir {}\n", data.display());
-        let _ = writeln!(text, "unixsocket {}\nloglevel notice", folder.join("socket").display());
+        let (plain, tls) = if self.tls { (0, server.port) } else { (server.port, 0) };
+        let mut text = format!("bind 127.0.0.1\nprotected-mode no\nport {plain}\ndir {}\n", data.display());
+        let mut line = |name: &str, value: &dyn Display| {
+            let _ = writeln!(text, "{name} {value}");
+        };
+        line("unixsocket", &server.socket().display());
         if !self.sentinel {
-            text.push_str("save \"\"\nappendonly no\n");
+            line("save", &"\"\"");
+            line("repl-diskless-sync-delay", &0);
+        }
+        if let Some(certificates) = &server.certificates {
+            line("tls-port", &tls);
+            line("tls-ca-cert-file", &certificates.ca().display());
+            line("tls-cert-file", &certificates.server_certificate().display());
+            line("tls-key-file", &certificates.server_key().display());
         }
         if self.clustered() {
-            let _ = writeln!(text, "cluster-port {bus}");
+            line("cluster-port", &server.bus);
         }
         for (name, value) in &self.settings {
-            let _ = writeln!(text, "{name} {value}");
+            line(name, value);
         }
         if self.guarded() {
             let [name, password] = CONTROL;
-            let _ = writeln!(text, "user {name} on >{password} ~* &* +@all");
+            line("user", &format_args!("{name} on >{password} ~* &* +@all"));
         }
         fs::write(folder.join("conf"), text).expect("a configuration can be written");
     }
