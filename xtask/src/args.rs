@@ -39,7 +39,9 @@ cargo xtask COMMAND
 
 Steps of test:
 {}
-A step whose tool is not installed is skipped by name; nothing is ever fetched.
+The step servers installs Debian packages when this is root or sudo asks nothing; nothing else is ever fetched.
+A step whose tool is not installed is skipped by name. Without their servers, tests are skipped by name, or fail when
+the variable CI is set.
 The exit code is 0 when no step failed, 1 when one did, 101 when the command line is wrong.",
         crate::steps::list()
     )
@@ -143,6 +145,7 @@ mod tests {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
         }
         assert!(help().contains("features"), "the steps are part of the help");
+        assert!(help().contains("\n  servers   what the tests talk to"), "{}", help());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod args;
 mod cargo;
+mod servers;
 mod sources;
 mod steps;
 mod summary;

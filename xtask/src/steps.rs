@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use crate::cargo::{self, Call};
+use crate::servers::{self, Readiness};
 use crate::sources;
 use crate::summary::{Outcome, Summary};
 use crate::workspace::{Package, Workspace};
@@ -28,12 +29,17 @@ enum Work {
 
 // Nothing here relies on the default members of the workspace: every call names its packages or all of them.
 // All features, because a test behind a feature that is off by default would otherwise never run.
-static STEPS: [Step; 8] = [
+static STEPS: [Step; 9] = [
     Step { name: "fmt", about: "every file is formatted", work: |_| one(&["fmt", "--all", "--check"]) },
     Step {
         name: "clippy",
         about: "no warning, with all features",
         work: |_| one(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]),
+    },
+    Step {
+        name: "servers",
+        about: "what the tests talk to is installed (by apt-get if it may)",
+        work: prepare,
     },
     Step { name: "test", about: "all tests (cargo-nextest when it is installed)", work: test },
     Step {
@@ -111,6 +117,14 @@ fn look(workspace: &Workspace) -> Work {
     Work::Problems(sources::problems(workspace))
 }
 
+fn prepare(_: &Workspace) -> Work {
+    match servers::prepare() {
+        Readiness::Ready => Work::Problems(Vec::new()),
+        Readiness::Lacking(sentence) => Work::Skip(sentence),
+        Readiness::Failed(sentence) => Work::Problems(vec![sentence]),
+    }
+}
+
 fn features(workspace: &Workspace) -> Work {
     let libraries =
         workspace.packages.iter().filter(|package| package.is_library && !package.features.is_empty());
@@ -170,7 +184,7 @@ mod tests {
 
     #[test]
     fn no_name_selects_every_step() {
-        let all = ["fmt", "clippy", "test", "doctest", "doc", "features", "deny", "sources"];
+        let all = ["fmt", "clippy", "servers", "test", "doctest", "doc", "features", "deny", "sources"];
         assert_eq!(names(&[]).unwrap(), all);
     }
 
@@ -216,7 +230,8 @@ mod tests {
 
     #[test]
     fn no_call_depends_on_the_default_members() {
-        for step in STEPS.iter().filter(|step| !["sources", "deny"].contains(&step.name)) {
+        // these call no cargo, or only when it is there; and nothing is installed by a test
+        for step in STEPS.iter().filter(|step| !["sources", "deny", "servers"].contains(&step.name)) {
             for line in lines((step.work)(&Workspace::default())) {
                 let named = ["--workspace", "--package", "--all "].iter().any(|flag| line.contains(flag));
                 assert!(named, "{line}");

@@ -4,4 +4,8 @@
 pub mod conformance;
 pub mod faulty;
 pub mod ledger;
+#[cfg(all(feature = "servers", unix))]
+pub mod proxy;
+#[cfg(all(feature = "servers", unix))]
+pub mod servers;
 pub mod world;

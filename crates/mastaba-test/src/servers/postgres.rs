@@ -1,0 +1,179 @@
+//! A PostgreSQL.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::missing::{find, missing};
+use super::process::{Process, Started, free_port, started};
+
+/// A server with one empty database, which trusts everybody and does not care whether data reach the disk.
+/// Dropping it ends it and removes its folder.
+///
+/// ```
+/// use mastaba_test::servers::Postgres;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let Some(server) = Postgres::start().await else { return };
+/// assert!(tokio::net::TcpStream::connect(server.addr()).await.is_ok());
+/// server.stop().await;
+/// assert!(tokio::net::TcpStream::connect(server.addr()).await.is_err());
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Postgres {
+    port: u16,
+    // before the folder: fields are dropped in order, and the process must not see its folder vanish
+    process: Mutex<Option<Process>>,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// Makes a database and starts its server, which takes a second or two. `None` when it is not installed: see
+    /// [`missing`](super::missing). Run by root, the server runs as the user `postgres` (or `nobody` when there is
+    /// none), because it refuses to be root.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn start() -> Option<Self> {
+        if missing(&["initdb", "postgres"]) {
+            return None;
+        }
+        let folder =
+            tempfile::Builder::new().prefix("mastaba-postgres-").tempdir().expect("a temporary folder");
+        let mut server = Self { port: 0, process: Mutex::default(), folder };
+        server.init().await;
+        loop {
+            server.port = free_port();
+            if server.spawn().await == Started::Ready {
+                return Some(server);
+            }
+        }
+    }
+
+    async fn init(&self) {
+        if let Some((user, group)) = self.user() {
+            chown(self.folder.path(), Some(user), Some(group)).expect("root can give a folder away");
+        }
+        let mut command = self.program("initdb");
+        command.args(["--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"]);
+        command.arg("--pgdata").arg(self.data());
+        let output = command.output().await.expect("initdb can be run");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "initdb failed:\n{complaint}");
+    }
+
+    async fn spawn(&self) -> Started {
+        let log = self.log();
+        fs::write(&log, "").expect("a log can be emptied");
+        let mut command = self.program("postgres");
+        command.arg("-D").arg(self.data());
+        let folder = self.folder.path().display();
+        let settings = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={}", self.port),
+            format!("unix_socket_directories={folder}"),
+            "fsync=off".to_owned(),
+            "synchronous_commit=off".to_owned(),
+            "full_page_writes=off".to_owned(),
+            "shared_buffers=16MB".to_owned(),
+        ];
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        // killed at once, it would leave its children and its shared memory behind
+        let mut process = Process::spawn(command, &log).farewell("QUIT");
+        let pid = process.pid().to_string();
+        let ready = async || self.is_ready(&pid).unwrap_or_default();
+        let started = started(&mut process, &log, ready).await;
+        if started == Started::Ready {
+            self.hold(Some(process));
+        }
+        started
+    }
+
+    /// It writes a file with its process in the first line and its state in the last one.
+    fn is_ready(&self, pid: &str) -> io::Result<bool> {
+        let text = fs::read_to_string(self.data().join("postmaster.pid"))?;
+        Ok(text.lines().next() == Some(pid) && text.lines().last().is_some_and(|line| line.trim() == "ready"))
+    }
+
+    /// Where clients connect: `postgres://postgres@127.0.0.1:PORT/postgres`.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@{}/postgres", self.addr())
+    }
+
+    /// The address behind [`url`](Self::url).
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// What it says about itself; emptied at each start.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The process, unless it was stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Process::pid)
+    }
+
+    /// Ends it without waiting for its clients (`SIGINT`), and waits until it is gone. Nothing happens when it does not
+    /// run.
+    pub async fn stop(&self) {
+        if let Some(process) = self.hold(None) {
+            process.stop("INT").await;
+        }
+    }
+
+    /// Stops it when it runs, and starts it on the same port with the same data.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn restart(&self) {
+        self.stop().await;
+        let again = async || self.spawn().await == Started::Ready;
+        super::wait::until("a port that is free again", again).await;
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(find(name).expect("it was there before"));
+        command.current_dir(self.folder.path()).env("LC_ALL", "C").env_remove("PGDATA");
+        if let Some((user, group)) = self.user() {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// Whom it runs as when this process is root, by numbers.
+    fn user(&self) -> Option<(u32, u32)> {
+        // nothing in the library tells a process who it is, but what it makes is its own
+        let own = fs::metadata("/proc/self").or_else(|_| self.folder.path().metadata());
+        if own.expect("this process has a folder").uid() != 0 {
+            return None;
+        }
+        let users = fs::read_to_string("/etc/passwd").expect("a system has users");
+        let named = |name: &str| {
+            let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+            let mut numbers = line.split(':').skip(2).map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        };
+        let user = named("postgres").or_else(|| named("nobody"));
+        Some(user.expect("a system has a user `postgres` or `nobody`"))
+    }
+
+    /// Gives the process that was held.
+    fn hold(&self, process: Option<Process>) -> Option<Process> {
+        std::mem::replace(&mut self.process.lock().unwrap_or_else(PoisonError::into_inner), process)
+    }
+}

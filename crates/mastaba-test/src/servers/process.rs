@@ -1,0 +1,141 @@
+//! A child process that never outlives its value.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+
+use super::wait;
+
+/// How long a process may take to end after a polite word.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Dropping it kills the process and waits until it is gone.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    pid: u32,
+    farewell: Option<&'static str>,
+}
+
+impl Process {
+    /// Starts it; all that it prints goes to the end of the file `log`.
+    pub(super) fn spawn(mut command: Command, log: &Path) -> Self {
+        let out = File::options().create(true).append(true).open(log).expect("a log file can be opened");
+        let err = out.try_clone().expect("a log file can be opened twice");
+        command.stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} did not start: {error}"));
+        let pid = child.id().expect("a child that nobody waited for has an id");
+        Self { child, pid, farewell: None }
+    }
+
+    /// Dropping it sends this signal first: it has children of its own, and ends them when it has the time.
+    pub(super) fn farewell(mut self, signal: &'static str) -> Self {
+        self.farewell = Some(signal);
+        self
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked for").is_some()
+    }
+
+    /// Asks it to end, and kills it when it does not.
+    pub(super) async fn stop(mut self, how: &str) {
+        signal(self.pid, how).await;
+        // a process that is stopped hears of it only when it goes on
+        signal(self.pid, "CONT").await;
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        assert!(ended.is_ok(), "process {} did not end within {PATIENCE:?} of SIG{how}", self.pid);
+    }
+
+    /// Waits until it is gone: only then its port and its folder are free, and a test may end with the next line.
+    fn linger(&mut self) {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub(super) async fn kill(mut self) {
+        self.child.kill().await.expect("a child can be killed");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        if let Some(farewell) = self.farewell {
+            for name in [farewell, "CONT"] {
+                let _ = std::process::Command::new("kill")
+                    .args([&format!("-{name}"), &self.pid.to_string()])
+                    .status();
+            }
+            self.linger();
+        }
+        let _ = self.child.start_kill();
+        self.linger();
+    }
+}
+
+/// Sends a signal, by name without `SIG`, with the program `kill`: this workspace has no unsafe code.
+pub(super) async fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().await;
+    assert!(sent.is_ok_and(|status| status.success()), "SIG{name} could not be sent to process {pid}");
+}
+
+/// A loopback port where nothing listens now.
+///
+/// Below the range from which systems take the ports of outgoing connections: none of them can then take the port of
+/// a server while it is restarted. Two tests may still choose the same one, so whoever starts a server tries again.
+pub(crate) fn free_port() -> u16 {
+    let mut tries = std::iter::repeat_with(|| fastrand::u16(12_000..32_000)).take(1_000);
+    tries
+        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .expect("a loopback port is free")
+}
+
+/// The last lines of a log, for the sentence of a panic.
+pub(super) fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// What a start came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Started {
+    Ready,
+    /// Its port was taken by another one in the meantime.
+    Clash,
+}
+
+/// Waits until `ready`, or until the process has ended because its port was taken.
+pub(super) async fn started(process: &mut Process, log: &Path, ready: impl AsyncFn() -> bool) -> Started {
+    let began = Instant::now();
+    loop {
+        if ready().await {
+            return Started::Ready;
+        }
+        if process.has_ended() {
+            let log = tail(log);
+            assert!(
+                log.to_lowercase().contains("address already in use"),
+                "the server ended at once:\n{log}"
+            );
+            return Started::Clash;
+        }
+        assert!(began.elapsed() < wait::LIMIT, "the server does not answer:\n{}", tail(log));
+        tokio::time::sleep(wait::PAUSE).await;
+    }
+}

@@ -1,0 +1,272 @@
+//! One Redis or Valkey.
+
+mod builder;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+pub(super) use builder::CONTROL;
+pub use builder::RedisBuilder;
+
+use super::missing::{find, missing};
+use super::process::{Process, Started, free_port, signal, started};
+use super::resp::{Connection, Reply};
+use super::tls::Certificates;
+use super::wait;
+
+/// Names another program than the `redis-server` of the path, such as that of a Valkey.
+const PROGRAM: &str = "MASTABA_REDIS_SERVER";
+
+/// A server that keeps nothing on disk unless it is told to. Dropping it kills it and removes its folder.
+///
+/// Its own calls ([`command`](Self::command) and all that look something up) go through a socket in its folder: they
+/// work whatever is asked of those who come over TCP, and they are counted by the server like any other.
+#[derive(Debug)]
+pub struct RedisServer {
+    shape: RedisBuilder,
+    port: u16,
+    bus: u16,
+    // before the folder: fields are dropped in order, and the process must not see its folder vanish
+    process: Mutex<Option<Process>>,
+    folder: TempDir,
+    certificates: Option<Certificates>,
+}
+
+impl RedisServer {
+    /// A server with nothing special about it. `None` when none is installed: see [`missing`](super::missing).
+    ///
+    /// # Panics
+    ///
+    /// When it does not start or does not answer.
+    pub async fn start() -> Option<Self> {
+        Self::builder().start().await
+    }
+
+    /// For a server with settings.
+    pub fn builder() -> RedisBuilder {
+        RedisBuilder::default()
+    }
+
+    async fn launch(shape: RedisBuilder) -> Option<Self> {
+        if missing(&[&program()]) {
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
+        let certificates = shape.tls.then(|| Certificates::write(folder.path()));
+        let mut server = Self { shape, port: 0, bus: 0, process: Mutex::default(), folder, certificates };
+        loop {
+            (server.port, server.bus) = (free_port(), free_port());
+            server.shape.write(&server);
+            if server.spawn().await == Started::Ready {
+                return Some(server);
+            }
+        }
+    }
+
+    async fn spawn(&self) -> Started {
+        let log = self.log();
+        // an old one would show an address that was in use then
+        fs::write(&log, "").expect("a log can be emptied");
+        let mut command = Command::new(find(&program()).expect("it was there before"));
+        command.arg(self.folder.path().join("conf")).current_dir(self.folder.path());
+        if self.shape.sentinel {
+            command.arg("--sentinel");
+        }
+        let mut process = Process::spawn(command, &log);
+        // the socket is made after the port is taken: whoever answers there is this process, and it has its port
+        let ready =
+            async || self.call(&["PING"]).await.is_ok_and(|reply| reply == Reply::Word("PONG".into()));
+        let started = started(&mut process, &log, ready).await;
+        if started == Started::Ready {
+            self.hold(Some(process));
+        }
+        started
+    }
+
+    /// Where clients connect: `redis://127.0.0.1:PORT`, with the password when there is one, or `rediss`
+    /// with TLS.
+    pub fn url(&self) -> String {
+        let password = self.shape.password.as_ref().map(|word| format!(":{word}@")).unwrap_or_default();
+        let scheme = if self.certificates.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://{password}{}", self.addr())
+    }
+
+    /// The address behind [`url`](Self::url).
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The port, which stays the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where nodes of a cluster talk to each other.
+    pub(super) fn bus(&self) -> u16 {
+        self.bus
+    }
+
+    /// What a client of a server with TLS needs.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// A socket at which it listens too.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// What it says about itself; emptied at each start.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The process, unless it was stopped or killed.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Process::pid)
+    }
+
+    /// Ends it in an orderly way (`SIGTERM`), and waits until it is gone. Nothing happens when it does not run.
+    pub async fn stop(&self) {
+        if let Some(process) = self.hold(None) {
+            process.stop("TERM").await;
+        }
+    }
+
+    /// Ends it in the middle of whatever it does (`SIGKILL`), and waits until it is gone.
+    pub async fn kill(&self) {
+        if let Some(process) = self.hold(None) {
+            process.kill().await;
+        }
+    }
+
+    /// Stops it when it runs, and starts it on the same port and folder.
+    ///
+    /// What it held is gone, except with [`persistent`](RedisBuilder::persistent), or in as far as
+    /// [`set`](RedisBuilder::set) told it to keep something.
+    pub async fn restart(&self) {
+        self.stop().await;
+        self.wake().await;
+    }
+
+    /// Kills it when it runs, and starts it on the same port with an empty folder.
+    pub async fn restart_empty(&self) {
+        self.kill().await;
+        fs::remove_dir_all(self.folder.path().join("data")).expect("a folder can be emptied");
+        fs::create_dir(self.folder.path().join("data")).expect("a folder can be made");
+        self.wake().await;
+    }
+
+    /// Somebody may have taken the port in the meantime, but hardly for long: tests choose theirs at random.
+    async fn wake(&self) {
+        wait::until("a port that is free again", async || self.spawn().await == Started::Ready).await;
+    }
+
+    /// Freezes it (`SIGSTOP`): connections stay open and new ones are made, but nothing is answered.
+    pub async fn pause(&self) {
+        signal(self.pid().expect("only what runs can be paused"), "STOP").await;
+    }
+
+    /// Lets it go on after [`pause`](Self::pause); it then answers all that came in meanwhile.
+    pub async fn resume(&self) {
+        signal(self.pid().expect("only what runs can go on"), "CONT").await;
+    }
+
+    /// Sends a command and gives the text of the answer, also of a refusal; lists have one line per part.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer. [`call`](Self::call) gives an error instead.
+    pub async fn command<A: AsRef<[u8]>>(&self, command: &[A]) -> String {
+        let name = || String::from_utf8_lossy(command[0].as_ref()).into_owned();
+        let reply = self.call(command).await;
+        reply.unwrap_or_else(|error| panic!("{} does not answer {}: {error}", self.url(), name())).to_string()
+    }
+
+    /// Sends a command over a new connection to its socket, and gives the answer.
+    pub async fn call<A: AsRef<[u8]>>(&self, command: &[A]) -> io::Result<Reply> {
+        let mut connection = Connection::open_socket(self.socket()).await?;
+        if self.shape.guarded() {
+            let [name, password] = CONTROL;
+            connection.call(&["AUTH", name, password]).await?;
+        }
+        connection.call(command).await
+    }
+
+    /// A section of `INFO`, by name of the field.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer.
+    pub async fn info(&self, section: &str) -> BTreeMap<String, String> {
+        let text = self.command(&["INFO", section]).await;
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    }
+
+    /// How often each command was called since the start or [`reset_stats`](Self::reset_stats), by its name in small
+    /// letters, with a subcommand after a bar: `get`, `client|tracking`. The calls of this type are among them, but
+    /// not the `info` that asks.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer.
+    pub async fn commandstats(&self) -> BTreeMap<String, u64> {
+        let calls = |(name, value): (String, String)| {
+            let calls = value.strip_prefix("calls=")?.split(',').next()?.parse().ok()?;
+            Some((name.strip_prefix("cmdstat_")?.to_owned(), calls))
+        };
+        self.info("commandstats").await.into_iter().filter_map(calls).collect()
+    }
+
+    /// Counts from nought again.
+    pub async fn reset_stats(&self) {
+        assert_eq!(self.command(&["CONFIG", "RESETSTAT"]).await, "OK");
+    }
+
+    /// Changes a setting until the next restart.
+    ///
+    /// # Panics
+    ///
+    /// When the server refuses or does not answer.
+    pub async fn config_set(&self, name: &str, value: &str) {
+        let reply = self.command(&["CONFIG", "SET", name, value]).await;
+        assert_eq!(reply, "OK", "CONFIG SET {name} {value}");
+    }
+
+    /// Cuts its replicas off, or lets them back in.
+    pub(super) async fn replicate(&self, on: bool) {
+        let [name, _] = builder::REPLICATION;
+        assert_eq!(self.command(&["ACL", "SETUSER", name, if on { "on" } else { "off" }]).await, "OK");
+        if !on {
+            self.command(&["CLIENT", "KILL", "USER", name]).await;
+        }
+    }
+
+    /// Whether it is a replica that has all that its master has, as far as it knows.
+    pub(super) async fn is_linked(&self) -> bool {
+        self.info("replication").await.get("master_link_status").is_some_and(|status| status == "up")
+    }
+
+    /// Whether it runs, answers and is a master.
+    pub(super) async fn is_master(&self) -> bool {
+        self.call(&["ROLE"]).await.is_ok_and(|role| role.to_string().starts_with("master"))
+    }
+
+    /// Gives the process that was held.
+    fn hold(&self, process: Option<Process>) -> Option<Process> {
+        std::mem::replace(&mut self.process.lock().unwrap_or_else(PoisonError::into_inner), process)
+    }
+}
+
+fn program() -> String {
+    env::var(PROGRAM).unwrap_or_else(|_| "redis-server".to_owned())
+}
