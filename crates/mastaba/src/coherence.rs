@@ -12,8 +12,8 @@
 //!   come on the connection that changes are told on, so an acknowledged write always precedes them.
 
 use std::hash::BuildHasher;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -53,6 +53,8 @@ pub(crate) struct Changes {
     told_us: AtomicU64,
     /// Wakes who waits for the fill of another process.
     notify: Notify,
+    /// Wakes who asks whether everything has been told.
+    gapped: Arc<Notify>,
 }
 
 /// What a reader had been told of a key.
@@ -71,6 +73,7 @@ impl Changes {
             gaps: AtomicU64::new(0),
             told_us: AtomicU64::new(0),
             notify: Notify::new(),
+            gapped: Arc::default(),
         }
     }
 
@@ -104,6 +107,12 @@ impl Changes {
         self.gaps.fetch_add(1, Ordering::AcqRel);
         self.told_us.store(0, Ordering::Release);
         self.notify.notify_waiters();
+        self.gapped.notify_one();
+    }
+
+    /// Wakes one at the next gap, or at one since the last time.
+    pub(crate) fn gaps(&self) -> Arc<Notify> {
+        self.gapped.clone()
     }
 
     /// Wakes at the next change of any key. What changes after this call is not missed.

@@ -73,6 +73,9 @@ pub(crate) struct Era {
     pub(crate) tag_bumps: u64,
 }
 
+/// How soon a backend that has not told everything is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
 /// How long the stamp of a tag is kept without an invalidation: longer than anything stored under it.
 fn tag_ttl(policy: &Policy) -> Option<Duration> {
     let longest = policy.ttl.max(policy.absent_ttl) + policy.stale.max(policy.stale_if_error);
@@ -114,19 +117,24 @@ impl RegionCore {
     /// Asks again and again whether everything has been told, for as long as the region lives.
     fn keep_told(self: &Arc<Self>) {
         let Some(Coherence::Bounded(bound)) = self.coherence else { return };
-        let region = Arc::downgrade(self);
+        let (region, gaps) = (Arc::downgrade(self), self.changes.gaps());
         // a cache is built in a runtime; where there is none, near does not answer
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 while let Some(region) = region.upgrade() {
                     let asked = region.changes.asks();
-                    if let Some(shared) = &region.shared
-                        && let Ok(Ok(())) = timeout(bound, shared.catch_up()).await
-                    {
-                        region.changes.answered(asked);
+                    let told = match &region.shared {
+                        Some(shared) => matches!(timeout(bound, shared.catch_up()).await, Ok(Ok(()))),
+                        None => true,
+                    };
+                    let told = told && region.changes.answered(asked);
+                    // soon again after a gap or a failure: near answers nothing until then
+                    let pause = if told { bound / 2 } else { (bound / 2).min(ASK_AGAIN) };
+                    drop(region); // which is not kept alive by being asked about
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = gaps.notified(), if told => {}
                     }
-                    drop(region);
-                    tokio::time::sleep(bound / 2).await;
                 }
             });
         }

@@ -1,0 +1,46 @@
+//! What it costs, as the server counts it.
+
+mod rows;
+
+use mastaba_test::servers::RedisServer;
+use rows::{Row, Table, process};
+
+#[tokio::test]
+async fn a_warm_request_of_a_hundred_keys_is_one_mget_and_nothing_else() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let cache = process(&server.url(), &table, |region| region).await;
+    cache.request().prefetch::<Row>(0..100).await.unwrap();
+    cache.idle().await;
+    // a process that has filled nothing itself
+    let cache = process(&server.url(), &table, |region| region).await;
+    rows::until("the connection being told of changes", async || {
+        server.commandstats().await.get("ping") >= Some(&2)
+    })
+    .await;
+    server.reset_stats().await;
+    let rows = cache.request().get_many::<Row>(0..100).await.unwrap();
+    let mut stats = server.commandstats().await;
+    assert_eq!(rows.found().count(), 100);
+    // asked by this test, and by the look that is taken at the server now and then
+    stats.retain(|command, _| !command.starts_with("config") && command != "info");
+    assert_eq!(stats.into_iter().collect::<Vec<_>>(), [("mget".to_owned(), 1)]);
+    assert_eq!(table.loads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_cold_read_is_one_mget_one_lease_each_and_one_fill_each() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let cache = process(&server.url(), &table, |region| region).await;
+    server.reset_stats().await;
+    let request = cache.request();
+    request.prefetch::<Row>(0..10).await.unwrap();
+    cache.idle().await;
+    let stats = server.commandstats().await;
+    assert_eq!(stats.get("mget"), Some(&1), "{stats:?}");
+    // ten leases, the generation of the region and the epoch of its tags, ten fills from within the script
+    assert_eq!(stats.get("set"), Some(&22), "{stats:?}");
+    assert_eq!(request.report().shared_trips(), 2, "a read and the leases; nobody waits for the fill");
+    assert_eq!(table.loads(), [(0..10).collect::<Vec<_>>()]);
+}

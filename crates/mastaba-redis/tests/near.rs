@@ -1,0 +1,204 @@
+//! Near in one process, while another one writes.
+
+mod rows;
+
+use std::time::{Duration, Instant};
+
+use mastaba::{Cache, Coherence, NearConfig, Tier};
+use mastaba_test::proxy::Proxy;
+use mastaba_test::servers::{Cluster, RedisServer};
+use rows::{Row, Table, process, sees, until};
+
+const FOREVER: Duration = Duration::from_secs(3600);
+
+fn near(coherence: Coherence) -> NearConfig {
+    NearConfig::entries(1000).coherence(coherence)
+}
+
+async fn tier(cache: &Cache, id: u64) -> Option<Tier> {
+    cache.request().try_get_many::<Row>([id]).await[&id].tier()
+}
+
+/// Reads until near has it.
+async fn warm(cache: &Cache, id: u64) {
+    until("a hit of near", async || {
+        cache.idle().await;
+        tier(cache, id).await == Some(Tier::Near)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_elsewhere_is_seen_at_once_by_a_fenced_near_which_costs_one_ping_a_request() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let reader = process(&server.url(), &table, |region| region.near(near(Coherence::Fenced))).await;
+    let writer = process(&server.url(), &table, |region| region).await;
+    warm(&reader, 1).await;
+    for round in 1..=50 {
+        assert_eq!(table.commit(1), round);
+        writer.request().invalidate::<Row>([1]).await.unwrap();
+        assert_eq!(sees(&reader, 1).await, round, "read after the write was acknowledged");
+        if round % 10 == 0 {
+            warm(&reader, 1).await;
+        }
+    }
+    warm(&reader, 1).await;
+    warm(&reader, 2).await;
+    let request = reader.request();
+    server.reset_stats().await;
+    request.get_many::<Row>([1, 2]).await.unwrap();
+    request.with(mastaba::Force::PastRequest).get::<Row>(1).await.unwrap();
+    let stats = server.commandstats().await;
+    assert_eq!(stats.get("ping"), Some(&1), "{stats:?}");
+    assert_eq!(stats.get("mget"), None, "{stats:?}");
+    assert_eq!(request.report().shared_trips(), 1);
+}
+
+#[tokio::test]
+async fn the_ping_travels_beside_the_read_of_what_near_does_not_know() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let reader = process(&server.url(), &table, |region| region.near(near(Coherence::Fenced))).await;
+    let other = process(&server.url(), &table, |region| region).await;
+    warm(&reader, 1).await;
+    sees(&other, 2).await;
+    other.idle().await;
+    let request = reader.request();
+    let rows = request.try_get_many::<Row>([1, 2]).await;
+    assert_eq!((rows[&1].tier(), rows[&2].tier()), (Some(Tier::Near), Some(Tier::Shared)));
+    let report = request.report();
+    assert_eq!(report.shared_trips(), 2, "{report}");
+    let (ping, read) = (&report.trips[0], &report.trips[1]);
+    assert!(ping.began.max(read.began) < (ping.began + ping.took).min(read.began + read.took), "{report}");
+}
+
+#[tokio::test]
+async fn a_write_elsewhere_is_seen_by_a_bounded_near_within_its_bound() {
+    let Some(server) = RedisServer::start().await else { return };
+    let bound = Duration::from_millis(200);
+    let table = Table::new();
+    let reader = process(&server.url(), &table, |region| region.near(near(Coherence::Bounded(bound)))).await;
+    let writer = process(&server.url(), &table, |region| region).await;
+    warm(&reader, 1).await;
+    let expected = table.commit(1);
+    writer.request().invalidate::<Row>([1]).await.unwrap();
+    let acknowledged = Instant::now();
+    loop {
+        let began = Instant::now();
+        if sees(&reader, 1).await == expected {
+            break;
+        }
+        assert!(began - acknowledged < bound, "a read that began {:?} after it", began - acknowledged);
+    }
+}
+
+#[tokio::test]
+async fn near_serves_nothing_past_its_bound_when_the_server_has_fallen_silent() {
+    let Some(server) = RedisServer::start().await else { return };
+    let proxy = Proxy::to(server.addr()).await;
+    let bound = Duration::from_millis(300);
+    let table = Table::new();
+    let reader = process(&proxy.url(), &table, |region| region.near(near(Coherence::Bounded(bound)))).await;
+    let writer = process(&server.url(), &table, |region| region).await;
+    warm(&reader, 1).await;
+    proxy.half_open().await;
+    let expected = table.commit(1);
+    writer.request().invalidate::<Row>([1]).await.unwrap();
+    let acknowledged = Instant::now();
+    loop {
+        let began = Instant::now();
+        if sees(&reader, 1).await == expected {
+            break;
+        }
+        assert!(began - acknowledged < bound, "a read that began {:?} after it", began - acknowledged);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_empties_near_and_tracking_is_set_again() {
+    let Some(server) = RedisServer::start().await else { return };
+    let proxy = Proxy::to(server.addr()).await;
+    let table = Table::new();
+    // near would serve for an hour, did the gap not empty it
+    let reader = process(&proxy.url(), &table, |region| region.near(near(Coherence::Bounded(FOREVER)))).await;
+    let writer = process(&server.url(), &table, |region| region).await;
+    warm(&reader, 1).await;
+    proxy.refuse().await;
+    proxy.cut().await;
+    until("the loss being noticed", async || tier(&reader, 1).await != Some(Tier::Near)).await;
+    let expected = table.commit(1);
+    writer.request().invalidate::<Row>([1]).await.unwrap();
+    assert_eq!(sees(&reader, 1).await, expected);
+    proxy.pass().await;
+    until("the shared tier being back", async || {
+        reader.idle().await;
+        tier(&reader, 1).await == Some(Tier::Shared)
+    })
+    .await;
+    // an hour's bound, and a ping only every half of it: what is seen now was told
+    let keeper = server.command(&["CLIENT", "LIST"]).await;
+    assert!(keeper.contains("flags=t") || keeper.contains("flags=tB") || keeper.contains('B'), "{keeper}");
+}
+
+#[tokio::test]
+async fn a_flush_and_a_delete_by_an_operator_reach_near() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let reader = process(&server.url(), &table, |region| region.near(near(Coherence::Fenced))).await;
+    warm(&reader, 1).await;
+    let expected = table.commit(1);
+    server.command(&["DEL", "mastaba:objects:row:1"]).await;
+    assert_eq!(sees(&reader, 1).await, expected);
+    warm(&reader, 1).await;
+    let expected = table.commit(1);
+    server.command(&["FLUSHALL"]).await;
+    assert_eq!(sees(&reader, 1).await, expected);
+}
+
+#[tokio::test]
+async fn a_clear_and_a_tag_of_another_process_reach_near() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let reader = process(&server.url(), &table, |region| region.near(near(Coherence::Fenced))).await;
+    let writer = process(&server.url(), &table, |region| region).await;
+    warm(&reader, 1).await;
+    let expected = table.commit(1);
+    writer.region("objects").clear().await.unwrap();
+    assert_eq!(sees(&reader, 1).await, expected);
+}
+
+#[tokio::test]
+async fn in_a_cluster_every_node_tells_near() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let hosts: Vec<_> = cluster
+        .urls()
+        .iter()
+        .map(|url| url.trim_start_matches("redis://").trim_end_matches('/').to_owned())
+        .collect();
+    let url = format!("redis-cluster://{}", hosts.join(","));
+    let table = Table::new();
+    let reader = process(&url, &table, |region| region.near(near(Coherence::Fenced))).await;
+    let writer = process(&url, &table, |region| region).await;
+    for id in 1..=12 {
+        warm(&reader, id).await;
+    }
+    for id in 1..=12 {
+        let expected = table.commit(id);
+        writer.request().invalidate::<Row>([id]).await.unwrap();
+        assert_eq!(sees(&reader, id).await, expected, "row {id}");
+    }
+}
+
+#[tokio::test]
+async fn near_without_being_told_answers_nothing() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let url = format!("{}?tell=false", server.url());
+    let reader = process(&url, &table, |region| region.near(near(Coherence::Bounded(FOREVER)))).await;
+    for _ in 0..3 {
+        sees(&reader, 1).await;
+        reader.idle().await;
+    }
+    assert_eq!(tier(&reader, 1).await, Some(Tier::Shared));
+}
