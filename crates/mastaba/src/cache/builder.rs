@@ -477,6 +477,7 @@ fn apply_policy(policy: &mut Policy, set: &PolicySettings) {
     }
     take!(ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch);
     take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl);
+    take!(breaker_failures, breaker_pause, outage_loads_per_second);
     if let Some(above) = set.compress_above {
         policy.compress_above = Some(above);
     }

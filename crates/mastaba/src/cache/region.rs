@@ -145,6 +145,9 @@ policy_setters! {
     source_budget: Duration,
     lease_ttl: Duration,
     compress_above: Option<usize>,
+    breaker_failures: u32,
+    breaker_pause: Duration,
+    outage_loads_per_second: Option<u32>,
 }
 
 impl fmt::Debug for Region {
