@@ -9,6 +9,7 @@ mod fetch;
 mod fill;
 mod recall;
 mod settle;
+mod turn;
 
 pub(crate) use self::carried::{Carried, Landed, Packed};
 use self::recall::Hit;
@@ -63,6 +64,8 @@ pub(crate) struct Claim<S: Source> {
     incarnation: u64,
     /// The shared tier answers, as far as is known.
     ready: bool,
+    /// The shared tier was asked and did not answer: what is loaded, the outage adds.
+    outage: bool,
     items: Vec<Item<S>>,
     /// The items that the shared tier is being asked for, in order.
     asking: Vec<usize>,
@@ -199,6 +202,7 @@ impl<S: Source> Claim<S> {
             incarnation: source.region.incarnation(),
             hurry: CancellationToken::new(),
             ready: source.region.stores(),
+            outage: false,
             items: Vec::new(),
             asking: Vec::new(),
             leasing: Vec::new(),
@@ -381,6 +385,7 @@ impl<S: Source> AnyClaim for Claim<S> {
                 self.items[at].over = Some(hit.header.fence);
             } else {
                 self.items[at].sealed = true;
+                self.outage = true;
             }
         }
     }

@@ -102,6 +102,13 @@ pub struct PolicySettings {
     pub lease_patience: Option<Duration>,
     /// `compress_above`: payloads of more bytes than this are compressed.
     pub compress_above: Option<usize>,
+    /// `breaker_failures`: after how many failures the shared tier is passed over; 0 for never.
+    pub breaker_failures: Option<u32>,
+    /// `breaker_pause`: how long before one operation tries again.
+    pub breaker_pause: Option<Duration>,
+    /// `outage_loads_per_second`: how many loads an outage of the shared tier may add; `unlimited` (`Some(None)`) for
+    /// any number.
+    pub outage_loads_per_second: Option<Option<u32>>,
 }
 
 /// The in-process cache of a region, as far as it was set.

@@ -80,7 +80,8 @@ impl Error {
         matches!(self.0.kind, Kind::Source | Kind::Panic)
     }
 
-    /// The source did not answer within its hard budget.
+    /// The source did not answer within its hard budget; or the shared tier is out, and the turn of the load would
+    /// have come later than that (see [`Policy::outage_loads_per_second`](crate::Policy::outage_loads_per_second)).
     pub fn is_timeout(&self) -> bool {
         self.0.kind == Kind::Timeout
     }

@@ -1,4 +1,4 @@
-//! What happens beside the answers: faults of the shared tier, and loaders that break their contract.
+//! What happens beside the answers: faults and outages of the shared tier, and loaders that break their contract.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,6 +28,33 @@ pub enum Event {
         operation: &'static str,
         /// How long.
         took: Duration,
+    },
+    /// The breaker of a region opened: until it closes, reads and fills pass the shared tier over, and its faults are
+    /// not told one by one. Invalidations go on to travel.
+    BreakerOpened {
+        /// The region.
+        region: String,
+        /// How many of the recent operations had failed.
+        failures: u32,
+        /// Why the last of them did.
+        fault: Fault,
+    },
+    /// An operation that was let through to try was answered: the shared tier is in use again.
+    BreakerClosed {
+        /// The region.
+        region: String,
+        /// How long the breaker was open.
+        after: Duration,
+    },
+    /// The shared tier is out, and loads in its place wait for their turn. Told once per outage; those that fail because
+    /// their turn would come too late are not told one by one.
+    LoadsHeldBack {
+        /// The region.
+        region: String,
+        /// The source whose load was the first to wait.
+        source: &'static str,
+        /// How many loads per second the region's policy lets an outage add.
+        per_second: u32,
     },
     /// A record was not one of ours, or damaged: it counted as a miss.
     ForeignRecord {
@@ -84,6 +111,20 @@ impl fmt::Display for Event {
             Self::SharedSlow { region, operation, took } => {
                 write!(f, "region {region}: {operation} took {took:?}")
             }
+            Self::BreakerOpened { region, failures, fault } => {
+                write!(
+                    f,
+                    "region {region}: the shared tier is passed over after {failures} failures: {fault}"
+                )
+            }
+            Self::BreakerClosed { region, after } => {
+                write!(f, "region {region}: the shared tier answers again, after {after:.1?}")
+            }
+            Self::LoadsHeldBack { region, source, per_second } => write!(
+                f,
+                "region {region}: the shared tier is out, and loads wait for their turn, {per_second} per second \
+                 (the first: source {source})"
+            ),
             Self::ForeignRecord { source, key, why } => {
                 write!(f, "source {source}: the record under {key} counts as a miss: {why}")
             }

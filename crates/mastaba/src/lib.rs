@@ -49,6 +49,7 @@ pub mod clock;
 pub mod entry;
 pub mod lease;
 pub mod shared;
+pub mod telemetry;
 
 mod answer;
 mod batch;

@@ -48,6 +48,17 @@ pub struct Policy {
     pub lease_patience: Duration,
     /// Payloads larger than this many bytes are compressed. Default: 4096. `None`: never.
     pub compress_above: Option<usize>,
+    /// After so many failures of the shared tier in a row, or half of four times as many operations, it is passed
+    /// over: nobody waits for it until it answers again. At most 64; 0: never. Default: 5. Of the region: what a
+    /// source says here is not asked, and so it is for the two below.
+    pub breaker_failures: u32,
+    /// How long the shared tier is passed over before one operation tries again. Doubles while that fails, up to 30
+    /// seconds, and is shortened at random by up to a quarter. Default: 1 s.
+    pub breaker_pause: Duration,
+    /// How many loads per second may begin because the shared tier is out, in the region and in this process; a tenth
+    /// of them at once. A load over it waits for its turn, within its `source_budget`. Default: 500. `None`: any
+    /// number. Loads while the shared tier answers are not counted.
+    pub outage_loads_per_second: Option<u32>,
 }
 
 impl Default for Policy {
@@ -67,6 +78,9 @@ impl Default for Policy {
             lease_ttl: Duration::from_secs(15),
             lease_patience: Duration::from_millis(500),
             compress_above: Some(4096),
+            breaker_failures: 5,
+            breaker_pause: Duration::from_secs(1),
+            outage_loads_per_second: Some(500),
         }
     }
 }
@@ -108,6 +122,12 @@ impl Policy {
         lease_patience: Duration,
         /// Sets [`Policy::compress_above`].
         compress_above: Option<usize>,
+        /// Sets [`Policy::breaker_failures`].
+        breaker_failures: u32,
+        /// Sets [`Policy::breaker_pause`].
+        breaker_pause: Duration,
+        /// Sets [`Policy::outage_loads_per_second`].
+        outage_loads_per_second: Option<u32>,
     }
 
     /// What is wrong with it, if anything: one sentence each.
@@ -131,6 +151,18 @@ impl Policy {
         check(self.shared_budget.is_zero(), "shared_budget is 0, so nothing could ever be read".into());
         check(self.source_budget.is_zero(), "source_budget is 0, so nothing could ever be loaded".into());
         check(self.lease_ttl.is_zero(), "lease_ttl is 0, so nothing could ever be filled".into());
+        check(
+            self.breaker_failures > 64,
+            format!("breaker_failures is {}, and must be 0 (never) to 64", self.breaker_failures),
+        );
+        check(
+            self.breaker_pause.is_zero(),
+            "breaker_pause is 0; for no breaker at all, set breaker_failures to 0".into(),
+        );
+        check(
+            self.outage_loads_per_second == Some(0),
+            "outage_loads_per_second is 0, so nothing could be loaded while the shared tier is out".into(),
+        );
         problems
     }
 
@@ -228,6 +260,9 @@ mod tests {
     #[test]
     fn every_bad_value_is_named() {
         let problems = Policy::default().jitter(2.0).max_batch(0).ttl(Duration::ZERO).problems();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        let guard = Policy::default().breaker_failures(65).breaker_pause(Duration::ZERO);
+        let problems = guard.outage_loads_per_second(Some(0)).problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
     }
 }

@@ -19,7 +19,9 @@ use crate::policy::Policy;
 use crate::report::Operation;
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
+use crate::shared::guard::{self, Change, Guard};
 use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp};
+use crate::telemetry;
 
 /// One region of a [`Cache`](crate::Cache).
 pub(crate) struct RegionCore {
@@ -40,6 +42,7 @@ pub(crate) struct RegionCore {
     pub(crate) changes: Changes,
     /// How current near has to be; `None` where every invalidation passes through this process, or without near.
     coherence: Option<Coherence>,
+    pub(crate) guard: Guard,
     events: Arc<Events>,
 }
 
@@ -95,6 +98,7 @@ impl RegionCore {
         let told = abilities.tells && abilities.reach == Reach::Processes;
         let region = Arc::new(Self {
             name,
+            guard: Guard::new(&policy),
             policy,
             abilities,
             shared: abilities.stores.then_some(shared),
@@ -197,10 +201,6 @@ impl RegionCore {
         all.extend(tags.iter().map(|tag| self.space.tag(tag)));
         all.extend_from_slice(keys);
         let mut found = self.read_records(meter, &all, keys.len()).await?;
-        if found.len() != all.len() {
-            self.broken("read", all.len(), found.len());
-            return None;
-        }
         let records = found.split_off(1 + tags.len());
         let mut stamps = found.into_iter().map(|record| stamp(record.as_deref()));
         let generation = stamps.next().flatten();
@@ -230,10 +230,10 @@ impl RegionCore {
             let mut chunks = keys.chunks(self.abilities.max_batch.max(1));
             let (first, rest) = (chunks.next().unwrap_or_default(), chunks);
             if keys.len() <= first.len() {
-                return shared.read(first).await;
+                return complete(keys.len(), shared.read(first).await?);
             }
             let parts = std::iter::once(first).chain(rest).map(|part| shared.read(part));
-            Ok(try_join_all(parts).await?.into_iter().flatten().collect())
+            complete(keys.len(), try_join_all(parts).await?.into_iter().flatten().collect())
         })
         .await
         .ok()
@@ -267,14 +267,12 @@ impl RegionCore {
                 for part in rest {
                     first.leased.extend(part?.leased);
                 }
+                first.leased = complete(leases.len(), first.leased)?;
+                first.stamps = complete(stamps.len(), first.stamps)?;
                 Ok(first)
             })
             .await
             .ok()?;
-        if answer.leased.len() != leases.len() || answer.stamps.len() != stamps.len() {
-            self.broken("lease", leases.len(), answer.leased.len());
-            return None;
-        }
         let mut found = answer.stamps.into_iter();
         let generation = found.next();
         let tags =
@@ -288,17 +286,15 @@ impl RegionCore {
         let filled = self
             .trip(meter, Operation::Fill, fills.len(), async {
                 let parts = fills.chunks(self.abilities.max_batch.max(1)).map(|part| shared.fill(part));
-                Ok::<_, Fault>(try_join_all(parts).await?.into_iter().flatten().collect::<Vec<_>>())
+                complete(fills.len(), try_join_all(parts).await?.into_iter().flatten().collect::<Vec<_>>())
             })
             .await;
-        match filled {
-            Ok(filled) if filled.len() != fills.len() => {
-                self.broken("fill", fills.len(), filled.len());
-                vec![false; fills.len()]
-            }
+        let stored: Vec<bool> = match filled {
             Ok(filled) => filled.into_iter().map(|filled| filled == Filled::Stored).collect(),
-            Err(_) => vec![false; fills.len()],
-        }
+            Err(_) => return vec![false; fills.len()],
+        };
+        telemetry::filled(&self.name, &stored);
+        stored
     }
 
     /// Removes records from the shared tier.
@@ -340,13 +336,6 @@ impl RegionCore {
         self.trip(meter, Operation::Invalidate, stamps.len(), shared.invalidate(&[], stamps)).await
     }
 
-    /// A backend that answers with too much or too little knows nothing.
-    fn broken(&self, operation: &'static str, asked: usize, answered: usize) {
-        let sentence = format!("{asked} records were asked for, and {answered} came back");
-        let fault = Fault::new(FaultKind::Damaged, sentence);
-        self.events.tell(Event::SharedFault { region: self.name.clone(), operation, fault });
-    }
-
     pub(crate) async fn close(&self) -> Result<(), Fault> {
         match &self.shared {
             Some(shared) => shared.close().await,
@@ -354,7 +343,9 @@ impl RegionCore {
         }
     }
 
-    /// One trip, within its budget, in the report.
+    /// One trip, within its budget, in the report; none while the breaker is open.
+    ///
+    /// An invalidation always travels: who writes needs its confirmation, or an error.
     async fn trip<T>(
         &self,
         meter: &Meter,
@@ -362,6 +353,14 @@ impl RegionCore {
         keys: usize,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
+        let Some(pass) = self.guard.admit(operation == Operation::Invalidate) else {
+            meter.passed_over();
+            telemetry::passed_over(&self.name, name_of(operation));
+            return Err(guard::passed_over());
+        };
+        if pass.is_probe() {
+            telemetry::breaker_probing(&self.name);
+        }
         let began = Instant::now();
         let done = match timeout(self.policy.shared_budget, work).await {
             Ok(done) => done,
@@ -371,17 +370,51 @@ impl RegionCore {
             )),
         };
         let took = began.elapsed();
+        let change = pass.done(done.is_err());
         meter.trip(operation, &self.name, keys, 0, (began, took), done.is_err());
-        if let Err(fault) = &done {
-            let fault = fault.clone();
-            let operation = name_of(operation);
-            self.events.tell(Event::SharedFault { region: self.name.clone(), operation, fault });
-        } else if took > self.policy.shared_soft_budget {
-            let operation = name_of(operation);
-            self.events.tell(Event::SharedSlow { region: self.name.clone(), operation, took });
-        }
+        telemetry::trip(&self.name, name_of(operation), keys, took, done.as_ref().err());
+        self.tell(name_of(operation), took, done.as_ref().err(), change);
         done
     }
+
+    /// What is to be said of a trip. What is known already, because the breaker is open, is not said again.
+    fn tell(&self, operation: &'static str, took: Duration, fault: Option<&Fault>, change: Change) {
+        let region = || self.name.clone();
+        match fault {
+            Some(_) if matches!(change, Change::Known | Change::StillOpen) => {}
+            Some(fault) => {
+                let fault = fault.clone();
+                self.events.tell(Event::SharedFault { region: region(), operation, fault });
+            }
+            None if took > self.policy.shared_soft_budget => {
+                self.events.tell(Event::SharedSlow { region: region(), operation, took });
+            }
+            None => {}
+        }
+        match (change, fault) {
+            (Change::Opened(failures), Some(fault)) => {
+                telemetry::breaker_opened(&self.name);
+                let fault = fault.clone();
+                self.events.tell(Event::BreakerOpened { region: region(), failures, fault });
+            }
+            (Change::Closed(after), _) => {
+                telemetry::breaker_closed(&self.name);
+                self.guard.recovered();
+                self.events.tell(Event::BreakerClosed { region: region(), after });
+            }
+            (Change::StillOpen, _) => telemetry::breaker_still_open(&self.name),
+            _ => {}
+        }
+    }
+}
+
+/// A backend that answers with too much or too little knows nothing.
+fn complete<T>(asked: usize, answered: Vec<T>) -> Result<Vec<T>, Fault> {
+    if answered.len() == asked {
+        return Ok(answered);
+    }
+    let sentence = format!("{asked} records were asked for, and {} came back", answered.len());
+    Err(Fault::new(FaultKind::Damaged, sentence))
 }
 
 fn name_of(operation: Operation) -> &'static str {

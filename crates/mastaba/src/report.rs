@@ -115,6 +115,9 @@ pub struct Report {
     pub trips: Vec<Trip>,
     /// Per source, in the order of first use.
     pub outcomes: Vec<Outcomes>,
+    /// Operations of the shared tier that were not tried, because the breaker of their region was open. They cost
+    /// no trip, and what they would have read was taken as not known.
+    pub passed_over: u64,
     /// How long the request has lived.
     pub elapsed: Duration,
 }
@@ -207,6 +210,10 @@ impl fmt::Display for Report {
             self.statements(),
             self.elapsed,
         )?;
+        if self.passed_over > 0 {
+            let times = if self.passed_over == 1 { "time" } else { "times" };
+            writeln!(f, "  shared tier passed over {} {times}: breaker open", self.passed_over)?;
+        }
         if !self.outcomes.is_empty() {
             writeln!(
                 f,

@@ -95,6 +95,8 @@ pub(crate) struct State {
     pub(crate) turn: u64,
     pub(crate) next_part: u64,
     pub(crate) trips: Vec<Trip>,
+    /// Operations of the shared tier that were not tried.
+    pub(crate) passed_over: u64,
     /// Which part's load waits for which part: to see a loader that waits for itself.
     pub(crate) waits: Vec<(u64, u64)>,
     /// Writes that have not been published and concern keys that are not known: everything is read past
@@ -121,6 +123,7 @@ impl RequestCache {
                 turn: 0,
                 next_part: 0,
                 trips: Vec::new(),
+                passed_over: 0,
                 waits: Vec::new(),
                 wide_writes: 0,
                 fenced: Vec::new(),
@@ -351,6 +354,7 @@ impl RequestCache {
         Report {
             trips: state.trips.clone(),
             outcomes: state.slots.iter().map(|(_, slot)| slot.outcomes()).collect(),
+            passed_over: state.passed_over,
             elapsed: self.inner.began.elapsed(),
         }
     }
@@ -497,6 +501,12 @@ impl RequestCache {
         }
         state.arrivals += u64::from(waiting.is_some());
         Ok(waiting)
+    }
+}
+
+impl Drop for RequestCore {
+    fn drop(&mut self) {
+        crate::telemetry::request_ended(self);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::error::Fault;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub(crate) mod erased;
+pub(crate) mod guard;
 pub mod memory;
 pub mod null;
 

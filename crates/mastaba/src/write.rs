@@ -348,6 +348,7 @@ fn void_keys<S: Source>(source: &Registered<S>, keys: &[S::Key]) {
     source.flights.void(keys);
     if let Some(near) = &source.near {
         near.invalidate(keys);
+        crate::telemetry::near_voided(S::NAME, &source.region.name, keys.len());
     }
 }
 

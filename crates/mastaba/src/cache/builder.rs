@@ -27,6 +27,7 @@ use crate::shared::Reach;
 use crate::shared::memory::{Memory, MemoryConfig};
 use crate::shared::null::Null;
 use crate::source::Source;
+use crate::telemetry;
 
 type Register = Box<dyn FnOnce(&mut Assembly) + Send>;
 
@@ -223,6 +224,7 @@ impl CacheBuilder {
         // closed, it still takes tasks, and can be waited for by several at a time
         core.tasks.close();
         let core = Arc::new(core);
+        telemetry::describe(core.regions().map(|region| region.name.as_str()));
         let probe = RequestCache::new(core.clone());
         core.sources.values().for_each(|source| source.probe(&probe));
         Ok(Cache { core })
@@ -483,6 +485,7 @@ fn apply_policy(policy: &mut Policy, set: &PolicySettings) {
     }
     take!(ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch);
     take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience);
+    take!(breaker_failures, breaker_pause, outage_loads_per_second);
     if let Some(above) = set.compress_above {
         policy.compress_above = Some(above);
     }

@@ -147,6 +147,9 @@ policy_setters! {
     lease_ttl: Duration,
     lease_patience: Duration,
     compress_above: Option<usize>,
+    breaker_failures: u32,
+    breaker_pause: Duration,
+    outage_loads_per_second: Option<u32>,
 }
 
 impl fmt::Debug for Region {

@@ -17,6 +17,7 @@ impl<S: Source> Claim<S> {
     pub(super) fn board_flights(&mut self, ready: bool) -> Option<Vec<Lease>> {
         self.leasing.clear();
         self.ready &= ready;
+        self.outage |= !ready && self.source.region.stores() && self.lane.asks_shared();
         let open = self.open();
         if open.is_empty() || self.lane == Lane::Peek {
             return None;
@@ -91,6 +92,7 @@ impl<S: Source> Claim<S> {
     pub(super) fn take_leases(&mut self, leased: Option<(&[Leased], &Stamps)>) {
         let leasing = std::mem::take(&mut self.leasing);
         let Some((leased, stamps)) = leased else {
+            self.outage = true;
             self.items.iter_mut().for_each(|item| item.sealed = true);
             return;
         };

@@ -19,6 +19,7 @@ use crate::policy::EntryPolicy;
 use crate::report::{Operation, Tier};
 use crate::request::{Lane, Nesting, RequestCache, outcome};
 use crate::source::{Fetched, LoadContext, Row, Rows, Source};
+use crate::telemetry;
 
 /// What a loader gave for one key.
 enum Fetch<S: Source> {
@@ -81,11 +82,18 @@ impl<S: Source> Claim<S> {
         let mut brought = if waiting.is_empty() {
             self.load_own(&now).await
         } else {
-            let until = Instant::now() + self.source.policy.lease_patience;
+            let began = Instant::now();
+            let until = began + self.source.policy.lease_patience;
             let (brought, waited) =
                 futures_util::join!(self.load_own(&now), self.await_fills(waiting.clone(), until));
             self.settle_leases(waited, until).await;
             let late: Vec<_> = waiting.into_iter().filter(|at| self.items[*at].answer.is_none()).collect();
+            let outcome = match late.is_empty() {
+                true => "filled",
+                false if Instant::now() < until => "taken_over",
+                false => "out_of_patience",
+            };
+            telemetry::lease_wait(S::NAME, &self.source.region.name, began.elapsed(), outcome);
             let mut brought = brought;
             brought.extend(self.load_own(&late).await);
             brought.sort_unstable_by_key(|(at, ..)| *at);
@@ -237,8 +245,14 @@ impl<S: Source> Claim<S> {
         });
         let request = RequestCache::nested(self.request.clone(), Some(nesting.clone()));
         let budget = self.source.policy.source_budget;
+        let deadline = Instant::now() + budget;
+        if let Err(error) = self.turn(keys.len(), budget).await {
+            let fetched = keys.iter().map(|_| Fetch::Failed(error.clone())).collect();
+            return Chunk { fetched, cost: Duration::ZERO, storable: false };
+        }
         let began = Instant::now();
-        let cx = LoadContext::new(&request, writer, began + budget, self.lane.fills());
+        let budget = deadline - began;
+        let cx = LoadContext::new(&request, writer, deadline, self.lane.fills());
         let source = &self.source.source;
         let done = guarded::<S, _, _>("loading", keys.len(), budget, async {
             let mut rows = source.load_many(&cx, &keys).await?;
@@ -251,6 +265,7 @@ impl<S: Source> Claim<S> {
         let fetched = done.map(|rows| self.sort(&keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
         self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());
+        telemetry::load(S::NAME, &self.source.region.name, count, took, fetched.as_ref().err());
         let storable = !cx.facts.unstored() && !nesting.used_older.load(Ordering::Relaxed);
         let fetched = fetched.unwrap_or_else(|error| {
             let event = Event::LoadFailed { source: S::NAME, keys: count, error: error.clone() };

@@ -6,6 +6,7 @@ use crate::report::{Outcomes, Tier};
 use crate::request::{Cell, Lane, Memo, Slot};
 use crate::source::Source;
 use crate::sync::lock;
+use crate::telemetry;
 
 impl<S: Source> Claim<S> {
     /// Tells tier 1 and the readers what became of the keys.
@@ -36,6 +37,7 @@ impl<S: Source> Claim<S> {
             }
             add(&mut slot.outcomes, &self.outcomes);
         }
+        telemetry::settled(&self.source.region.name, &self.outcomes, self.lane.asks_shared());
         self.part.settle(answers);
     }
 }

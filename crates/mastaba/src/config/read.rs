@@ -10,7 +10,7 @@ type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
 
 /// Every setting of a region, but for the arguments, whose names are the backend's. What is valid, what is listed
 /// to a user and what is read cannot differ, because it is this table.
-const REGION: [(&str, Set); 19] = [
+const REGION: [(&str, Set); 22] = [
     ("backend", |region, text| set(&mut region.backend, value::text(text.trim()))),
     ("ttl", |region, text| set(&mut region.policy.ttl, value::duration_above_zero(text))),
     ("absent_ttl", |region, text| set(&mut region.policy.absent_ttl, value::duration(text))),
@@ -33,6 +33,13 @@ const REGION: [(&str, Set); 19] = [
         let bytes = value::bytes(text)?;
         let bytes = usize::try_from(bytes).map_err(|_| "the size is too large".to_owned());
         set(&mut region.policy.compress_above, bytes)
+    }),
+    ("breaker_failures", |region, text| {
+        set(&mut region.policy.breaker_failures, value::count_up_to(64, text))
+    }),
+    ("breaker_pause", |region, text| set(&mut region.policy.breaker_pause, value::duration_above_zero(text))),
+    ("outage_loads_per_second", |region, text| {
+        set(&mut region.policy.outage_loads_per_second, value::limit(text))
     }),
     ("near.max_entries", |region, text| set(&mut near(region).max_entries, value::count(text))),
     ("near.max_bytes", |region, text| set(&mut near(region).max_bytes, value::bytes_above_zero(text))),

@@ -11,7 +11,7 @@ fn millis(count: u64) -> Option<Duration> {
 }
 
 /// Every setting that there is, as a dotted key and a text.
-const EVERYTHING: [(&str, &str); 23] = [
+const EVERYTHING: [(&str, &str); 26] = [
     ("data_dir", "var/data"),
     ("namespace", "shop"),
     ("cache.objects.backend", "embedded"),
@@ -28,6 +28,9 @@ const EVERYTHING: [(&str, &str); 23] = [
     ("cache.objects.source_soft_budget", "0.5"),
     ("cache.objects.lease_ttl", "10s"),
     ("cache.objects.compress_above", "4KiB"),
+    ("cache.objects.breaker_failures", "3"),
+    ("cache.objects.breaker_pause", "2s"),
+    ("cache.objects.outage_loads_per_second", "200"),
     ("cache.objects.near.max_entries", "10_000"),
     ("cache.objects.near.max_bytes", "64MiB"),
     ("cache.objects.near.ttl", "5s"),
@@ -58,6 +61,9 @@ fn everything() -> Settings {
             lease_ttl: millis(10_000),
             lease_patience: millis(300),
             compress_above: Some(4096),
+            breaker_failures: Some(3),
+            breaker_pause: millis(2000),
+            outage_loads_per_second: Some(Some(200)),
         },
         near: Some(NearSettings {
             max_entries: Some(10_000),
@@ -156,6 +162,9 @@ fn every_problem_is_told_at_once_with_key_text_and_need() {
         ("cache.objects.max_batch", "0"),
         ("cache.objects.near.max_bytes", "64M"),
         ("cache.objects.lease_ttl", "0s"),
+        ("cache.objects.breaker_failures", "65"),
+        ("cache.objects.breaker_pause", "0"),
+        ("cache.objects.outage_loads_per_second", "0"),
         ("cache.objects.backend", ""),
         ("data_dir", ""),
     ]);
@@ -165,6 +174,9 @@ fn every_problem_is_told_at_once_with_key_text_and_need() {
         "cache.objects.max_batch = \"0\": a whole number above zero is needed",
         "cache.objects.near.max_bytes = \"64M\": a size is needed, such as 64MiB, 10MB or 1_000_000 (bytes)",
         "cache.objects.lease_ttl = \"0s\": a duration above zero is needed",
+        "cache.objects.breaker_failures = \"65\": a whole number from 0 to 64 is needed",
+        "cache.objects.breaker_pause = \"0\": a duration above zero is needed",
+        "cache.objects.outage_loads_per_second = \"0\": a whole number above zero is needed, or unlimited",
         "cache.objects.backend = \"\": it must not be empty",
         "data_dir = \"\": it must not be empty",
     ];
@@ -184,7 +196,7 @@ fn every_typed_setting_refuses_nonsense() {
 fn an_unknown_setting_is_told_what_there_is() {
     let choices = "a region has: backend, ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch, \
                    shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience, \
-                   compress_above, near.max_entries, near.max_bytes, near.ttl, near.coherence, arguments.*";
+                   compress_above, breaker_failures, breaker_pause, outage_loads_per_second, near.max_entries, near.max_bytes, near.ttl, near.coherence, arguments.*";
     assert_eq!(
         wrong(&[("cache.objects.tll", "1h"), ("cache.objects.colour", "red"), ("cache.objects", "on")]),
         [
@@ -303,6 +315,9 @@ mod in_toml {
             lease_ttl = "10s"
             lease_patience = "300ms"
             compress_above = 4096
+            breaker_failures = 3
+            breaker_pause = "2s"
+            outage_loads_per_second = 200
             near = { max_entries = 10_000, max_bytes = "64MiB", ttl = 5.0, coherence = "fenced" }
 
             [cache.objects.arguments]

@@ -86,6 +86,24 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     number.filter(|number| *number > 0).ok_or_else(|| "a whole number above zero is needed".to_owned())
 }
 
+/// How many, none included.
+pub(super) fn count_up_to(most: u32, text: &str) -> Result<u32, String> {
+    let number = whole(text.trim()).and_then(|number| u32::try_from(number).ok());
+    number
+        .filter(|number| *number <= most)
+        .ok_or_else(|| format!("a whole number from 0 to {most} is needed"))
+}
+
+/// How many at most, at least one, or `unlimited`.
+pub(super) fn limit(text: &str) -> Result<Option<u32>, String> {
+    if text.trim().eq_ignore_ascii_case("unlimited") {
+        return Ok(None);
+    }
+    let number = whole(text.trim()).and_then(|number| u32::try_from(number).ok());
+    let number = number.filter(|number| *number > 0);
+    number.map(Some).ok_or_else(|| "a whole number above zero is needed, or unlimited".to_owned())
+}
+
 /// A number that is zero or more: `0`, `1.5`.
 pub(super) fn factor(text: &str) -> Result<f64, String> {
     let factor = text.trim().parse::<f64>().ok().filter(|factor| *factor >= 0.0 && factor.is_finite());
@@ -175,6 +193,18 @@ mod tests {
         assert_eq!(count("1_000"), Ok(1000));
         for text in ["0", "", "-1", "1.5", "many", "99999999999999999999"] {
             assert!(count(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_are_counts_or_unlimited() {
+        assert_eq!((limit("1_000"), limit(" Unlimited ")), (Ok(Some(1000)), Ok(None)));
+        for text in ["0", "", "-1", "none", "5000000000"] {
+            assert!(limit(text).unwrap_err().contains("unlimited"), "{text}");
+        }
+        assert_eq!((count_up_to(64, "0"), count_up_to(64, "64")), (Ok(0), Ok(64)));
+        for text in ["65", "", "-1", "many"] {
+            assert!(count_up_to(64, text).unwrap_err().contains("0 to 64"), "{text}");
         }
     }
 

@@ -50,6 +50,11 @@ impl Meter {
         Self { request: self.request.clone(), waited: false }
     }
 
+    /// An operation was not tried: the breaker is open.
+    pub(crate) fn passed_over(&self) {
+        lock(&self.request.state).passed_over += 1;
+    }
+
     pub(crate) fn trip(
         &self,
         operation: Operation,
