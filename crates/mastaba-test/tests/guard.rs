@@ -480,3 +480,17 @@ async fn each_outage_tells_once_that_loads_wait() {
         assert!(world.events().last().unwrap().contains("answers again"), "{:?}", world.events());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_full_and_refuses_to_store_is_still_read() {
+    let world = World::new().await;
+    world.sees(1).await;
+    world.idle().await;
+    world.shared.refuse(&["lease", "fill"]);
+    for key in 2..100 {
+        world.sees(key).await;
+    }
+    let request = world.request();
+    let known = request.try_get_many::<UserById>([1]).await;
+    assert_eq!(known[&1].tier(), Some(mastaba::Tier::Shared), "{}", request.report());
+}

@@ -125,6 +125,7 @@ impl RegionCore {
         // a cache is built in a runtime; where there is none, near does not answer
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                let mut again = ASK_AGAIN;
                 while let Some(region) = region.upgrade() {
                     let asked = region.changes.asks();
                     let told = match &region.shared {
@@ -133,7 +134,8 @@ impl RegionCore {
                     };
                     let told = told && region.changes.answered(asked);
                     // soon again after a gap or a failure: near answers nothing until then
-                    let pause = if told { bound / 2 } else { (bound / 2).min(ASK_AGAIN) };
+                    let pause = if told { bound / 2 } else { (bound / 2).min(again) };
+                    again = if told { ASK_AGAIN } else { (again * 2).min(ASK_AGAIN * 16) };
                     drop(region); // which is not kept alive by being asked about
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -370,7 +372,7 @@ impl RegionCore {
             )),
         };
         let took = began.elapsed();
-        let change = pass.done(done.is_err());
+        let change = pass.done(done.as_ref().err().is_some_and(|fault| is_outage(operation, fault)));
         meter.trip(operation, &self.name, keys, 0, (began, took), done.is_err());
         telemetry::trip(&self.name, name_of(operation), keys, took, done.as_ref().err());
         self.tell(name_of(operation), took, done.as_ref().err(), change);
@@ -406,6 +408,12 @@ impl RegionCore {
             _ => {}
         }
     }
+}
+
+/// Whether a fault is one of the tier, or of this operation alone: a store that is full refuses leases and fills at once,
+/// and what it holds is still to be read.
+fn is_outage(operation: Operation, fault: &Fault) -> bool {
+    fault.kind() != FaultKind::Refused || operation == Operation::Read
 }
 
 /// A backend that answers with too much or too little knows nothing.

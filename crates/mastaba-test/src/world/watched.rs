@@ -24,6 +24,7 @@ pub struct Watched<B, const PROCESSES: bool = false> {
 #[derive(Debug, Default)]
 pub struct Control {
     down: Mutex<Vec<&'static str>>,
+    refused: Mutex<Vec<&'static str>>,
     slow: Mutex<Duration>,
     before: Places,
     after: Places,
@@ -39,6 +40,11 @@ impl Control {
     /// These operations fail from now on: `read`, `lease`, `fill`, `invalidate`.
     pub fn down(&self, operations: &[&'static str]) {
         *self.down.lock().unwrap() = operations.to_vec();
+    }
+
+    /// These operations are answered with a refusal from now on, as by a store that is full.
+    pub fn refuse(&self, operations: &[&'static str]) {
+        *self.refused.lock().unwrap() = operations.to_vec();
     }
 
     /// From now on this operation waits for a permit before it is done.
@@ -83,6 +89,9 @@ impl<B, const PROCESSES: bool> Watched<B, PROCESSES> {
         Gate::pass(&place(&self.control.before, operation)).await;
         if self.control.down.lock().unwrap().contains(&operation) {
             return Err(Fault::new(mastaba::FaultKind::Down, "unplugged by the test"));
+        }
+        if self.control.refused.lock().unwrap().contains(&operation) {
+            return Err(Fault::new(mastaba::FaultKind::Refused, "refused by the test"));
         }
         let done = work.await;
         Gate::pass(&place(&self.control.after, operation)).await;
