@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
@@ -65,7 +65,7 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Log {
     fn on_event(&self, event: &Event<'_>, cx: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let spans = cx.event_scope(event).into_iter().flat_map(|spans| spans.from_root());
+        let spans = cx.event_scope(event).into_iter().flat_map(Scope::from_root);
         self.lines.lock().unwrap().push(Line {
             target: event.metadata().target().to_owned(),
             level: *event.metadata().level(),

@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Path;
 use axum::routing::{get, post};
 use futures_util::{StreamExt, stream};
+use mastaba::NearConfig;
 use mastaba_axum::{CacheLayer, RequestCache};
 use mastaba_test::world::{UserById, World};
 use tower::ServiceBuilder;
@@ -170,6 +171,27 @@ async fn the_developer_tools_of_a_browser_see_the_tiers() {
 }
 
 #[tokio::test]
+async fn what_near_knew_is_in_the_header_and_in_the_line() {
+    in_time(async {
+        let (log, _guard) = Log::start();
+        let world = World::with(|region| region.near(NearConfig::entries(100))).await;
+        let layer = CacheLayer::new(world.cache.clone()).server_timing(true);
+        let address = serve(Router::new().route("/user/{id}", get(user)).layer(layer)).await;
+        fetch(address, "/user/1").await;
+        world.idle().await;
+        let reply = fetch(address, "/user/1").await;
+        let metrics = metrics(reply.header("server-timing").unwrap());
+        assert_eq!((metrics[0].0.as_str(), metrics[0].2.as_deref()), ("near", Some("2 hits")));
+        assert_eq!((metrics[1].0.as_str(), metrics[1].2.as_deref()), ("shared", Some("0 trips")));
+        while log.requests().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(log.requests()[1].get("near"), Some("2"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_header_is_for_debug_builds_and_whoever_asks_for_it() {
     in_time(async {
         let world = World::new().await;
@@ -198,6 +220,29 @@ async fn the_header_of_somebody_else_is_left_as_it_is() {
         let headers: Vec<_> = response.headers().get_all("server-timing").iter().collect();
         assert_eq!(headers.len(), 2);
         assert_eq!(headers[0], "render;dur=3");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_has_a_span_and_a_line_as_a_request_has() {
+    in_time(async {
+        let (log, _guard) = Log::start();
+        let world = World::new().await;
+        let job = async {
+            let scope = world.cache.scope("count users");
+            scope.run(async |cache| cache.get_many::<UserById>(1..=5).await.map(drop)).await
+        };
+        job.instrument(tracing::info_span!("scheduler")).await.unwrap();
+        world.idle().await;
+        let lines = log.requests();
+        let line = &lines[0];
+        assert_eq!(line.spans, ["scheduler", "request_cache"]);
+        let fields = ["method", "route", "status", "statements", "loaded"].map(|field| line.get(field));
+        assert_eq!(fields, [None, Some("count users"), None, Some("1"), Some("5")]);
+        for trip in log.trips() {
+            assert_eq!(trip.spans, ["scheduler", "request_cache", "read"], "{trip:?}");
+        }
     })
     .await;
 }
