@@ -1,1 +1,40 @@
 //! Mastaba in axum and any tower service.
+//!
+//! [`CacheLayer`] opens a request cache per request and closes it with the response body; the extractor
+//! [`RequestCache`] hands it to a handler. Two lines:
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use mastaba_axum::{CacheLayer, RequestCache};
+//! use mastaba_test::world::{UserById, World};
+//!
+//! async fn name(cache: RequestCache) -> String {
+//!     cache.get::<UserById>(1).await.unwrap().unwrap().name.clone()
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let cache = World::new().await.cache; // or Cache::builder()...
+//! let app: Router = Router::new().route("/", get(name)).layer(CacheLayer::new(cache));
+//! # use tower::ServiceExt;
+//! # let response = app.oneshot(http::Request::new(axum::body::Body::empty())).await.unwrap();
+//! # assert!(response.status().is_success());
+//! # });
+//! ```
+//!
+//! What developers see: one line per request and a span around its reads ([`mastaba::Scope`]), a
+//! `Server-Timing` header in debug builds ([`CacheLayer::server_timing`]), and a warning where a request
+//! costs more than its budget ([`CacheLayer::budget`], [`BudgetLayer`]).
+//!
+//! For work outside of a request there is [`Cache::scope`](mastaba::Cache::scope).
+
+mod body;
+mod budget;
+mod extract;
+mod layer;
+mod service;
+
+pub use body::ScopedBody;
+pub use budget::{BudgetLayer, BudgetService};
+pub use extract::{MissingLayer, RequestCache};
+pub use layer::CacheLayer;
+pub use service::{CacheService, ResponseFuture};

@@ -70,6 +70,7 @@ mod registry;
 mod relation;
 mod report;
 mod request;
+mod scope;
 mod source;
 mod sync;
 mod write;
@@ -87,6 +88,7 @@ pub use relation::Lazy;
 pub use relation::{Expand, Expanded};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{Force, RequestCache, Stash};
+pub use scope::{OverBudget, Scope};
 pub use source::{Fetched, LoadContext, Replicated, Rows, Source};
 pub use write::Write;
 

@@ -1,6 +1,6 @@
 //! What a request cost: trips, statements, batch sizes, waits, and where each answer came from.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// Which tier an answer came from.
@@ -180,6 +180,81 @@ impl Report {
         (of(false), of(true))
     }
 
+    /// Whether the request has cost no more than this.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    /// use mastaba::Budget;
+    ///
+    /// let request = World::new().await.request();
+    /// request.get::<UserById>(1).await?;
+    /// request.get::<UserById>(2).await?; // one after the other: N+1 begins like this
+    /// assert!(!request.report().is_within(Budget { trips: 2, statements: 1 }));
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn is_within(&self, budget: Budget) -> bool {
+        self.shared_trips() <= budget.trips && self.statements() <= budget.statements
+    }
+
+    /// The value of a `Server-Timing` header: what each tier has answered up to now and how long the request
+    /// waited for it, in milliseconds. Counts only: no key and no name of a source is in it.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let request = World::new().await.request();
+    /// request.get_many::<UserById>(1..=20).await?;
+    /// let header = request.report().server_timing(); // shared;dur=0.031;desc="2 trips", source;..
+    /// assert!(header.contains("desc=\"1 statement\""), "{header}");
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn server_timing(&self) -> String {
+        let mut header = String::with_capacity(128);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let counted = |count: u64, one: &str| {
+            if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+        };
+        let (shared, source) = self.waits();
+        for (tier, hits) in [
+            (Tier::Request, self.sum(|outcomes| outcomes.request_hits)),
+            (Tier::Near, self.sum(|outcomes| outcomes.near_hits)),
+        ] {
+            if hits > 0 {
+                let _ = write!(header, "{tier};desc=\"{}\", ", counted(hits, "hit"));
+            }
+        }
+        for (tier, waited, cost) in [
+            (Tier::Shared, shared, counted(self.shared_trips() as u64, "trip")),
+            (Tier::Source, source, counted(self.statements() as u64, "statement")),
+        ] {
+            let _ = write!(header, "{tier};dur={:.3};desc=\"{cost}\", ", ms(waited));
+        }
+        let _ = write!(header, "total;dur={:.3}", ms(self.elapsed));
+        header
+    }
+
+    /// The source with the most statements that the request waited for, and how many.
+    #[must_use]
+    pub fn worst_source(&self) -> Option<(&str, usize)> {
+        let mut sources: Vec<(&str, usize)> = Vec::new();
+        for trip in self.trips.iter().filter(|trip| trip.waited && trip.operation == Operation::Load) {
+            match sources.iter_mut().find(|(name, _)| *name == trip.name) {
+                Some((_, statements)) => *statements += trip.statements,
+                None => sources.push((&trip.name, trip.statements)),
+            }
+        }
+        sources.into_iter().max_by_key(|(_, statements)| *statements)
+    }
+
+    /// A count of [`Outcomes`], over all sources.
+    pub(crate) fn sum(&self, count: impl Fn(&Outcomes) -> u64) -> u64 {
+        self.outcomes.iter().map(count).sum()
+    }
+
     /// Panics, with the whole table, if the request has cost more than this.
     ///
     /// # Panics
@@ -188,7 +263,7 @@ impl Report {
     pub fn assert_at_most(&self, budget: Budget) {
         let (trips, statements) = (self.shared_trips(), self.statements());
         assert!(
-            trips <= budget.trips && statements <= budget.statements,
+            self.is_within(budget),
             "the request cost {trips} trips and {statements} statements, and may cost {} and {}\n{self}",
             budget.trips,
             budget.statements,

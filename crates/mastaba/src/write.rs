@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tracing::Instrument;
 
 use crate::cache::CacheCore;
 use crate::error::{Error, Fault};
@@ -413,7 +414,7 @@ pub(crate) async fn to_its_end(
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return Err(Error::usage(NO_RUNTIME));
     };
-    match runtime.spawn(cache.tasks.track_future(work)).await {
+    match runtime.spawn(cache.tasks.track_future(work.in_current_span())).await {
         Ok(done) => done,
         Err(_) => Err(Error::usage("the runtime was shut down during an invalidation")),
     }
