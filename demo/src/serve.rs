@@ -182,9 +182,11 @@ async fn cache(options: &Options, folder: &Path, database: &Database) -> Result<
     Ok(cache)
 }
 
-/// What the cache has to say to whoever runs it.
+/// What the cache has to say to whoever runs it: what went wrong. Not what was slow, nor that an edit was refused.
 fn told(event: &Event) {
-    anstream::eprintln!("demo: {event}");
+    if !matches!(event, Event::SharedSlow { .. } | Event::WriteDropped { .. }) {
+        anstream::eprintln!("demo: {event}");
+    }
 }
 
 /// Comes back when it is to stop: Ctrl-C, or what a service manager sends.

@@ -19,12 +19,17 @@ impl Search {
         Self { database: database.counted_apart(), text: text.to_lowercase(), page }
     }
 
-    /// What was found first by its whole name, then by how its name begins, then by what is in it.
+    /// What was found: first by its whole name, then by how its name begins, then by what is in it. Where nothing
+    /// was searched for, what most is built on comes first.
     async fn found(&self) -> Result<(Vec<PackageId>, usize)> {
         let select = r"
             select id, count(*) over () from package where lower(name) like $1 escape '\'
-            order by case when lower(name) = $2 then 0 when lower(name) like $3 escape '\' then 1 else 2 end,
-                name, version, id
+            order by case
+                when $2 = '' then -(select count(distinct package_id) from dependency where resolved_id = package.id)
+                when lower(name) = $2 then 0
+                when lower(name) like $3 escape '\' then 1
+                else 2 end,
+                lower(name), version, id
             limit $4 offset $5";
         let text = pattern(&self.text);
         let (within, before) = (format!("%{text}%"), format!("{text}%"));

@@ -13,11 +13,11 @@ pub(super) fn panel(frame: &Frame<'_>, versus: &Versus) -> Markup {
         aside.cost aria-label="What this page cost" {
             nav.modes aria-label="How this page is read" {
                 @for mode in Mode::ALL {
-                    a class=(mode.word()) href=(mode.link(frame.address))
+                    a.{(mode.word())} href=(mode.link(frame.address))
                         aria-current=[(mode == frame.mode).then_some("true")] { (mode.name()) }
                 }
             }
-            dl.now class=(frame.mode.word()) {
+            dl.now.{(frame.mode.word())} {
                 div { dt { "statements" } dd data-figure="statements" { (now.statements) } }
                 div { dt { "round trips" } dd data-figure="trips" { (now.trips) } }
                 div { dt { "milliseconds" } dd data-figure="ms" { (millis(&now)) } }
@@ -46,7 +46,7 @@ fn bars(
         section {
             h2 { (title) }
             @for mode in Mode::ALL {
-                div.row class=(mode.word()) aria-current=[(mode == frame.mode).then_some("true")] {
+                div.row.{(mode.word())} aria-current=[(mode == frame.mode).then_some("true")] {
                     span.name { (mode.name()) }
                     @match &versus[mode as usize] {
                         Some(figures) => {
@@ -107,12 +107,12 @@ fn answered(tiers: &Tiers) -> Markup {
         div.tiers {
             svg.bar role="img" aria-label="Which tier knew the objects of this page" {
                 @for (name, _, from, wide) in &parts {
-                    rect class=(name) x=(format!("{from:.2}%")) width=(format!("{wide:.2}%")) height="100%" {}
+                    rect.{(name)} x=(format!("{from:.2}%")) width=(format!("{wide:.2}%")) height="100%" {}
                 }
             }
             ul {
                 @for (name, keys, ..) in parts.iter().filter(|(_, keys, ..)| *keys > 0) {
-                    li class=(name) { b { (keys) } " " (name) }
+                    li.{(name)} { b { (keys) } " " (name) }
                 }
             }
         }
