@@ -92,7 +92,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command> {
             Long("json") if word == Word::Tour => options.json = true,
             Long("keep") if word == Word::Tour => options.keep = true,
             Long("port") if word == Word::Serve => {
-                served.port = number("--port", &parser.value()?, "0 to 65535")?
+                served.port = number("--port", &parser.value()?, "0 to 65535")?;
             }
             Long("host") if word == Word::Serve => served.host = parser.value()?.string()?,
             Long("postgres") if word == Word::Serve => served.postgres = Some(parser.value()?.string()?),

@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The demo with these arguments, not started yet.
-pub fn demo(args: &[&str]) -> Command {
+pub(crate) fn demo(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// A running explorer, stopped when it is dropped.
-pub struct Explorer {
+pub(crate) struct Explorer {
     child: Option<Child>,
     /// `127.0.0.1:` and its port.
-    pub host: String,
+    pub(crate) host: String,
 }
 
 impl Explorer {
     /// Starts one on a free port, with more arguments.
-    pub fn start(more: &[&str]) -> Self {
+    pub(crate) fn start(more: &[&str]) -> Self {
         let mut child = demo(&[&["serve", "--port", "0"], more].concat()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let (send, first) = mpsc::channel();
@@ -48,12 +48,12 @@ impl Explorer {
         Self { host: host.to_owned(), child: Some(child) }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
     /// Sends it a signal, by the program `kill`, and waits for its end.
-    pub fn signal(mut self, signal: &str) -> Output {
+    pub(crate) fn signal(mut self, signal: &str) -> Output {
         let child = self.child.take().unwrap();
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -61,17 +61,17 @@ impl Explorer {
     }
 
     /// What is at an address.
-    pub fn get(&self, address: &str) -> Answer {
+    pub(crate) fn get(&self, address: &str) -> Answer {
         self.send(&format!("GET {address} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.host))
     }
 
     /// The answer to a form.
-    pub fn post(&self, address: &str, form: &str) -> Answer {
+    pub(crate) fn post(&self, address: &str, form: &str) -> Answer {
         self.post_with(address, "content-type: application/x-www-form-urlencoded\r\n", form.as_bytes())
     }
 
     /// The answer to a body with these headers.
-    pub fn post_with(&self, address: &str, headers: &str, body: &[u8]) -> Answer {
+    pub(crate) fn post_with(&self, address: &str, headers: &str, body: &[u8]) -> Answer {
         let head = format!(
             "POST {address} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
             self.host,
@@ -81,7 +81,7 @@ impl Explorer {
     }
 
     /// The answer to a request as it stands.
-    pub fn send(&self, request: &str) -> Answer {
+    pub(crate) fn send(&self, request: &str) -> Answer {
         self.send_bytes(request.as_bytes())
     }
 
@@ -103,7 +103,7 @@ impl Drop for Explorer {
 }
 
 /// Waits for the end of a program; kills it if that does not come.
-pub fn ended(mut child: Child) -> Output {
+pub(crate) fn ended(mut child: Child) -> Output {
     let began = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if began.elapsed() > LIMIT {
@@ -116,7 +116,7 @@ pub fn ended(mut child: Child) -> Output {
 }
 
 /// A connection on which nothing takes for ever.
-pub fn connect(host: &str) -> TcpStream {
+pub(crate) fn connect(host: &str) -> TcpStream {
     let stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();
@@ -126,14 +126,14 @@ pub fn connect(host: &str) -> TcpStream {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 /// Reads one answer, and leaves the connection as it is.
-pub fn read(stream: &mut impl BufRead) -> Answer {
+pub(crate) fn read(stream: &mut impl BufRead) -> Answer {
     let mut head = String::new();
     loop {
         let mut line = String::new();
@@ -159,13 +159,13 @@ fn value<'h>(head: &'h str, name: &str) -> Option<&'h str> {
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         value(&self.head, name)
     }
 
     /// A page that is there.
     #[track_caller]
-    pub fn page(self) -> String {
+    pub(crate) fn page(self) -> String {
         assert_eq!(self.status, 200, "{}\n{}", self.head, self.body);
         assert!(self.body.starts_with("<!DOCTYPE html>") && self.body.ends_with("</html>"), "{}", self.body);
         self.body
@@ -173,7 +173,7 @@ impl Answer {
 
     /// A refusal of the caller, with a page that says why.
     #[track_caller]
-    pub fn refused(&self, asked: &str) {
+    pub(crate) fn refused(&self, asked: &str) {
         assert!((400..500).contains(&self.status), "{asked}: {}", self.head);
         assert!(self.body.contains("<h1>") && self.body.contains("Crate explorer"), "{asked}: {}", self.body);
     }
@@ -181,7 +181,7 @@ impl Answer {
 
 /// A figure that a page shows of itself.
 #[track_caller]
-pub fn figure(page: &str, name: &str) -> f64 {
+pub(crate) fn figure(page: &str, name: &str) -> f64 {
     let mark = format!("data-figure=\"{name}\">");
     let rest = page.split_once(&mark).unwrap_or_else(|| panic!("no figure {name} in {page}")).1;
     rest.split('<').next().unwrap().parse().unwrap()
@@ -189,7 +189,7 @@ pub fn figure(page: &str, name: &str) -> f64 {
 
 /// Where the package of a name is.
 #[track_caller]
-pub fn package(explorer: &Explorer, name: &str) -> String {
+pub(crate) fn package(explorer: &Explorer, name: &str) -> String {
     let page = explorer.get(&format!("/?q={name}")).page();
     let mark = format!("\">{name}</a>");
     let before = page.split_once(&mark).unwrap_or_else(|| panic!("no {name} in {page}")).0;
@@ -197,7 +197,7 @@ pub fn package(explorer: &Explorer, name: &str) -> String {
 }
 
 /// All links of a page that lead to a part of the explorer.
-pub fn links(page: &str, to: &str) -> Vec<String> {
+pub(crate) fn links(page: &str, to: &str) -> Vec<String> {
     let mark = format!("href=\"{to}");
     page.match_indices(&mark)
         .map(|(at, _)| page[at + "href=\"".len()..].split('"').next().unwrap().replace("&amp;", "&"))
