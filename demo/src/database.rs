@@ -57,11 +57,20 @@ impl Database {
 
     /// Opens a Postgres database, which must be there.
     pub(crate) async fn connect(url: &str) -> Result<Self> {
-        let options = PgConnectOptions::from_str(url).map_err(|why| format!("--postgres: {why}"))?;
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(
+                "--postgres: the address has to look like postgres://user:password@host/database".into()
+            );
+        }
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|why| format!("--postgres: the address cannot be read: {}", sentence(&why)))?;
+        let (host, port) = (options.get_host(), options.get_port());
+        let at = format!("the database {} at {host}:{port}", options.get_database().unwrap_or("of the user"));
         // the pool would try again until it is out of time, and not say why
         let first = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
-        let first = first.map_err(|_| "--postgres: the database does not answer in 5 s")?;
-        first.map_err(|why| format!("--postgres: no way into the database: {why}"))?.close().await?;
+        let first = first.map_err(|_| format!("--postgres: {at} does not answer in 5 s"))?;
+        let first = first.map_err(|why| format!("--postgres: no way into {at}: {}", sentence(&why)))?;
+        first.close().await?;
         let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(PATIENCE).connect_with(options);
         Ok(Self { pool: Pool::Postgres(pool.await?), statements: Arc::default() })
     }
@@ -175,6 +184,15 @@ impl Database {
 
     fn count(&self) {
         self.statements.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// What an error says, without where in the sources of the database it came up.
+fn sentence(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 

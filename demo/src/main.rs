@@ -39,7 +39,8 @@ Usage: cargo run [-- tour [--json] [--data-dir DIR] [--keep]]
   --port N         where it listens (default 3000; 0 finds a free one)
   --host HOST      on which address it listens (default 127.0.0.1)
   --data-dir DIR   keep the database and the cache file in DIR: it starts warm the next time
-  --postgres URL   a Postgres database instead of SQLite, filled if it is empty: postgres://user:pass@host/name
+  --postgres URL   a Postgres database instead of SQLite, filled if it is empty: postgres://user:pass@host/name;
+                   without --redis nobody else may write to it, as the cache would not hear of that
   --redis URL      Redis or Valkey as the shared tier instead of an embedded file: redis://host:6379
   --near N         a cache of N entries in the process, in front of the shared tier
 

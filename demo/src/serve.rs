@@ -179,6 +179,10 @@ async fn cache(options: &Options, folder: &Path, database: &Database) -> Result<
         .source(PackagesUnder(database.clone()))
         .build()
         .await?;
+    if options.postgres.is_some() && options.redis.is_none() {
+        // others may have written to the database since this file was last in use
+        cache.region("packages").clear().await?;
+    }
     Ok(cache)
 }
 

@@ -140,19 +140,24 @@ impl<'m> Inserting<'m> {
     }
 }
 
+// A conflict would use up a number of Postgres each time, and numbers are addresses: so it is looked for first.
+
 const AUTHOR: [&str; 2] = [
-    "insert into author (name) values ($1) on conflict do nothing",
+    "insert into author (name) select $1 where not exists (select 1 from author where name = $1) \
+     on conflict do nothing",
     "insert into package_author select $1, id, $2 from author where name = $3",
 ];
 
 /// Puts a keyword in, and a package under it.
 pub(super) const KEYWORD: [&str; 2] = [
-    "insert into keyword (word) values ($1) on conflict do nothing",
+    "insert into keyword (word) select $1 where not exists (select 1 from keyword where word = $1) \
+     on conflict do nothing",
     "insert into package_keyword select $1, id, $2 from keyword where word = $3",
 ];
 
 const LICENSE: [&str; 2] = [
-    "insert into license (name) values ($1) on conflict do nothing",
+    "insert into license (name) select $1 where not exists (select 1 from license where name = $1) \
+     on conflict do nothing",
     "insert into package_license select $1, id, $2 from license where name = $3",
 ];
 

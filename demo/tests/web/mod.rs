@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each of the test programs uses a part of it")]
 
+pub(crate) mod load;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
@@ -187,6 +189,20 @@ pub(crate) fn figure(page: &str, name: &str) -> f64 {
     rest.split('<').next().unwrap().parse().unwrap()
 }
 
+/// A page once it costs no more than this. The cache is filled when the page that filled it has gone out.
+#[track_caller]
+pub(crate) fn warm(explorer: &Explorer, address: &str, statements: f64, trips: f64) -> String {
+    let mut page = String::new();
+    for _ in 0..100 {
+        page = explorer.get(address).page();
+        if figure(&page, "statements") <= statements && figure(&page, "trips") <= trips {
+            return page;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{address} never costs {statements} statements and {trips} trips: {page}");
+}
+
 /// Where the package of a name is.
 #[track_caller]
 pub(crate) fn package(explorer: &Explorer, name: &str) -> String {
@@ -202,4 +218,41 @@ pub(crate) fn links(page: &str, to: &str) -> Vec<String> {
     page.match_indices(&mark)
         .map(|(at, _)| page[at + "href=\"".len()..].split('"').next().unwrap().replace("&amp;", "&"))
         .collect()
+}
+
+/// What is not there: the test says so and is over. Where CI runs, everything has to be there.
+pub(crate) fn missing(what: &str) -> bool {
+    assert!(std::env::var_os("CI").is_none(), "{what} is missing, and CI needs it");
+    println!("skipped: {what} is missing");
+    true
+}
+
+/// The words of the modes.
+pub(crate) const MODES: [&str; 3] = ["naive", "dataloader", "mastaba"];
+
+/// An address in a mode.
+pub(crate) fn in_mode(address: &str, mode: &str) -> String {
+    let joint = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{joint}mode={mode}")
+}
+
+/// A page without what it cost: that is what differs from mode to mode.
+pub(crate) fn content(page: &str) -> String {
+    let (before, rest) = page.split_once("<aside").unwrap();
+    let page = format!("{before}{}", rest.split_once("</aside>").unwrap().1);
+    MODES.iter().fold(page, |page, mode| {
+        page.replace(&format!("?mode={mode}"), "")
+            .replace(&format!("&amp;mode={mode}"), "")
+            .replace(&format!("<input type=\"hidden\" name=\"mode\" value=\"{mode}\">"), "")
+    })
+}
+
+/// One line that says what is wrong.
+#[track_caller]
+pub(crate) fn line(output: &Output, code: i32, word: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains(word), "{word} is missing in {told}");
+    assert!(output.stdout.is_empty());
 }
