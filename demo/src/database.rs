@@ -1,62 +1,78 @@
-//! The SQLite database: made from the metadata, and read through one place that counts statements.
+//! The database, SQLite or Postgres: made from the metadata, and read through one place that counts
+//! statements.
 
-use std::collections::HashMap;
+mod fill;
+mod schema;
+mod statement;
+
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-use sqlx::FromRow;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection, FromRow, PgConnection, Postgres, Sqlite};
 
+use self::statement::bound;
+pub(crate) use self::statement::{Statement, Value, by_key};
 use crate::Result;
-use crate::metadata::{self, Metadata, Package};
-use crate::sources::PackageId;
+use crate::sources::{Id, PackageId, Select};
 
-const SCHEMA: &str = "
-create table package (
-    id integer primary key, name text not null, version text not null,
-    description text, license text, repository text,
-    unique (name, version));
-create table author (id integer primary key, name text not null unique);
-create table package_author (
-    package_id integer not null references package, author_id integer not null references author,
-    position integer not null, primary key (package_id, position)) without rowid;
-create table keyword (id integer primary key, word text not null unique);
-create table package_keyword (
-    package_id integer not null references package, keyword_id integer not null references keyword,
-    position integer not null, primary key (package_id, position)) without rowid;
-create table feature (
-    id integer primary key, package_id integer not null references package,
-    name text not null, enables text not null);
-create index feature_of on feature (package_id);
-create table dependency (
-    id integer primary key, package_id integer not null references package,
-    name text not null, req text not null, kind text, optional integer not null,
-    -- packages come in any order
-    resolved_id integer references package deferrable initially deferred);
-create index dependency_of on dependency (package_id);
-";
+/// How long a database may take to answer at all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A row that both databases can give.
+pub(crate) trait Row:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
 /// The database, and how many statements were made through this handle.
 #[derive(Clone)]
 pub(crate) struct Database {
-    pool: SqlitePool,
+    pool: Pool,
     statements: Arc<AtomicUsize>,
 }
 
+#[derive(Clone)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
 impl Database {
-    /// Opens the database of a folder, or makes an empty one.
+    /// Opens the SQLite database of a folder, or makes an empty one.
     pub(crate) async fn open(folder: &Path) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(folder.join("packages.sqlite"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal);
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-        Ok(Self { pool, statements: Arc::default() })
+        Ok(Self { pool: Pool::Sqlite(pool), statements: Arc::default() })
+    }
+
+    /// Opens a Postgres database, which must be there.
+    pub(crate) async fn connect(url: &str) -> Result<Self> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(
+                "--postgres: the address has to look like postgres://user:password@host/database".into()
+            );
+        }
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|why| format!("--postgres: the address cannot be read: {}", sentence(&why)))?;
+        let (host, port) = (options.get_host(), options.get_port());
+        let at = format!("the database {} at {host}:{port}", options.get_database().unwrap_or("of the user"));
+        // the pool would try again until it is out of time, and not say why
+        let first = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
+        let first = first.map_err(|_| format!("--postgres: {at} does not answer in 5 s"))?;
+        let first = first.map_err(|why| format!("--postgres: no way into {at}: {}", sentence(&why)))?;
+        first.close().await?;
+        let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(PATIENCE).connect_with(options);
+        Ok(Self { pool: Pool::Postgres(pool.await?), statements: Arc::default() })
     }
 
     /// The same database with a count of its own.
@@ -69,149 +85,165 @@ impl Database {
         self.statements.load(Ordering::SeqCst)
     }
 
-    /// Executes one select, and counts it: nothing reads in any other way.
-    ///
-    /// `keys` is its one parameter, as JSON: SQLite has no arrays, but it has `json_each`.
-    pub(crate) async fn select<T>(
+    /// What kind of database it is.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.pool {
+            Pool::Sqlite(_) => "SQLite",
+            Pool::Postgres(_) => "Postgres",
+        }
+    }
+
+    /// Which database it is; `None` if nothing was put into it yet.
+    pub(crate) async fn identity(&self) -> Result<Option<String>, sqlx::Error> {
+        let there = match self.pool {
+            Pool::Sqlite(_) => "select count(*) from sqlite_master where name = 'identity'",
+            Pool::Postgres(_) => {
+                "select count(*) from pg_tables where schemaname = any(current_schemas(false)) \
+                                  and tablename = 'identity'"
+            }
+        };
+        let there: Vec<(i64,)> = self.select(there, &[]).await?;
+        if there.first().is_none_or(|(tables,)| *tables == 0) {
+            return Ok(None);
+        }
+        let identity: Vec<(String,)> = self.select("select id from identity", &[]).await?;
+        Ok(identity.into_iter().next().map(|(id,)| id))
+    }
+
+    /// What a source says of many keys, by one grouped select.
+    pub(crate) async fn many<S: Select>(
+        &self,
+        keys: &[S::Key],
+    ) -> Result<Vec<(S::Key, S::Value)>, sqlx::Error> {
+        self.count();
+        let ids: Vec<i64> = keys.iter().map(|key| key.number()).collect();
+        let statement = S::STATEMENT;
+        let rows: Vec<S::Row> = match &self.pool {
+            Pool::Sqlite(pool) => {
+                let ids = serde_json::to_string(&ids).map_err(|why| sqlx::Error::Encode(why.into()))?;
+                sqlx::query_as(statement.sqlite).bind(ids).fetch_all(pool).await?
+            }
+            Pool::Postgres(pool) => sqlx::query_as(statement.postgres).bind(ids).fetch_all(pool).await?,
+        };
+        Ok(S::gather(rows))
+    }
+
+    /// What a source says of one key.
+    pub(crate) async fn one<S: Select>(&self, key: S::Key) -> Result<Option<S::Value>, sqlx::Error> {
+        let rows = self.select(S::STATEMENT.single, &[key.number().into()]).await?;
+        Ok(S::gather(rows).pop().map(|(_, value)| value))
+    }
+
+    /// The ids of packages by name and version.
+    pub(crate) async fn named<T: Row>(&self, names: &[(String, String)]) -> Result<Vec<T>, sqlx::Error> {
+        self.count();
+        match &self.pool {
+            Pool::Sqlite(pool) => {
+                let select = "select id, name, version from package where (name, version) in \
+                              (select value ->> 0, value ->> 1 from json_each($1))";
+                let names = serde_json::to_string(names).map_err(|why| sqlx::Error::Encode(why.into()))?;
+                sqlx::query_as(select).bind(names).fetch_all(pool).await
+            }
+            Pool::Postgres(pool) => {
+                let select = "select id, name, version from package where (name, version) in \
+                              (select * from unnest($1::text[], $2::text[]))";
+                let (names, versions): (Vec<_>, Vec<_>) = names.iter().cloned().unzip();
+                sqlx::query_as(select).bind(names).bind(versions).fetch_all(pool).await
+            }
+        }
+    }
+
+    /// Executes one select that is the same in both databases, and counts it.
+    pub(crate) async fn select<T: Row>(
         &self,
         sql: &'static str,
-        keys: &(impl Serialize + ?Sized + Sync),
-    ) -> Result<Vec<T>, sqlx::Error>
-    where
-        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        self.statements.fetch_add(1, Ordering::SeqCst);
-        let keys = serde_json::to_string(keys).map_err(|why| sqlx::Error::Encode(why.into()))?;
-        sqlx::query_as(sql).bind(keys).fetch_all(&self.pool).await
+        values: &[Value<'_>],
+    ) -> Result<Vec<T>, sqlx::Error> {
+        self.count();
+        match &self.pool {
+            Pool::Sqlite(pool) => bound!(sqlx::query_as(sql), values).fetch_all(pool).await,
+            Pool::Postgres(pool) => bound!(sqlx::query_as(sql), values).fetch_all(pool).await,
+        }
     }
 
     /// A transaction, to write in.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        self.pool.begin().await
+    pub(crate) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        Ok(match &self.pool {
+            Pool::Sqlite(pool) => Transaction::Sqlite(pool.begin().await?),
+            Pool::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+        })
     }
 
     /// Closes every connection.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
-    }
-
-    /// Asks cargo for the data and puts it in. On a terminal a bar tells how far it is.
-    pub(crate) async fn build(&self) -> Result<Built> {
-        // hidden by itself where stderr is not a terminal
-        let bar = ProgressBar::new_spinner().with_message("asking cargo metadata");
-        bar.enable_steady_tick(Duration::from_millis(100));
-        let built = self.fill(&bar).await;
-        bar.finish_and_clear();
-        built
-    }
-
-    async fn fill(&self, bar: &ProgressBar) -> Result<Built> {
-        let metadata = tokio::task::spawn_blocking(metadata::read).await??;
-        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} packages into SQLite")?);
-        bar.set_length(metadata.packages.len() as u64);
-        let mut inserting = Inserting::begin(self, &metadata).await?;
-        for package in &metadata.packages {
-            inserting.package(package).await?;
-            bar.inc(1);
+        match &self.pool {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
         }
-        inserting.transaction.commit().await?;
-        Ok(Built { packages: metadata.packages.len(), rows: inserting.rows })
+    }
+
+    fn count(&self) {
+        self.statements.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// What was put in.
-pub(crate) struct Built {
-    pub(crate) packages: usize,
-    pub(crate) rows: usize,
+/// What an error says, without where in the sources of the database it came up.
+fn sentence(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
 }
 
-/// Puts packages in, all in one transaction.
-struct Inserting<'m> {
-    transaction: Transaction<'static, Sqlite>,
-    ids: HashMap<&'m str, i64>,
-    /// By package: what its dependencies became, as (name in the code, name, id).
-    chosen: HashMap<&'m str, Vec<(&'m str, &'m str, i64)>>,
-    rows: usize,
+/// A transaction. Dropped before it is committed, it is rolled back.
+pub(crate) enum Transaction {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
-impl<'m> Inserting<'m> {
-    async fn begin(database: &Database, metadata: &'m Metadata) -> Result<Self> {
-        let mut transaction = database.begin().await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
-        let by_id: HashMap<_, _> =
-            (1..).zip(&metadata.packages).map(|(id, package)| (package.id.as_str(), (id, package))).collect();
-        let chosen = metadata.resolve.nodes.iter().map(|node| {
-            let deps = node.deps.iter().filter_map(|chosen| {
-                let (id, package) = by_id.get(chosen.pkg.as_str())?;
-                Some((chosen.name.as_str(), package.name.as_str(), *id))
-            });
-            (node.id.as_str(), deps.collect())
-        });
-        let chosen = chosen.collect();
-        let ids = by_id.into_iter().map(|(key, (id, _))| (key, id)).collect();
-        Ok(Self { transaction, ids, chosen, rows: 0 })
-    }
-
-    async fn package(&mut self, package: &'m Package) -> Result<()> {
-        let id = self.ids[package.id.as_str()];
-        let insert = "insert into package (id, name, version, description, license, repository) \
-                      values (?, ?, ?, ?, ?, ?)";
-        let description = package.description.as_ref().map(|text| text.trim().replace('\n', " "));
-        let row = sqlx::query(insert)
-            .bind(id)
-            .bind(&package.name)
-            .bind(&package.version)
-            .bind(description)
-            .bind(&package.license)
-            .bind(&package.repository);
-        self.execute(row).await?;
-        for (position, author) in (0i64..).zip(&package.authors) {
-            self.execute(sqlx::query("insert or ignore into author (name) values (?)").bind(author)).await?;
-            let link = "insert into package_author select ?, id, ? from author where name = ?";
-            self.execute(sqlx::query(link).bind(id).bind(position).bind(author)).await?;
-        }
-        for (position, word) in (0i64..).zip(&package.keywords) {
-            self.execute(sqlx::query("insert or ignore into keyword (word) values (?)").bind(word)).await?;
-            let link = "insert into package_keyword select ?, id, ? from keyword where word = ?";
-            self.execute(sqlx::query(link).bind(id).bind(position).bind(word)).await?;
-        }
-        let mut features: Vec<_> = package.features.iter().collect();
-        features.sort_unstable();
-        for (name, enables) in features {
-            let insert = "insert into feature (package_id, name, enables) values (?, ?, ?)";
-            self.execute(sqlx::query(insert).bind(id).bind(name).bind(enables.join(" "))).await?;
-        }
-        for dependency in &package.dependencies {
-            let insert = "insert into dependency (package_id, name, req, kind, optional, resolved_id) \
-                          values (?, ?, ?, ?, ?, ?)";
-            let row = sqlx::query(insert)
-                .bind(id)
-                .bind(&dependency.name)
-                .bind(&dependency.req)
-                .bind(&dependency.kind)
-                .bind(dependency.optional)
-                .bind(self.resolved(package, dependency));
-            self.execute(row).await?;
-        }
-        Ok(())
-    }
-
-    /// The package that a dependency became; none, where it is optional and unused or for another platform.
-    fn resolved(&self, package: &Package, dependency: &metadata::Dependency) -> Option<i64> {
-        let same_name = |(_, name, _): &&(&str, &str, i64)| *name == dependency.name;
-        let chosen: Vec<_> = self.chosen.get(package.id.as_str())?.iter().filter(same_name).collect();
-        // two versions of one package go by different names in the code
-        let called = dependency.rename.as_ref().unwrap_or(&dependency.name).replace('-', "_");
-        let exact = chosen.iter().find(|(in_code, ..)| *in_code == called);
-        exact.or(chosen.first()).map(|(_, _, id)| *id)
-    }
-
-    async fn execute(
+impl Transaction {
+    /// Executes one statement, and says how many rows it changed.
+    pub(crate) async fn execute(
         &mut self,
-        query: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
-    ) -> Result<()> {
-        self.rows += usize::try_from(query.execute(&mut *self.transaction).await?.rows_affected())?;
-        Ok(())
+        sql: &'static str,
+        values: &[Value<'_>],
+    ) -> Result<u64, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(within) => {
+                bound!(sqlx::query(sql), values).execute(&mut **within).await?.rows_affected()
+            }
+            Self::Postgres(within) => {
+                bound!(sqlx::query(sql), values).execute(&mut **within).await?.rows_affected()
+            }
+        })
+    }
+
+    /// Puts a package under a keyword.
+    pub(crate) async fn keyword(
+        &mut self,
+        package: i64,
+        position: i64,
+        word: &str,
+    ) -> Result<(), sqlx::Error> {
+        let [insert, link] = fill::KEYWORD;
+        self.execute(insert, &[word.into()]).await?;
+        self.execute(link, &[package.into(), position.into(), word.into()]).await.map(drop)
+    }
+
+    /// Makes what was written visible to all.
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(within) => within.commit().await,
+            Self::Postgres(within) => within.commit().await,
+        }
+    }
+
+    async fn make_tables(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(within) => sqlx::raw_sql(schema::SQLITE).execute(&mut **within).await.map(drop),
+            Self::Postgres(within) => sqlx::raw_sql(schema::POSTGRES).execute(&mut **within).await.map(drop),
+        }
     }
 }
 
@@ -228,13 +260,14 @@ pub(crate) struct Cast {
 impl Cast {
     /// So many packages; all of them, where there are fewer.
     pub(crate) async fn of(database: &Database, most: u32) -> Result<Self> {
-        let select = "select id, name, version from package order by id limit ?";
-        let all: Vec<(i64, String, String)> =
-            sqlx::query_as(select).bind(most).fetch_all(&database.pool).await?;
+        let database = database.counted_apart();
+        let select = "select id, name, version from package order by id limit $1";
+        let all: Vec<(i64, String, String)> = database.select(select, &[i64::from(most).into()]).await?;
         if all.is_empty() {
             return Err("the database has no packages".into());
         }
-        let (last,): (i64,) = sqlx::query_as("select max(id) from package").fetch_one(&database.pool).await?;
+        let last: Vec<(i64,)> = database.select("select max(id) from package", &[]).await?;
+        let last = last.first().map_or(0, |(id,)| *id);
         Ok(Self {
             packages: all.iter().map(|(id, ..)| PackageId(*id)).collect(),
             names: all.into_iter().map(|(_, name, version)| (name, version)).collect(),
@@ -245,11 +278,10 @@ impl Cast {
 
 /// Changes the description of a package: somebody writes.
 pub(crate) async fn describe(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction,
     id: PackageId,
     description: &str,
-) -> Result<()> {
-    let update = sqlx::query("update package set description = ? where id = ?").bind(description).bind(id.0);
-    update.execute(&mut **transaction).await?;
-    Ok(())
+) -> Result<(), sqlx::Error> {
+    let update = "update package set description = $1 where id = $2";
+    transaction.execute(update, &[description.into(), id.0.into()]).await.map(drop)
 }

@@ -9,7 +9,9 @@ use futures_util::future::BoxFuture;
 
 use crate::Result;
 use crate::database::Database;
-use crate::sources::{Dependency, DependencyRow, Feature, FeatureRow, Package, PackageId, PackageRow};
+use crate::sources::{
+    AuthorsOf, DependenciesOf, FeaturesOf, KeywordsOf, Package, PackageById, PackageId, Select,
+};
 use crate::tree::{Branch, Tree};
 
 /// A reader that asks for every object by itself.
@@ -17,9 +19,7 @@ pub(crate) struct Naive(pub(crate) Database);
 
 impl Naive {
     pub(crate) async fn package(&self, id: PackageId) -> Result<Option<Arc<Package>>> {
-        let select = "select id, name, version, description, license, repository from package where id = ?";
-        let rows: Vec<PackageRow> = self.0.select(select, &id).await?;
-        Ok(rows.into_iter().next().map(|row| Arc::new(row.into())))
+        Ok(self.0.one::<PackageById>(id).await?.map(Arc::new))
     }
 
     /// One after the other.
@@ -33,10 +33,11 @@ impl Naive {
 
     /// One after the other.
     pub(crate) async fn named(&self, names: &[(String, String)]) -> Result<Vec<Option<PackageId>>> {
-        let select = "select id from package where name = ?1 ->> 0 and version = ?1 ->> 1";
+        let select = "select id from package where name = $1 and version = $2";
         let mut ids = Vec::new();
-        for name in names {
-            let rows: Vec<(i64,)> = self.0.select(select, name).await?;
+        for (name, version) in names {
+            let values = [name.as_str().into(), version.as_str().into()];
+            let rows: Vec<(i64,)> = self.0.select(select, &values).await?;
             ids.push(rows.into_iter().next().map(|(id,)| PackageId(id)));
         }
         Ok(ids)
@@ -53,7 +54,7 @@ impl Naive {
     fn tree<'a>(&'a self, package: &'a Package, levels: usize) -> BoxFuture<'a, Result<Tree>> {
         async move {
             let mut dependencies = Vec::new();
-            for dependency in self.dependencies(package.id).await? {
+            for dependency in self.of::<DependenciesOf>(package.id).await? {
                 let package = match &dependency.package {
                     Some(package) if levels > 2 => self.package(*package.key()).await?,
                     _ => None,
@@ -68,42 +69,16 @@ impl Naive {
                 name: package.name.clone(),
                 version: package.version.clone(),
                 description: package.description.clone(),
-                authors: self.authors(package.id).await?,
-                features: self.features(package.id).await?,
-                keywords: self.keywords(package.id).await?,
+                authors: self.of::<AuthorsOf>(package.id).await?,
+                features: self.of::<FeaturesOf>(package.id).await?,
+                keywords: self.of::<KeywordsOf>(package.id).await?,
                 dependencies,
             })
         }
         .boxed()
     }
 
-    async fn dependencies(&self, id: PackageId) -> Result<Vec<Dependency>> {
-        let select = "select package_id, name, req, kind, optional, resolved_id from dependency \
-                      where package_id = ? order by id";
-        let rows: Vec<DependencyRow> = self.0.select(select, &id).await?;
-        Ok(rows.into_iter().map(Dependency::from).collect())
-    }
-
-    async fn authors(&self, id: PackageId) -> Result<Vec<String>> {
-        let select = "select name from package_author join author on author.id = author_id \
-                      where package_id = ? order by position";
-        self.words(select, id).await
-    }
-
-    async fn features(&self, id: PackageId) -> Result<Vec<Feature>> {
-        let select = "select package_id, name, enables from feature where package_id = ? order by id";
-        let rows: Vec<FeatureRow> = self.0.select(select, &id).await?;
-        Ok(rows.into_iter().map(Feature::from).collect())
-    }
-
-    async fn keywords(&self, id: PackageId) -> Result<Vec<String>> {
-        let select = "select word from package_keyword join keyword on keyword.id = keyword_id \
-                      where package_id = ? order by position";
-        self.words(select, id).await
-    }
-
-    async fn words(&self, select: &'static str, id: PackageId) -> Result<Vec<String>> {
-        let rows: Vec<(String,)> = self.0.select(select, &id).await?;
-        Ok(rows.into_iter().map(|(word,)| word).collect())
+    async fn of<S: Select<Key = PackageId, Value: Default>>(&self, id: PackageId) -> Result<S::Value> {
+        Ok(self.0.one::<S>(id).await?.unwrap_or_default())
     }
 }

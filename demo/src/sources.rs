@@ -1,15 +1,60 @@
 //! What is kept and by what it is asked for. Every load is one grouped select.
+//!
+//! A source says its [`Statement`] once; [`Database`] knows how to ask for many keys, or for one.
+
+mod credits;
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 
 use mastaba::{Lazy, LoadContext, Rows, Source};
 use serde::{Deserialize, Serialize};
 
-use crate::database::Database;
+pub(crate) use self::credits::{
+    Author, AuthorById, AuthorId, CreditsOf, DependentsOf, License, LicenseById, LicenseId, LicensesOf,
+    PackagesBy, PackagesUnder,
+};
+use crate::database::{Database, Row, Statement, by_key};
 
-/// The key of a package. Not a bare number: it fits nothing else.
+/// A key that is a number in the database. Not a bare number: it fits nothing else.
+pub(crate) trait Id: Copy + Ord + Hash + Send + Sync + 'static {
+    /// The key of a number.
+    fn of(number: i64) -> Self;
+    /// The number of the key.
+    fn number(self) -> i64;
+}
+
+/// A newtype over the number.
+macro_rules! id {
+    ($name:ident) => {
+        impl $crate::sources::Id for $name {
+            fn of(number: i64) -> Self {
+                Self(number)
+            }
+
+            fn number(self) -> i64 {
+                self.0
+            }
+        }
+    };
+}
+use id;
+
+/// A source whose rows one statement gives, by one key or by many.
+pub(crate) trait Select: Source<Key: Id, Error = sqlx::Error> {
+    /// What the statement gives.
+    type Row: Row;
+    /// The statement.
+    const STATEMENT: Statement;
+    /// Values by key, from the rows of any number of keys in the order of the statement.
+    fn gather(rows: Vec<Self::Row>) -> Vec<(Self::Key, Self::Value)>;
+}
+
+/// The key of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct PackageId(pub(crate) i64);
+
+id!(PackageId);
 
 /// A package. What it leads to is stored as keys alone.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -94,10 +139,17 @@ impl Source for PackageById {
     const REGION: &'static str = "packages";
 
     async fn load_many(&self, _: &LoadContext<'_>, ids: &[PackageId]) -> Result<Rows<Self>, sqlx::Error> {
-        let select = "select id, name, version, description, license, repository from package \
-                      where id in (select value from json_each(?))";
-        let rows: Vec<PackageRow> = self.0.select(select, ids).await?;
-        Ok(rows.into_iter().map(|row| (PackageId(row.0), row.into())).collect())
+        Ok(self.0.many::<Self>(ids).await?.into_iter().collect())
+    }
+}
+
+impl Select for PackageById {
+    type Row = PackageRow;
+    const STATEMENT: Statement =
+        by_key!("select id, name, version, description, license, repository from package", "id");
+
+    fn gather(rows: Vec<PackageRow>) -> Vec<(PackageId, Package)> {
+        rows.into_iter().map(|row| (PackageId(row.0), row.into())).collect()
     }
 }
 
@@ -112,9 +164,7 @@ impl Source for PackageNamed {
     const REGION: &'static str = "names";
 
     async fn load_many(&self, _: &LoadContext<'_>, names: &[Self::Key]) -> Result<Rows<Self>, sqlx::Error> {
-        let select = "select id, name, version from package where (name, version) in \
-                      (select value ->> 0, value ->> 1 from json_each(?))";
-        let rows: Vec<(i64, String, String)> = self.0.select(select, names).await?;
+        let rows: Vec<(i64, String, String)> = self.0.named(names).await?;
         Ok(rows.into_iter().map(|(id, name, version)| ((name, version), Lazy::new(PackageId(id)))).collect())
     }
 }
@@ -130,10 +180,20 @@ impl Source for DependenciesOf {
     const REGION: &'static str = "packages";
 
     async fn load_many(&self, _: &LoadContext<'_>, ids: &[PackageId]) -> Result<Rows<Self>, sqlx::Error> {
-        let select = "select package_id, name, req, kind, optional, resolved_id from dependency \
-                      where package_id in (select value from json_each(?)) order by id";
-        let rows: Vec<DependencyRow> = self.0.select(select, ids).await?;
-        Ok(grouped(rows.into_iter().map(|row| (row.0, row.into()))))
+        Ok(self.0.many::<Self>(ids).await?.into_iter().collect())
+    }
+}
+
+impl Select for DependenciesOf {
+    type Row = DependencyRow;
+    const STATEMENT: Statement = by_key!(
+        "select package_id, name, req, kind, optional, resolved_id from dependency",
+        "package_id",
+        "order by id"
+    );
+
+    fn gather(rows: Vec<DependencyRow>) -> Vec<(PackageId, Vec<Dependency>)> {
+        grouped(rows.into_iter().map(|row| (row.0, row.into())))
     }
 }
 
@@ -148,9 +208,20 @@ impl Source for AuthorsOf {
     const REGION: &'static str = "packages";
 
     async fn load_many(&self, _: &LoadContext<'_>, ids: &[PackageId]) -> Result<Rows<Self>, sqlx::Error> {
-        let select = "select package_id, name from package_author join author on author.id = author_id \
-                      where package_id in (select value from json_each(?)) order by package_id, position";
-        Ok(grouped(self.0.select(select, ids).await?))
+        Ok(self.0.many::<Self>(ids).await?.into_iter().collect())
+    }
+}
+
+impl Select for AuthorsOf {
+    type Row = (i64, String);
+    const STATEMENT: Statement = by_key!(
+        "select package_id, name from package_author join author on author.id = author_id",
+        "package_id",
+        "order by package_id, position"
+    );
+
+    fn gather(rows: Vec<(i64, String)>) -> Vec<(PackageId, Vec<String>)> {
+        grouped(rows)
     }
 }
 
@@ -165,10 +236,17 @@ impl Source for FeaturesOf {
     const REGION: &'static str = "packages";
 
     async fn load_many(&self, _: &LoadContext<'_>, ids: &[PackageId]) -> Result<Rows<Self>, sqlx::Error> {
-        let select = "select package_id, name, enables from feature \
-                      where package_id in (select value from json_each(?)) order by id";
-        let rows: Vec<FeatureRow> = self.0.select(select, ids).await?;
-        Ok(grouped(rows.into_iter().map(|row| (row.0, row.into()))))
+        Ok(self.0.many::<Self>(ids).await?.into_iter().collect())
+    }
+}
+
+impl Select for FeaturesOf {
+    type Row = FeatureRow;
+    const STATEMENT: Statement =
+        by_key!("select package_id, name, enables from feature", "package_id", "order by id");
+
+    fn gather(rows: Vec<FeatureRow>) -> Vec<(PackageId, Vec<Feature>)> {
+        grouped(rows.into_iter().map(|row| (row.0, row.into())))
     }
 }
 
@@ -183,20 +261,28 @@ impl Source for KeywordsOf {
     const REGION: &'static str = "packages";
 
     async fn load_many(&self, _: &LoadContext<'_>, ids: &[PackageId]) -> Result<Rows<Self>, sqlx::Error> {
-        let select = "select package_id, word from package_keyword join keyword on keyword.id = keyword_id \
-                      where package_id in (select value from json_each(?)) order by package_id, position";
-        Ok(grouped(self.0.select(select, ids).await?))
+        Ok(self.0.many::<Self>(ids).await?.into_iter().collect())
     }
 }
 
-/// Rows of many packages, per package and in their order. A package without any is absent.
-fn grouped<S, T>(rows: impl IntoIterator<Item = (i64, T)>) -> Rows<S>
-where
-    S: Source<Key = PackageId, Value = Vec<T>>,
-{
-    let mut groups: BTreeMap<PackageId, Vec<T>> = BTreeMap::new();
+impl Select for KeywordsOf {
+    type Row = (i64, String);
+    const STATEMENT: Statement = by_key!(
+        "select package_id, word from package_keyword join keyword on keyword.id = keyword_id",
+        "package_id",
+        "order by package_id, position"
+    );
+
+    fn gather(rows: Vec<(i64, String)>) -> Vec<(PackageId, Vec<String>)> {
+        grouped(rows)
+    }
+}
+
+/// Rows of many keys, per key and in their order. A key without any is absent.
+fn grouped<K: Id, T>(rows: impl IntoIterator<Item = (i64, T)>) -> Vec<(K, Vec<T>)> {
+    let mut groups: BTreeMap<K, Vec<T>> = BTreeMap::new();
     for (id, row) in rows {
-        groups.entry(PackageId(id)).or_default().push(row);
+        groups.entry(K::of(id)).or_default().push(row);
     }
     groups.into_iter().collect()
 }

@@ -166,7 +166,19 @@ fn its_folder_goes_with_it_unless_it_is_to_be_kept() {
 #[test]
 fn help_says_how_to_use_it() {
     let text = stdout(&demo(&["--help"]));
-    for word in ["cargo run", "tour", "--json", "--data-dir", "--keep"] {
+    for word in [
+        "cargo run",
+        "tour",
+        "--json",
+        "--data-dir",
+        "--keep",
+        "serve",
+        "--port",
+        "--host",
+        "--postgres",
+        "--redis",
+        "--near",
+    ] {
         assert!(text.contains(word), "{word} is missing in\n{text}");
     }
 }
