@@ -4,7 +4,7 @@ use mastaba_test::servers::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{is_there, limited};
+use super::{is_there, limited, occupy};
 
 /// Says who we are, as the protocol of PostgreSQL begins, and reads whether the server is ready for a query.
 async fn is_ready(server: &Postgres) -> bool {
@@ -36,7 +36,9 @@ async fn a_postgres_welcomes_us_over_a_restart_and_leaves_no_process() {
         server.stop().await;
         assert!(!is_there(first) && server.pid().is_none());
         assert!(!is_ready(&server).await);
+        let other = occupy(server.addr().port());
         server.restart().await;
+        assert!(other.is_finished(), "there were two on one port");
         assert!(is_ready(&server).await);
         let (second, log) = (server.pid().unwrap(), server.log());
         let children =

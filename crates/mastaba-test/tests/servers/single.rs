@@ -3,7 +3,7 @@ use std::time::Duration;
 use mastaba_test::servers::RedisServer;
 use mastaba_test::servers::resp::{Connection, Reply};
 
-use super::{is_there, limited};
+use super::{is_there, limited, occupy};
 
 #[tokio::test]
 async fn a_server_answers_and_leaves_no_process_when_it_is_dropped() {
@@ -51,6 +51,20 @@ async fn a_persistent_server_finds_its_data_unless_it_is_killed_or_wiped() {
         assert_eq!(server.command(&["MGET", "a", "b"]).await, "1\n", "a kill leaves no time to save");
         server.restart_empty().await;
         assert_eq!(server.command(&["DBSIZE"]).await, "0");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_waits_until_the_port_is_free_again() {
+    limited(async {
+        let Some(server) = RedisServer::start().await else { return };
+        server.stop().await;
+        let other = occupy(server.port());
+        server.restart().await;
+        assert!(other.is_finished(), "there were two on one port");
+        let mut connection = Connection::open(server.addr()).await.unwrap();
+        assert_eq!(connection.call(&["PING"]).await.unwrap().to_string(), "PONG");
     })
     .await;
 }
