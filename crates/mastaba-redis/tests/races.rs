@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mastaba::{Cache, Coherence, NearConfig, Region, Tier};
 use mastaba_test::servers::RedisServer;
-use rows::{Row, Table, process, sees, version};
+use rows::{Row, Table, Tagged, process, sees, sees_tagged, version};
 
 /// A reading and a writing process over one server.
 struct Race {
@@ -138,7 +138,7 @@ async fn a_refresh_in_the_background_does_not_bring_the_old_row_back() {
 }
 
 #[tokio::test]
-async fn a_clear_and_a_tag_void_a_load_that_is_under_way_elsewhere() {
+async fn a_clear_voids_a_load_that_is_under_way_elsewhere() {
     let Some(race) = Race::begin(|region| region).await else { return };
     race.table.hold_up();
     let reading = race.held_up(1).await;
@@ -147,4 +147,27 @@ async fn a_clear_and_a_tag_void_a_load_that_is_under_way_elsewhere() {
     race.table.let_go();
     assert_eq!(reading.await.unwrap(), 0);
     race.ends_with(1, expected).await;
+}
+
+#[tokio::test]
+async fn a_tag_voids_a_load_that_is_under_way_elsewhere() {
+    for tag in ["row:1", "rows"] {
+        let Some(race) = Race::begin(|region| region).await else { return };
+        race.table.hold_up();
+        let reading = {
+            let request = race.reader.request();
+            tokio::spawn(async move { request.get::<Tagged>(1).await.unwrap().unwrap().1 })
+        };
+        race.table.begun(1).await;
+        let expected = race.table.commit(1);
+        let request = race.writer.request();
+        let write = request.write();
+        write.invalidate_tag(tag);
+        write.published().await.unwrap();
+        race.table.let_go();
+        assert_eq!(reading.await.unwrap(), 0);
+        race.reader.idle().await;
+        assert_eq!(sees_tagged(&race.reader, 1).await, expected, "after the tag {tag}");
+        assert_eq!(sees_tagged(&race.writer, 1).await, expected, "after the tag {tag}");
+    }
 }

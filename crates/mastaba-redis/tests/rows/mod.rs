@@ -51,6 +51,20 @@ impl Table {
         }
     }
 
+    async fn load(&self, ids: &[u64]) -> Vec<(u64, (u64, u32))> {
+        let read = {
+            let versions = self.versions.lock().unwrap();
+            ids.iter().map(|id| (*id, (*id, versions.get(id).copied().unwrap_or(0)))).collect()
+        };
+        self.loads.lock().unwrap().push(ids.to_vec());
+        self.begun.send_modify(|begun| *begun += 1);
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        read
+    }
+
     /// Waits until so many loads have read their rows.
     pub async fn begun(&self, loads: usize) {
         let mut begun = self.begun.subscribe();
@@ -71,17 +85,27 @@ impl Source for Row {
     const REGION: &'static str = "objects";
 
     async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, Infallible> {
-        let read: Vec<_> = {
-            let versions = self.0.versions.lock().unwrap();
-            ids.iter().map(|id| (*id, (*id, versions.get(id).copied().unwrap_or(0)))).collect()
-        };
-        self.0.loads.lock().unwrap().push(ids.to_vec());
-        self.0.begun.send_modify(|begun| *begun += 1);
-        let gate = self.0.gate.lock().unwrap().clone();
-        if let Some(gate) = gate {
-            gate.acquire().await.unwrap().forget();
-        }
-        Ok(read.into_iter().collect())
+        Ok(self.0.load(ids).await.into_iter().collect())
+    }
+}
+
+/// The same rows, each under a tag of its own, `row:<id>`, and all under `rows`.
+pub struct Tagged(pub Arc<Table>);
+
+impl Source for Tagged {
+    type Key = u64;
+    type Value = (u64, u32);
+    type Error = Infallible;
+    const NAME: &'static str = "tagged";
+    const REGION: &'static str = "objects";
+    const TAGS: &'static [&'static str] = &["rows"];
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, Infallible> {
+        Ok(self.0.load(ids).await.into_iter().collect())
+    }
+
+    fn tags(&self, key: &u64, _: &(u64, u32)) -> Vec<String> {
+        vec![format!("row:{key}")]
     }
 }
 
@@ -92,7 +116,8 @@ pub async fn connect(url: &str) -> Redis {
 /// A process of its own, as far as the server can tell.
 pub async fn process(url: &str, table: &Arc<Table>, shape: impl FnOnce(Region) -> Region) -> Cache {
     let region = Region::backend(connect(url).await).jitter(0.0).early_refresh(0.0);
-    Cache::builder().region("objects", shape(region)).source(Row(table.clone())).build().await.unwrap()
+    let builder = Cache::builder().region("objects", shape(region)).source(Row(table.clone()));
+    builder.source(Tagged(table.clone())).build().await.unwrap()
 }
 
 /// The version of a row as this request sees it.
@@ -103,6 +128,11 @@ pub async fn version(request: &RequestCache, id: u64) -> u32 {
 /// The version of a row as a new request sees it.
 pub async fn sees(cache: &Cache, id: u64) -> u32 {
     version(&cache.request(), id).await
+}
+
+/// The version of a tagged row as a new request sees it.
+pub async fn sees_tagged(cache: &Cache, id: u64) -> u32 {
+    cache.request().get::<Tagged>(id).await.unwrap().unwrap().1
 }
 
 /// Polls until it holds.

@@ -1,0 +1,66 @@
+//! Another incarnation of the server: what it brings back is a miss (R11), and fills may be held back for a while.
+
+mod rows;
+
+use mastaba::Tier;
+use mastaba_test::servers::RedisServer;
+use rows::{Row, Table, process, sees, until};
+
+#[tokio::test]
+async fn what_an_old_dump_brings_back_is_not_served() {
+    let Some(server) = RedisServer::builder().persistent().start().await else { return };
+    let table = Table::new();
+    let cache = process(&server.url(), &table, |region| region).await;
+    let writer = process(&server.url(), &table, |region| region).await;
+    sees(&cache, 1).await;
+    cache.idle().await;
+    server.command(&["SAVE"]).await;
+    server.config_set("save", "").await;
+    let expected = table.commit(1);
+    writer.request().invalidate::<Row>([1]).await.unwrap();
+    server.kill().await;
+    server.restart().await;
+    let head = server.command(&["GETRANGE", "mastaba:objects:row:1", "3", "3"]).await;
+    assert_eq!(head, "\u{1}", "the old value is back at the server");
+    for cache in [&cache, &writer] {
+        assert_eq!(sees(cache, 1).await, expected);
+    }
+    until("the shared tier being back", async || {
+        cache.idle().await;
+        let rows = writer.request().try_get_many::<Row>([1]).await;
+        assert_eq!(rows[&1].value().unwrap().unwrap().1, expected);
+        rows[&1].tier() == Some(Tier::Shared)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_quarantine_nothing_is_stored() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let patient = process(&format!("{}?quarantine=1h", server.url()), &table, |region| region).await;
+    let ordinary = process(&server.url(), &table, |region| region).await;
+    let stored =
+        async |id: u64| server.command(&["EXISTS", &format!("mastaba:objects:row:{id}")]).await == "1";
+    sees(&patient, 1).await;
+    patient.idle().await;
+    assert!(stored(1).await, "the first incarnation is no change");
+    server.restart_empty().await;
+    until("the shared tier being back", async || {
+        sees(&ordinary, 2).await;
+        ordinary.idle().await;
+        stored(2).await
+    })
+    .await;
+    until("a hit of what another process has stored", async || {
+        let rows = patient.request().try_get_many::<Row>([2]).await;
+        rows[&2].tier() == Some(Tier::Shared)
+    })
+    .await;
+    for id in 3..10 {
+        sees(&patient, id).await;
+        patient.idle().await;
+        let head = server.command(&["GETRANGE", &format!("mastaba:objects:row:{id}"), "3", "3"]).await;
+        assert_ne!(head, "\u{1}", "row {id} is in the store");
+    }
+}
