@@ -1,12 +1,11 @@
 //! Where the servers are, and how to speak to them: by URL, by fields, or from the arguments of a region.
 
+mod arguments;
 mod url;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use mastaba::{Arguments, BoxError};
 
 use crate::error::ConnectError;
 
@@ -95,28 +94,6 @@ pub enum AtStart {
     Optional,
 }
 
-/// Every argument, in the order in which they are listed.
-const ARGUMENTS: [&str; 18] = [
-    "url",
-    "username",
-    "password",
-    "database",
-    "prefix",
-    "tls",
-    "tls_ca",
-    "tls_cert",
-    "tls_key",
-    "sentinel_master",
-    "sentinel_username",
-    "sentinel_password",
-    "connect_timeout",
-    "at_start",
-    "quarantine",
-    "max_fills",
-    "max_fill_bytes",
-    "tell",
-];
-
 impl RedisConfig {
     /// The defaults, for these servers.
     #[must_use]
@@ -157,69 +134,6 @@ impl RedisConfig {
         url::parse(url)
     }
 
-    /// Reads the arguments of a region, `cache.<region>.arguments.*`: `url`, and over it the fields of this type by
-    /// their names; `tls_ca`, `tls_cert`, `tls_key`; `sentinel_master`.
-    ///
-    /// # Errors
-    /// What is wrong with them, and what is unknown.
-    pub fn from_arguments(mut arguments: Arguments) -> Result<Self, BoxError> {
-        let mut given = Vec::new();
-        for name in ARGUMENTS {
-            if let Some(value) = arguments.take(name) {
-                given.push((name, value));
-            }
-        }
-        arguments.finish()?;
-        let url = match given.iter().position(|(name, _)| *name == "url") {
-            Some(at) => given.remove(at).1,
-            None => return Err("redis needs the argument `url`, such as redis://localhost:6379".into()),
-        };
-        let mut config = Self::from_url(&url)?;
-        for (name, value) in given {
-            config.set(name, &value).map_err(|needed| {
-                let shown = if name.contains("password") { "***" } else { &value };
-                format!("arguments.{name} = {shown:?}: {needed}")
-            })?;
-        }
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Sets one argument. The error says what is needed.
-    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let text = || Ok::<_, String>(Some(value.to_owned()));
-        match name {
-            "username" => self.username = text()?,
-            "password" => self.password = text()?,
-            "sentinel_username" => self.sentinel_username = text()?,
-            "sentinel_password" => self.sentinel_password = text()?,
-            "prefix" => value.clone_into(&mut self.prefix),
-            "database" => self.database = number(value)?,
-            "max_fills" => self.max_fills = number(value)?,
-            "max_fill_bytes" => self.max_fill_bytes = bytes(value)?,
-            "connect_timeout" => self.connect_timeout = duration(value)?,
-            "quarantine" => self.quarantine = Some(duration(value)?),
-            "tell" => self.tell = flag(value)?,
-            "tls" => self.tls = flag(value)?.then(|| self.tls.take().unwrap_or_default()),
-            "tls_ca" => self.tls.get_or_insert_default().ca = Some(value.into()),
-            "tls_cert" => self.tls.get_or_insert_default().cert = Some(value.into()),
-            "tls_key" => self.tls.get_or_insert_default().key = Some(value.into()),
-            "at_start" => {
-                self.at_start = match value {
-                    "required" => AtStart::Required,
-                    "optional" => AtStart::Optional,
-                    _ => return Err("`required` or `optional` is needed".into()),
-                };
-            }
-            "sentinel_master" => match &mut self.servers {
-                Servers::Sentinel { master, .. } => value.clone_into(master),
-                _ => return Err("only a redis-sentinel:// URL has a master by name".into()),
-            },
-            _ => return Err(format!("there is no such argument; there are: {}", ARGUMENTS.join(", "))),
-        }
-        Ok(())
-    }
-
     /// What no single field can tell.
     pub(crate) fn check(&self) -> Result<(), ConnectError> {
         let wrong = |sentence: &str| Err(ConnectError::config(sentence));
@@ -230,7 +144,9 @@ impl RedisConfig {
                 return wrong("at least one sentinel is needed");
             }
             Servers::Sentinel { master, .. } if master.is_empty() => {
-                return wrong("sentinels need the name of the master: redis-sentinel://host:26379/master");
+                return wrong(
+                    "sentinels need the name of the master: sentinel_master, or redis-sentinel://host:26379/master",
+                );
             }
             Servers::Socket(_) if self.tls.is_some() => return wrong("there is no TLS over a unix socket"),
             _ => {}
@@ -267,26 +183,6 @@ impl RedisConfig {
     }
 }
 
-fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
-    text.replace('_', "").parse().map_err(|_| "a whole number is needed".to_owned())
-}
-
-fn flag(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "`true` or `false` is needed".to_owned())
-}
-
-fn bytes(text: &str) -> Result<usize, String> {
-    let bytes = mastaba::Settings::parse_bytes(text)?;
-    usize::try_from(bytes).map_err(|_| "the size is too large".to_owned())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match mastaba::Settings::parse_duration(text)? {
-        Duration::ZERO => Err("a duration above zero is needed".to_owned()),
-        duration => Ok(duration),
-    }
-}
-
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "***");
@@ -297,6 +193,8 @@ impl fmt::Debug for RedisConfig {
             .field("database", &self.database)
             .field("prefix", &self.prefix)
             .field("tls", &self.tls)
+            .field("sentinel_username", &self.sentinel_username)
+            .field("sentinel_password", &hidden(&self.sentinel_password))
             .field("at_start", &self.at_start)
             .finish_non_exhaustive()
     }

@@ -24,12 +24,19 @@ pub(crate) struct Hub {
     /// Something about the nodes has to be looked at.
     pub(crate) look: Notify,
     warned: AtomicBool,
+    /// Whether every server that was met has `SET .. IFEQ`.
+    compares: AtomicBool,
+    met_any: AtomicBool,
+    /// The rights of the user have been looked at.
+    examined: AtomicBool,
 }
 
 /// What a server said of itself, before it was sent any other command (`R11`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Greeting {
     pub(crate) version: (u32, u32),
+    /// It has `SET .. IFEQ`.
+    pub(crate) compares: bool,
     pub(crate) incarnation: u64,
     pub(crate) master: bool,
     pub(crate) clustered: bool,
@@ -42,11 +49,13 @@ impl Greeting {
     pub(crate) fn read(info: &str) -> Option<Self> {
         let fields: BTreeMap<&str, &str> =
             info.lines().filter_map(|line| line.trim().split_once(':')).collect();
-        let version = fields.get("valkey_version").or(fields.get("redis_version"))?;
-        let mut numbers = version.split('.').map(|part| part.parse().ok());
+        let valkey = fields.get("valkey_version");
+        let mut numbers = valkey.or(fields.get("redis_version"))?.split('.').map(|part| part.parse().ok());
+        let version = (numbers.next()??, numbers.next().flatten().unwrap_or(0));
         let (run, replication) = (fields.get("run_id")?, fields.get("master_replid")?);
         Some(Self {
-            version: (numbers.next()??, numbers.next().flatten().unwrap_or(0)),
+            version,
+            compares: version >= if valkey.is_some() { (8, 1) } else { (8, 4) },
             incarnation: number([run.as_bytes(), replication.as_bytes()]),
             master: fields.get("role") == Some(&"master"),
             clustered: fields.get("cluster_enabled") == Some(&"1"),
@@ -104,6 +113,9 @@ impl Hub {
             changed_at: Mutex::default(),
             look: Notify::new(),
             warned: AtomicBool::new(false),
+            compares: AtomicBool::new(false),
+            met_any: AtomicBool::new(false),
+            examined: AtomicBool::new(false),
         })
     }
 
@@ -209,6 +221,36 @@ impl Hub {
         lock(&self.listeners).iter().for_each(|(_, listener)| listener.gap());
     }
 
+    /// Whether a fill may be `SET .. IFEQ`.
+    pub(crate) fn compares(&self) -> bool {
+        self.compares.load(Ordering::Acquire)
+    }
+
+    /// A server does not know `SET .. IFEQ`, whatever it said of itself. From now on no server is asked for it.
+    pub(crate) fn compares_no_longer(&self) {
+        self.met_any.store(true, Ordering::Release);
+        self.compares.store(false, Ordering::Release);
+    }
+
+    /// Learns from a greeting what may be asked of the servers: only what all of them can do.
+    pub(crate) fn learn(&self, greeting: &Greeting) {
+        if !greeting.compares {
+            self.compares_no_longer();
+        } else if !self.met_any.swap(true, Ordering::AcqRel) {
+            self.compares.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the rights of the user are still to be looked at. Says so once; a failure puts it back.
+    pub(crate) fn examines(&self) -> bool {
+        !self.examined.swap(true, Ordering::AcqRel)
+    }
+
+    /// The rights did not do: they are looked at again with the next connection.
+    pub(crate) fn examine_again(&self) {
+        self.examined.store(false, Ordering::Release);
+    }
+
     /// Says once what is dangerous about a server.
     pub(crate) fn warn(&self, greeting: &Greeting) {
         let warnings = greeting.warnings();
@@ -265,6 +307,28 @@ mod tests {
         let old = Greeting::read(&INFO.replace("7.0.15", "6.2.1")).unwrap();
         assert!(old.problem(false).unwrap().contains("6.2"));
         assert_eq!(Greeting::read("nothing"), None);
+    }
+
+    #[test]
+    fn a_fill_may_compare_only_where_every_server_that_was_met_can() {
+        let version = |version: &str| Greeting::read(&INFO.replace("redis_version:7.0.15", version)).unwrap();
+        for (text, compares) in [
+            ("redis_version:8.2.1", false),
+            ("redis_version:8.4.0", true),
+            ("redis_version:7.2.4\r\nvalkey_version:8.0.2", false),
+            ("redis_version:7.2.4\r\nvalkey_version:8.1.0", true),
+            ("redis_version:7.2.4\r\nvalkey_version:9.0.0", true),
+        ] {
+            assert_eq!(version(text).compares, compares, "{text}");
+        }
+        let hub = hub();
+        assert!(!hub.compares());
+        hub.learn(&version("redis_version:8.4.0"));
+        assert!(hub.compares());
+        hub.learn(&version("redis_version:7.4.0"));
+        assert!(!hub.compares());
+        hub.learn(&version("redis_version:8.4.0"));
+        assert!(!hub.compares(), "the old one may still be there");
     }
 
     #[test]

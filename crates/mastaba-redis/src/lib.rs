@@ -27,7 +27,7 @@
 //! | --- | --- | --- |
 //! | a read of N keys, of all sources of a region | 1 (in a cluster 1 per node, at the same time) | one `MGET` |
 //! | its misses | 1 | `SET .. NX GET PX` for each |
-//! | a fill, which nobody waits for | 1 | one script call for each |
+//! | a fill, which nobody waits for | 1 | one script call for each; over a lease `SET .. IFEQ` where the server has it |
 //! | an invalidation | 1 (in a cluster 2) | one script call for each |
 //!
 //! # What it relies on
@@ -42,6 +42,8 @@
 //!   invalidation, an eviction, `DEL` by an operator, `FLUSHALL`. It is told on the connection that reads, in order, so
 //!   what was read over a connection is never older than what that connection was told before. A connection that is
 //!   lost is a gap, and empties near.
+//!
+//! The README of this crate lists all arguments, the rights that a user needs, and what happens in each failure.
 //!
 //! A `maxmemory-policy` under which leases are evicted first, or nothing can be stored, is warned of (`R14`).
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::{
-    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Reach, Shared, Stamp,
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Over, Reach, Shared, Stamp,
 };
 use mastaba::{Fault, FaultKind, clock, entry, lease};
 
@@ -148,6 +148,20 @@ impl Redis {
                 Command::script(&script::LEASE_OVER, key, [fence, ask.record.clone(), ttl])
             }
         }
+    }
+
+    /// Stores where the fence is still the expected one (`R1`). Of a lease every byte is known, so that the server can
+    /// compare by itself where it is able to; of a value only the fence is.
+    fn fill_command(&self, fill: &Fill, incarnation: u64, compare: bool) -> Command {
+        let key = self.full(&fill.key);
+        if compare && fill.over == Over::Lease {
+            let lease = Bytes::from(entry::lease(fill.expected, incarnation));
+            let [ifeq, px] = ["IFEQ", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
+            return Command::new("SET", [key, fill.record.clone(), ifeq, lease, px, millis(fill.ttl)]);
+        }
+        let number = |number: u64| Bytes::copy_from_slice(&number.to_le_bytes());
+        let arguments = [number(fill.expected.0), number(incarnation), fill.record.clone(), millis(fill.ttl)];
+        Command::script(&script::FILL, key, arguments)
     }
 
     /// What stands in the way of a lease, and does not have to be respected, gives way to it.
@@ -290,19 +304,26 @@ impl Shared for Redis {
         if incarnation == 0 || self.inner.hub.is_quarantined() {
             return Ok(vec![Filled::Refused; fills.len()]);
         }
-        let commands = places.iter().map(|at| {
-            let fill = &fills[*at];
-            let number = |number: u64| Bytes::copy_from_slice(&number.to_le_bytes());
-            let arguments =
-                [number(fill.expected.0), number(incarnation), fill.record.clone(), millis(fill.ttl)];
-            Command::script(&script::FILL, self.full(&fill.key), arguments)
-        });
-        let replies = self.run(commands.collect()).await?;
+        let mut replies = Vec::with_capacity(places.len());
+        let compared = self.inner.hub.compares();
+        let command = |at: &usize, compare| self.fill_command(&fills[*at], incarnation, compare);
+        replies.extend(self.run(places.iter().map(|at| command(at, compared)).collect()).await?);
+        let unknown: Vec<_> = (0..replies.len())
+            .filter(|at| {
+                compared && matches!(&replies[*at], Reply::Refused(_, said) if said.contains("syntax"))
+            })
+            .collect();
+        if !unknown.is_empty() {
+            // the server is not what it said it is: nothing was stored, and scripts can do the same
+            self.inner.hub.compares_no_longer();
+            let again = self.run(unknown.iter().map(|at| command(&places[*at], false)).collect()).await?;
+            unknown.into_iter().zip(again).for_each(|(at, reply)| replies[at] = reply);
+        }
         let mut filled = vec![Filled::Refused; fills.len()];
         for (at, reply) in places.into_iter().zip(replies) {
             match reply {
-                Reply::Number(1) => filled[at] = Filled::Stored,
-                Reply::Number(_) => {}
+                Reply::Number(1) | Reply::Done => filled[at] = Filled::Stored,
+                Reply::Number(_) | Reply::Nil => {}
                 Reply::Refused(code, _) if code == "WRONGTYPE" => {}
                 other => return Err(unexpected("a fill", &other)),
             }

@@ -1,6 +1,7 @@
 //! The one place that knows the `redis` crate: commands out, replies in, over one server or a cluster.
 
 mod cluster;
+mod explain;
 mod greet;
 mod single;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use mastaba::{Fault, FaultKind};
-use redis::{Cmd, RedisError, RedisResult, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
 
 use crate::config::{AtStart, Servers};
 use crate::error::ConnectError;
@@ -213,7 +214,10 @@ fn sort(value: &Value) -> &'static str {
 }
 
 pub(crate) fn fault(error: RedisError) -> Fault {
-    let kind = if error.is_timeout() {
+    let kind = if error.kind() == ErrorKind::InvalidClientConfig {
+        // a replica, say, until the master is back
+        FaultKind::Down
+    } else if error.is_timeout() {
         FaultKind::Timeout
     } else if error.is_io_error() || error.is_connection_dropped() || error.is_connection_refusal() {
         FaultKind::Down

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mastaba::entry::{self, EntryRef, Fence, Kind, write};
 use mastaba::shared::memory::Memory;
 use mastaba::shared::{
-    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Shared, Stamp, WriteOutcome,
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Over, Shared, Stamp, WriteOutcome,
 };
 use mastaba::{Fault, FaultKind};
 use mastaba_test::conformance::{CHECKS, failures};
@@ -113,7 +113,9 @@ impl Broken {
         let header = entry::Header::new(Kind::Lease, fence, self.incarnation());
         let lease = write(&header, &[], &[], b"").into();
         self.inner.lease(&[Lease { key: key.clone(), record: lease, over: None, ttl }], &[]).await?;
-        self.inner.fill(&[Fill { key: key.clone(), expected: fence, record, ttl }]).await?;
+        self.inner
+            .fill(&[Fill { key: key.clone(), expected: fence, over: Over::Lease, record, ttl }])
+            .await?;
         Ok(())
     }
 

@@ -102,6 +102,8 @@ struct Item<S: Source> {
     hit: Option<Box<Hit<S>>>,
     /// What a fill has to meet (`R1`).
     fence: Option<Fence>,
+    /// The fence of a lease that was placed or met: a fill under it knows what it takes the place of.
+    lease: Option<Fence>,
     /// The fence of a record that may be replaced by a lease.
     over: Option<Fence>,
     /// The fence is that of a lease that another process holds: it loads just now (`R3`).
@@ -228,6 +230,7 @@ impl<S: Source> Claim<S> {
             answer: None,
             hit: None,
             fence: None,
+            lease: None,
             over: None,
             elsewhere: false,
             sealed: false,

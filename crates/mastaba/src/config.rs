@@ -13,6 +13,7 @@ mod tests;
 mod value;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,11 +60,12 @@ pub struct Settings {
 }
 
 /// What was set for one region, as `cache.<region>.*`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct RegionSettings {
     /// `backend`: the name of the backend. Whether there is such a backend is judged when the cache is built.
     pub backend: Option<String>,
-    /// `arguments.*`: handed to the backend as they are, the keys too. They may hold passwords, and `Debug` shows them.
+    /// `arguments.*`: handed to the backend as they are, the keys too. They may hold passwords, so `Debug` shows only
+    /// their names.
     pub arguments: BTreeMap<String, String>,
     /// How entries of the region are kept and loaded.
     pub policy: PolicySettings,
@@ -196,13 +198,39 @@ impl Settings {
     }
 }
 
+impl fmt::Debug for RegionSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionSettings")
+            .field("backend", &self.backend)
+            .field("arguments", &self.arguments.keys())
+            .field("policy", &self.policy)
+            .field("near", &self.near)
+            .finish()
+    }
+}
+
 /// The line for a backend that does not exist. Which exist is known only when the cache is built: programs bring
 /// their own.
 pub(crate) fn unknown_backend(region: &str, name: &str, known: &[&str]) -> String {
+    let choices = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    // in crates of their own, which this program has not added, or not told of
+    let elsewhere = match name.to_ascii_lowercase().as_str() {
+        "redis" | "valkey" => Some(format!(
+            "this program does not have this backend; add the crate mastaba-redis, and call \
+             `.backend({name:?}, mastaba_redis::open)` before `.build()`"
+        )),
+        "memcached" | "memcache" => Some(format!(
+            "there is no backend for Memcached yet; use redis, by the crate mastaba-redis, or bring one of your own: \
+             `.backend({name:?}, ..)`"
+        )),
+        _ => None,
+    };
+    if let Some(hint) = elsewhere {
+        return format!("cache.{region}.backend = {name:?}: {hint}. There are: {choices}");
+    }
     let hint = match closest(name, known) {
         Some(near) => format!("; did you mean {near}?"),
         None => ".".to_owned(),
     };
-    let choices = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     format!("cache.{region}.backend = {name:?}: no backend has this name{hint} There are: {choices}")
 }

@@ -227,6 +227,19 @@ impl fmt::Display for Foreign {
 
 impl StdError for Foreign {}
 
+/// Makes the record of a lease: nothing but its fence and the incarnation, so that whoever knows both knows every byte
+/// of it.
+///
+/// ```
+/// use mastaba::entry::{self, Fence, Kind};
+///
+/// assert_eq!(entry::lease(Fence(7), 9), entry::lease(Fence(7), 9));
+/// assert_eq!(entry::peek_kind(&entry::lease(Fence(7), 9)), Some(Kind::Lease));
+/// ```
+pub fn lease(fence: Fence, incarnation: u64) -> Vec<u8> {
+    write(&Header::new(Kind::Lease, fence, incarnation), &[], &[], &[])
+}
+
 /// Builds an entry, in one allocation.
 ///
 /// # Panics

@@ -5,16 +5,17 @@
 //! what to answer. A record past its expiry counts as nothing.
 //!
 //! ```
-//! use mastaba::entry::{Fence, Header, Kind, write};
+//! use mastaba::entry::{self, Fence, Header, Kind, write};
 //! use mastaba::lease::{self, Change, Standing};
-//! use mastaba::shared::{Fill, Filled};
+//! use mastaba::shared::{Fill, Filled, Over};
 //! use std::time::Duration;
 //!
-//! let lease = write(&Header::new(Kind::Lease, Fence(1), 9), &[], &[], b"");
+//! let lease = entry::lease(Fence(1), 9);
 //! let value = write(&Header::new(Kind::Value, Fence(2), 9), &[], &[], b"row");
 //! let fill = Fill {
 //!     key: "k".into(),
 //!     expected: Fence(1),
+//!     over: Over::Lease,
 //!     record: value.into(),
 //!     ttl: Duration::from_secs(60),
 //! };

@@ -142,7 +142,7 @@ pub enum Reach {
 pub struct Lease {
     /// The key.
     pub key: Bytes,
-    /// The lease's record; its fence is the one that a fill must meet.
+    /// The lease's record: [`entry::lease`](crate::entry::lease). Its fence is the one that a fill must meet.
     pub record: Bytes,
     /// Also replace a record that has this fence: one that was read and judged outdated.
     pub over: Option<Fence>,
@@ -186,10 +186,23 @@ pub struct Fill {
     pub key: Bytes,
     /// The fence that the reader saw: that of its lease, or of the record it refreshes.
     pub expected: Fence,
+    /// What that fence is the fence of.
+    pub over: Over,
     /// The record, with a fence of its own.
     pub record: Bytes,
     /// How long it is kept.
     pub ttl: Duration,
+}
+
+/// What a fill takes the place of. A backend may ignore it: the fence alone decides (`R1`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Over {
+    /// A lease, so every byte of what stands there is known: [`entry::lease`](crate::entry::lease). A backend that can
+    /// compare whole records needs nothing else.
+    Lease,
+    /// A value or an absence, of which only the fence is known.
+    #[default]
+    Record,
 }
 
 /// What became of a fill.

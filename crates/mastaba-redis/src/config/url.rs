@@ -14,6 +14,18 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
     let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| wrong("has no scheme".to_owned()))?;
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let scheme = scheme.to_ascii_lowercase().replace("valkey", "redis");
+    // what is taken for a host, a port or a database may be half of a password, and errors show these
+    let hidden = |text: &str| text.contains('@') && scheme_has_hosts(&scheme);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let after = &rest[authority.len()..];
+    if hidden(after)
+        || !authority.contains('@') && query.is_some_and(|query| hidden(query) && !is_named(query))
+    {
+        return Err(wrong(
+            "has a `/` or a `?` before its `@`; in a name or a password they are written %2F and %3F"
+                .to_owned(),
+        ));
+    }
     let mut config = if let "unix" | "redis+unix" = scheme.as_str() {
         let path = decode(rest).map_err(wrong)?;
         if path.is_empty() {
@@ -25,8 +37,7 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
         let (user, hosts) =
             authority.rsplit_once('@').map_or((None, authority), |(user, it)| (Some(user), it));
         let default = if scheme.ends_with("-sentinel") { 26379 } else { 6379 };
-        let hosts = hosts.split(',').map(|host| address(host, default)).collect::<Result<Vec<_>, _>>();
-        let hosts = hosts.map_err(wrong)?;
+        let hosts = self::hosts(hosts, default).map_err(wrong)?;
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let servers = match scheme.strip_prefix("rediss").or(scheme.strip_prefix("redis")) {
             Some("") => match &hosts[..] {
@@ -73,6 +84,23 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
     }
     config.check()?;
     Ok(config)
+}
+
+fn scheme_has_hosts(scheme: &str) -> bool {
+    !matches!(scheme, "unix" | "redis+unix")
+}
+
+/// Whether all that stands after the `?` has a name as arguments have them.
+fn is_named(query: &str) -> bool {
+    let named = |pair: &str| {
+        pair.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    query.split('&').all(named)
+}
+
+/// Hosts with commas between them.
+pub(super) fn hosts(text: &str, default: u16) -> Result<Vec<(String, u16)>, String> {
+    text.split(',').map(|host| address(host.trim(), default)).collect()
 }
 
 fn address(text: &str, default: u16) -> Result<(String, u16), String> {
@@ -153,6 +181,10 @@ mod tests {
             ("redis://u:secret@h?quarantine=soon", "duration"),
             ("redis://user@h", "no password"),
             ("rediss://u:secret@h?tls_cert=/c", "both tls_cert and tls_key"),
+            ("redis://u:sec/secret@h", "%2F"),
+            ("redis://u:secret/x@h/0", "%2F"),
+            ("redis://u:6379?secret@h", "%3F"),
+            ("redis://u:secret?x@h", "%3F"),
             ("redis+unix://", "names no socket"),
             ("redis://%ff@h", "UTF-8"),
         ] {

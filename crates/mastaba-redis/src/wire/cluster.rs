@@ -21,8 +21,8 @@ use redis::{
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::explain::{discreet, explain};
 use super::greet::{self, Ear};
-use super::single::explain;
 use crate::error::ConnectError;
 use crate::hub::{Hub, LOOK_EVERY};
 
@@ -109,7 +109,7 @@ fn client(hub: &Arc<Hub>, nodes: &[(String, u16)]) -> Result<ClusterClient, Conn
 async fn open(client: &ClusterClient, hub: &Arc<Hub>) -> RedisResult<ClusterConnection<Greeted>> {
     let connection = client.get_async_generic_connection::<Greeted>();
     let connection = match timeout(hub.config.connect_timeout * 2, connection).await {
-        Ok(connection) => connection?,
+        Ok(connection) => connection.map_err(|error| discreet(&hub.config, error))?,
         Err(_) => return Err((ErrorKind::Io, "no answer within the time to connect").into()),
     };
     look(&connection, hub).await?;
@@ -261,7 +261,9 @@ impl Connect for Greeted {
             if let Some(problem) = greeting.problem(true) {
                 return Err(greet::refuse(problem));
             }
+            greet::examine(&mut wire, &hub).await?;
             hub.warn(&greeting);
+            hub.learn(&greeting);
             if greeting.master {
                 hub.met(greeting.incarnation);
             }

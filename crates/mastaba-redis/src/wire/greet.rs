@@ -29,12 +29,74 @@ pub(super) fn read(value: Value) -> RedisResult<Greeting> {
     })
 }
 
+/// Looks whether the user may do what will be asked of the server, once per backend: it has to be told at start. Every
+/// command is given in a form that changes nothing, and a server looks at the right to a command before anything else.
+///
+/// The right to the keys shows later: what they begin with is known with the first region.
+pub(super) async fn examine(connection: &mut MultiplexedConnection, hub: &Hub) -> RedisResult<()> {
+    if !hub.examines() {
+        return Ok(());
+    }
+    let key = format!("{}mastaba:?", hub.config.prefix);
+    let digest = "0".repeat(40);
+    let asked: Vec<Vec<&str>> = vec![
+        vec!["PING"],
+        vec!["CLIENT", "TRACKING", "OFF"],
+        vec!["MGET", &key],
+        vec!["GET", &key],
+        vec!["GETRANGE", &key, "0", "0"],
+        vec!["PTTL", &key],
+        vec!["UNLINK", &key],
+        vec!["SET", &key, "", "XX", "PX", "1"],
+        vec!["EVALSHA", &digest, "0"],
+        vec!["EVAL", "return 0", "0"],
+    ];
+    let told = |words: &Vec<&str>| hub.config.tell || !matches!(words[0], "PING" | "CLIENT");
+    let asked: Vec<_> = asked.into_iter().filter(told).collect();
+    let mut pipeline = redis::Pipeline::with_capacity(asked.len());
+    for words in &asked {
+        let mut cmd = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| {
+            cmd.arg(word);
+        });
+        pipeline.add_command(cmd);
+    }
+    let examined = connection.req_packed_commands(&pipeline, 0, asked.len()).await;
+    if examined.is_err() {
+        hub.examine_again();
+    }
+    let refused = |value: &Value| match value {
+        // "no permissions to run the 'get' command", and not "to access one of the keys"
+        Value::ServerError(error) => {
+            error.code() == "NOPERM" && error.details().is_some_and(|said| said.contains("to run"))
+        }
+        _ => false,
+    };
+    let lacking: Vec<_> = asked
+        .iter()
+        .zip(examined?)
+        .filter(|(_, value)| refused(value))
+        .map(|(words, _)| if words[0] == "CLIENT" { "CLIENT TRACKING" } else { words[0] })
+        .collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    hub.examine_again();
+    Err(refuse(format!(
+        "the user lacks the right to {}; {}",
+        lacking.join(", "),
+        super::explain::rights(&hub.config)
+    )))
+}
+
 /// Hears what one connection is told.
 #[derive(Default)]
 pub(super) struct Ear {
     hub: OnceLock<Arc<Hub>>,
     /// The [`Hub::wanted`] that the connection tracks.
     tracked: AtomicU64,
+    /// One at a time switches it on.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Ear {
@@ -66,11 +128,7 @@ impl Ear {
             }
             // flushed
             (PushKind::Invalidate, _) => hub.gap(),
-            (PushKind::Disconnection, _) => {
-                if self.tracked.swap(0, Ordering::AcqRel) != 0 {
-                    hub.gap();
-                }
-            }
+            (PushKind::Disconnection, _) if self.tracked.swap(0, Ordering::AcqRel) != 0 => hub.gap(),
             _ => {}
         }
         Ok(())
@@ -81,23 +139,29 @@ impl Ear {
     /// What changed before it began was not told, so that is a gap.
     pub(super) async fn track(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let Some(hub) = self.hub() else { return Ok(()) };
-        let wanted = hub.wanted();
-        let before = self.tracked.load(Ordering::Acquire);
-        if wanted == before {
+        if hub.wanted() == self.tracked.load(Ordering::Acquire) {
             return Ok(());
         }
-        if before != 0 {
-            let mut off = redis::cmd("CLIENT");
-            off.arg("TRACKING").arg("OFF");
-            connection.req_packed_command(&off).await?.extract_error()?;
+        // who comes second would be told that it is on already
+        let _turn = self.turn.lock().await;
+        let wanted = hub.wanted();
+        if wanted == self.tracked.load(Ordering::Acquire) {
+            return Ok(());
         }
+        // off first in any case: one that was on its way when its future was dropped may have been carried out
+        let mut off = redis::cmd("CLIENT");
+        off.arg("TRACKING").arg("OFF");
         // NOLOOP: what this very connection changes this process knows
         let mut on = redis::cmd("CLIENT");
         on.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP");
         for prefix in hub.prefixes() {
             on.arg("PREFIX").arg(prefix);
         }
-        connection.req_packed_command(&on).await?.extract_error()?;
+        let mut both = redis::Pipeline::with_capacity(2);
+        both.add_command(off).add_command(on);
+        for answer in connection.req_packed_commands(&both, 0, 2).await? {
+            answer.extract_error()?;
+        }
         self.tracked.store(wanted, Ordering::Release);
         hub.gap();
         Ok(())

@@ -12,6 +12,7 @@ use redis::{
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use super::explain::{discreet, explain};
 use super::greet::{self, Ear};
 use crate::config::{RedisConfig, Servers};
 use crate::error::ConnectError;
@@ -50,7 +51,7 @@ struct Suspect {
 
 /// How to get a connection.
 enum Opener {
-    Client(Client),
+    Client(Box<Client>),
     Sentinel(Box<Mutex<SentinelClient>>),
 }
 
@@ -234,15 +235,20 @@ async fn open(
             return Err(greet::refuse(problem));
         }
         if !greeting.master {
-            return Err((ErrorKind::Io, "the server is a replica, which takes no writes").into());
+            return Err(greet::refuse(
+                "the server is a replica, which takes no writes; use the address of its master, or redis-sentinel://"
+                    .to_owned(),
+            ));
         }
+        greet::examine(&mut wire, hub).await?;
         hub.warn(&greeting);
+        hub.learn(&greeting);
         hub.set_members([(String::new(), greeting.incarnation)].into());
         ear.track(&mut wire).await?;
         Ok(Connection { number, wire, ear })
     };
     match timeout(hub.config.connect_timeout * 2, work).await {
-        Ok(done) => done,
+        Ok(done) => done.map_err(|error| discreet(&hub.config, error)),
         Err(_) => Err((ErrorKind::Io, "no answer within the time to connect").into()),
     }
 }
@@ -299,9 +305,9 @@ impl Opener {
         #[cfg(feature = "tls")]
         if config.tls.is_some() {
             let client = Client::build_with_tls(info, super::certificates(config)?).map_err(wrong)?;
-            return Ok(Self::Client(client));
+            return Ok(Self::Client(Box::new(client)));
         }
-        Client::open(info).map(Self::Client).map_err(wrong)
+        Client::open(info).map(|client| Self::Client(Box::new(client))).map_err(wrong)
     }
 }
 
@@ -310,27 +316,4 @@ fn address(config: &RedisConfig, host: &str, port: u16) -> ConnectionAddr {
         Some(_) => ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None },
         None => ConnectionAddr::Tcp(host.to_owned(), port),
     }
-}
-
-/// Why there is no connection, for whoever starts the program.
-pub(super) fn explain(config: &RedisConfig, error: RedisError) -> ConnectError {
-    let place = config.place();
-    let said = error.detail().map_or_else(|| error.to_string(), |detail| format!("{error} ({detail})"));
-    let done = match error.code() {
-        Some("WRONGPASS" | "NOAUTH") => {
-            ConnectError::refused(format!("{place} refuses the username or the password: {said}"))
-        }
-        Some("NOPERM") => ConnectError::refused(format!(
-            "{place}: the user lacks a permission; it needs the keys of the cache and the commands INFO, CLIENT, \
-             MGET, GET, SET, UNLINK, PTTL, EVAL, EVALSHA: {said}"
-        )),
-        _ if error.kind() == ErrorKind::InvalidClientConfig => {
-            ConnectError::refused(format!("{place}: {said}"))
-        }
-        _ if error.kind() == ErrorKind::AuthenticationFailed => {
-            ConnectError::refused(format!("{place} refuses the username or the password: {said}"))
-        }
-        _ => ConnectError::unreachable(format!("{place} cannot be reached: {said}")),
-    };
-    done.because(error)
 }

@@ -1,7 +1,7 @@
 //! Leases, fills and invalidations: `R1`, `R3`, `R11`.
 
 use mastaba::entry::{Fence, Header, Kind, write};
-use mastaba::shared::{Fill, Filled, Leased, Shared};
+use mastaba::shared::{Fill, Filled, Leased, Over, Shared};
 
 use super::trial::{Checked, LONG, SHORT, Trial, fault, same, seen};
 
@@ -52,7 +52,7 @@ pub(super) async fn an_absence_is_stored<B: Shared>(trial: &Trial<B>) -> Checked
     let key = trial.key("key");
     let expected = trial.granted(&key).await?;
     let record = trial.record(Kind::Absent, Fence::random(), b"");
-    let fill = Fill { key: key.clone(), expected, record, ttl: LONG };
+    let fill = Fill { key: key.clone(), expected, over: Over::Lease, record, ttl: LONG };
     same(&trial.store(fill).await?, &Filled::Stored, "a fill with an absence")?;
     same(&trial.kind(&key).await?, &Some(Kind::Absent), "what stands there then")
 }
@@ -101,7 +101,7 @@ pub(super) async fn a_fill_of_another_incarnation_is_refused<B: Shared>(trial: &
     let expected = trial.granted(&key).await?;
     let other = Header::new(Kind::Value, Fence::random(), trial.store.incarnation() ^ 1);
     let record = write(&other, &[], &[], b"value").into();
-    let fill = Fill { key: key.clone(), expected, record, ttl: LONG };
+    let fill = Fill { key: key.clone(), expected, over: Over::Lease, record, ttl: LONG };
     same(&trial.store(fill).await?, &Filled::Refused, "a fill that was leased in another incarnation (R11)")
 }
 

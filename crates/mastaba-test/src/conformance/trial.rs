@@ -1,12 +1,13 @@
 //! One check at work: a store, keys of its own, and short names for what checks do.
 
+use std::collections::HashSet;
 use std::fmt::{Debug, Display};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mastaba::entry::{EntryRef, Fence, Header, Kind, write};
-use mastaba::shared::{End, Ended, Fill, Filled, Hold, Lease, Leased, Shared, Stamp, WriteOutcome};
+use mastaba::shared::{End, Ended, Fill, Filled, Hold, Lease, Leased, Over, Shared, Stamp, WriteOutcome};
 
 /// A time to live that no check outlasts.
 pub(super) const LONG: Duration = Duration::from_secs(600);
@@ -20,6 +21,8 @@ pub(super) type Checked<T = ()> = Result<T, String>;
 pub(super) struct Trial<B> {
     pub(super) store: Arc<B>,
     prefix: String,
+    /// The fences of all leases that were made here.
+    leases: Mutex<HashSet<Fence>>,
 }
 
 /// A record, as far as checks look at it.
@@ -51,7 +54,8 @@ pub(super) fn fault(operation: &str) -> impl Fn(mastaba::Fault) -> String {
 impl<B: Shared> Trial<B> {
     pub(super) fn new(store: Arc<B>, check: &str) -> Self {
         // random, so that a server that remembers an earlier run does not matter
-        Self { store, prefix: format!("conformance:{:016x}:{:.24}:", Fence::random().0, check) }
+        let prefix = format!("conformance:{:016x}:{:.24}:", Fence::random().0, check);
+        Self { store, prefix, leases: Mutex::default() }
     }
 
     pub(super) fn key(&self, name: impl Display) -> Bytes {
@@ -68,12 +72,15 @@ impl<B: Shared> Trial<B> {
 
     pub(super) fn lease(&self, key: &Bytes, over: Option<Fence>, ttl: Duration) -> (Lease, Fence) {
         let fence = Fence::random();
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(fence);
         (Lease { key: key.clone(), record: self.record(Kind::Lease, fence, b""), over, ttl }, fence)
     }
 
     pub(super) fn value(&self, key: &Bytes, expected: Fence, payload: &[u8]) -> Fill {
         let record = self.record(Kind::Value, Fence::random(), payload);
-        Fill { key: key.clone(), expected, record, ttl: LONG }
+        let leased = self.leases.lock().unwrap_or_else(PoisonError::into_inner).contains(&expected);
+        let over = if leased { Over::Lease } else { Over::Record };
+        Fill { key: key.clone(), expected, over, record, ttl: LONG }
     }
 
     pub(super) async fn ask(&self, lease: Lease) -> Checked<Leased> {

@@ -29,7 +29,24 @@ impl Sentinels {
     ///
     /// When they do not start.
     pub async fn start() -> Option<Self> {
+        Self::launch(None).await
+    }
+
+    /// The same with a password for the user `default` of the servers, and another one at the sentinels.
+    ///
+    /// # Panics
+    ///
+    /// When they do not start.
+    pub async fn start_with_passwords(servers: &str, sentinels: &str) -> Option<Self> {
+        Self::launch(Some([servers, sentinels])).await
+    }
+
+    async fn launch(passwords: Option<[&str; 2]>) -> Option<Self> {
         let shape = RedisServer::builder().replicated();
+        let shape = match passwords {
+            Some([password, _]) => shape.password(password),
+            None => shape,
+        };
         let master = shape.clone().start().await?;
         let port = master.port();
         let replica = shape.set("replicaof", &format!("127.0.0.1 {port}")).start().await?;
@@ -39,6 +56,13 @@ impl Sentinels {
             .set("sentinel", &format!("monitor {NAME} 127.0.0.1 {port} 2"))
             .set("sentinel", &format!("down-after-milliseconds {NAME} 500"))
             .set("sentinel", &format!("failover-timeout {NAME} 3000"));
+        let watch = match passwords {
+            Some([servers, sentinels]) => watch
+                .set("sentinel", &format!("auth-pass {NAME} {servers}"))
+                .set("sentinel", &format!("sentinel-pass {sentinels}"))
+                .password(sentinels),
+            None => watch,
+        };
         let sentinels = join_all((0..3).map(|_| watch.clone().start())).await;
         let sentinels = Self { sentinels: sentinels.into_iter().collect::<Option<_>>()?, replica, master };
         sentinels.pace("100").await;

@@ -216,8 +216,9 @@ impl fmt::Debug for Backend {
 
 /// What a backend is opened with: the region, the data directory, and `cache.<region>.arguments.*`.
 ///
-/// An opener takes every argument that it knows; what is left is reported as unknown.
-#[derive(Clone, Debug)]
+/// An opener takes every argument that it knows; what is left is reported as unknown. `Debug` shows the names of the
+/// arguments alone: there may be passwords among them.
+#[derive(Clone)]
 pub struct Arguments {
     /// The region.
     pub region: String,
@@ -277,6 +278,16 @@ impl Arguments {
         let unknown: Vec<_> = self.values.keys().map(String::as_str).collect();
         let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
         Err(format!("unknown argument {}; there are: {known}", unknown.join(", ")).into())
+    }
+}
+
+impl fmt::Debug for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arguments")
+            .field("region", &self.region)
+            .field("data_dir", &self.data_dir)
+            .field("values", &self.values.keys())
+            .finish_non_exhaustive()
     }
 }
 

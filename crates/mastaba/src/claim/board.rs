@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::{Claim, Way};
-use crate::entry::{self, Fence, Header, Kind};
+use crate::entry::{self, Fence};
 use crate::flight::Boarding;
 use crate::region::Stamps;
 use crate::request::Lane;
@@ -79,9 +79,9 @@ impl<S: Source> Claim<S> {
             if item.sealed || item.fence.is_some() {
                 continue;
             }
-            let header = Header::new(Kind::Lease, Fence::random(), self.incarnation);
-            item.fence = Some(header.fence);
-            let record = Bytes::from(entry::write(&header, &[], &[], &[]));
+            let fence = Fence::random();
+            (item.fence, item.lease) = (Some(fence), Some(fence));
+            let record = Bytes::from(entry::lease(fence, self.incarnation));
             leases.push(Lease { key: item.record.clone(), record, over: item.over, ttl });
             self.leasing.push(at);
         }

@@ -9,7 +9,7 @@ use crate::entry::{self, Fence, Format, Header, Kind, MAX_TAG_NAME};
 use crate::event::Event;
 use crate::near::NearEntry;
 use crate::region::Stamps;
-use crate::shared::Fill;
+use crate::shared::{Fill, Over};
 use crate::source::Source;
 use crate::{clock, codec};
 
@@ -69,7 +69,8 @@ impl<S: Source> Claim<S> {
             };
             match self.record(loaded, generation, &stamped) {
                 Ok((record, ttl)) => {
-                    fills.push(Fill { key: item.record.clone(), expected, record, ttl });
+                    let over = if item.lease == Some(expected) { Over::Lease } else { Over::Record };
+                    fills.push(Fill { key: item.record.clone(), expected, over, record, ttl });
                     self.filling.push(at);
                 }
                 Err(why) => self.request.cache.events.tell(Event::NotStored { source: S::NAME, why }),

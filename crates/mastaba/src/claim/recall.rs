@@ -46,6 +46,7 @@ impl<S: Source> Claim<S> {
             // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)
             Kind::Lease => {
                 self.items[at].fence = Some(header.fence);
+                self.items[at].lease = Some(header.fence);
                 self.items[at].elsewhere = self.waits_for_others();
             }
             Kind::Hold => {

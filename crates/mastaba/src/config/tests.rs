@@ -284,6 +284,29 @@ fn an_unknown_backend_is_told_what_there_is() {
     );
 }
 
+#[test]
+fn a_backend_in_a_crate_of_its_own_is_told_how_to_be_had() {
+    assert_eq!(
+        unknown_backend("objects", "redis", &["embedded", "memory"]),
+        "cache.objects.backend = \"redis\": this program does not have this backend; add the crate mastaba-redis, and \
+         call `.backend(\"redis\", mastaba_redis::open)` before `.build()`. There are: embedded, memory"
+    );
+    for (name, call) in [
+        ("valkey", "`.backend(\"valkey\", mastaba_redis::open)`"),
+        ("memcached", "`.backend(\"memcached\", ..)`"),
+    ] {
+        let told = unknown_backend("objects", name, &["memory"]);
+        assert!(told.contains(call) && !told.contains("did you mean"), "{told}");
+    }
+}
+
+#[test]
+fn what_arguments_say_is_not_shown() {
+    let settings = Settings::from_map([("cache.a.arguments.url", "redis://u:secret@host")]).unwrap();
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("url") && !shown.contains("secret"), "{shown}");
+}
+
 #[cfg(feature = "toml")]
 mod in_toml {
     use super::*;

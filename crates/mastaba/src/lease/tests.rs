@@ -1,5 +1,6 @@
 use super::*;
 use crate::entry::write;
+use crate::shared::Over;
 
 const INC: u64 = 77;
 const TTL: Duration = Duration::from_millis(1_000);
@@ -41,7 +42,13 @@ impl Key {
     }
 
     fn fill_record(&mut self, expected: u64, record: Bytes) -> Filled {
-        let ask = Fill { key: Bytes::new(), expected: Fence(expected), record, ttl: 10 * TTL };
+        let ask = Fill {
+            key: Bytes::new(),
+            expected: Fence(expected),
+            over: Over::default(),
+            record,
+            ttl: 10 * TTL,
+        };
         let (change, answer) = fill(self.standing(), INC, self.now, &ask);
         self.apply(change);
         answer

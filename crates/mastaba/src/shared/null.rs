@@ -59,6 +59,7 @@ mod tests {
 
     use super::*;
     use crate::entry::{Fence, Header, Kind, write};
+    use crate::shared::Over;
 
     #[tokio::test]
     async fn it_keeps_nothing_and_answers_in_full() {
@@ -69,7 +70,7 @@ mod tests {
         let stamp = Stamp { key: keys[1].clone(), value: 5, ttl: None };
         let leases = Null.lease(&[lease], &[stamp]).await.unwrap();
         assert_eq!((leases.leased, leases.stamps), (vec![Leased::Granted], vec![5]));
-        let fill = Fill { key: keys[0].clone(), expected: Fence(1), record, ttl };
+        let fill = Fill { key: keys[0].clone(), expected: Fence(1), over: Over::default(), record, ttl };
         assert_eq!(Null.fill(&[fill]).await.unwrap(), [Filled::Refused]);
         assert_eq!(Null.read(&keys).await.unwrap(), [None, None]);
     }

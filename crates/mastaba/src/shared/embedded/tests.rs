@@ -7,7 +7,7 @@ use redb::ReadableDatabase;
 use super::*;
 use crate::entry::{EntryRef, Fence, Header, Kind, write};
 use crate::error::FaultKind;
-use crate::shared::{Leased, WriteOutcome};
+use crate::shared::{Leased, Over, WriteOutcome};
 
 const TTL: Duration = Duration::from_secs(600);
 const CHILD: &str = "MASTABA_TEST_EMBEDDED_CHILD";
@@ -32,7 +32,13 @@ async fn lease(store: &Embedded, n: u64, fence: Fence) -> Leased {
 
 async fn fill(store: &Embedded, n: u64, expected: Fence, payload: &[u8], ttl: Duration) -> Filled {
     let header = Header::new(Kind::Value, Fence::random(), store.incarnation());
-    let ask = Fill { key: key(n), expected, record: write(&header, &[], &[], payload).into(), ttl };
+    let ask = Fill {
+        key: key(n),
+        expected,
+        over: Over::default(),
+        record: write(&header, &[], &[], payload).into(),
+        ttl,
+    };
     store.fill(&[ask]).await.unwrap()[0]
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::entry::{Fence, Header, write};
-use crate::shared::{Leased, WriteOutcome};
+use crate::shared::{Leased, Over, WriteOutcome};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -21,7 +21,7 @@ async fn lease(memory: &Memory, n: u64, fence: u64) -> Leased {
 
 async fn fill(memory: &Memory, n: u64, fence: u64, len: usize) -> Filled {
     let record = record(memory, Kind::Value, fence + 1, len);
-    let ask = Fill { key: key(n), expected: Fence(fence), record, ttl: TTL };
+    let ask = Fill { key: key(n), expected: Fence(fence), over: Over::default(), record, ttl: TTL };
     memory.fill(&[ask]).await.unwrap()[0]
 }
 
@@ -121,7 +121,7 @@ async fn a_restart_forgets_everything_and_is_another_incarnation() {
     assert_eq!((stands(&memory, 1).await, stands(&memory, 2).await), (None, None));
     // a load from before the restart that meets a new lease under the same fence
     lease(&memory, 2, 1).await;
-    let ask = Fill { key: key(2), expected: Fence(1), record: late, ttl: TTL };
+    let ask = Fill { key: key(2), expected: Fence(1), over: Over::default(), record: late, ttl: TTL };
     assert_eq!(memory.fill(&[ask]).await.unwrap(), [Filled::Refused]);
 }
 
