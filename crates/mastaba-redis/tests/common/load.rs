@@ -1,7 +1,8 @@
 //! Readers and writers that go on while something happens, and an oracle that knows what each read has to see.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mastaba_test::world::{Db, UserById};
@@ -12,8 +13,9 @@ use super::Process;
 /// What each read has to see: for each key the newest version whose write was acknowledged.
 pub(crate) struct Oracle {
     /// For each key the writes that were acknowledged, newest last: the version, and when it became binding.
-    acked: Vec<std::sync::Mutex<Vec<(u32, Instant)>>>,
+    acked: Vec<Mutex<Vec<(u32, Instant)>>>,
     pub(crate) counts: Counts,
+    tiers: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What happened.
@@ -31,7 +33,11 @@ pub(crate) struct Counts {
 
 impl Oracle {
     pub(crate) fn new(keys: u64) -> Arc<Self> {
-        Arc::new(Self { acked: (0..=keys).map(|_| Vec::new().into()).collect(), counts: Counts::default() })
+        Arc::new(Self {
+            acked: (0..=keys).map(|_| Vec::new().into()).collect(),
+            counts: Counts::default(),
+            tiers: Mutex::default(),
+        })
     }
 
     fn keys(&self) -> u64 {
@@ -60,6 +66,8 @@ impl Oracle {
         let users = process.request().try_get_many::<UserById>(keys.iter().copied()).await;
         for (key, floor) in keys.iter().zip(floors) {
             self.counts.reads.fetch_add(1, Ordering::Relaxed);
+            let tier = users[key].tier().map_or("none".to_owned(), |tier| tier.to_string());
+            *self.tiers.lock().unwrap().entry(tier).or_default() += 1;
             match users[key].value() {
                 Ok(Some(user)) if user.version >= floor => {}
                 Ok(Some(user)) => {
@@ -90,6 +98,11 @@ impl Oracle {
                 self.counts.unsure.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// How many answers came from where.
+    pub(crate) fn tiers(&self) -> String {
+        format!("{:?}", self.tiers.lock().unwrap())
     }
 
     /// Nothing was wrong.
