@@ -26,6 +26,9 @@ use super::greet::{self, Ear};
 use crate::error::ConnectError;
 use crate::hub::{Hub, LOOK_EVERY};
 
+/// Between attempts at a slot that is on its way.
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+
 /// The connections to a cluster. One task looks after its nodes, and ends with the link.
 pub(crate) struct Link {
     state: watch::Receiver<Result<ClusterConnection<Greeted>, RedisError>>,
@@ -57,7 +60,20 @@ impl Link {
     }
 
     pub(crate) async fn one(&self, cmd: Cmd) -> RedisResult<Value> {
-        self.connection()?.req_packed_command(&cmd).await.and_then(Value::extract_error)
+        let mut connection = self.connection()?;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let done = connection.req_packed_command(&cmd).await.and_then(Value::extract_error);
+            // A slot is on its way. The crate sends `ASKING` ahead of the command, and on a connection that many share
+            // the command of another one may come between and use it up; after some attempts it gives up. A redirection
+            // says that nothing was done, so it is tried for as long as the budget of the operation reaches.
+            let redirected = |error: &RedisError| matches!(error.code(), Some("ASK" | "MOVED" | "TRYAGAIN"));
+            if !done.as_ref().is_err_and(redirected) {
+                return done;
+            }
+            sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// A ping to each node whose records count. One that does not answer, or has been left out of the map of slots,

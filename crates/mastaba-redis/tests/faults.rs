@@ -1,0 +1,237 @@
+//! The network fails between one process and the store, which another process reaches. Each test asserts what was
+//! acknowledged (I1), what callers and the database saw, and that it is over when the fault is.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{BUDGET, Stage, faults, limited, until};
+use mastaba::Tier;
+use mastaba_test::proxy::Direction;
+
+/// What a fault of the network comes to as long as it lasts: values for all, one statement for each read of the
+/// process that is cut off, no acknowledgement without the store.
+async fn is_cut_off(stage: &Stage, key: u64) {
+    let old = stage.db.version(key);
+    stage.far.events();
+    for _ in 0..2 {
+        let (seen, statements) = stage.statements(stage.far.finds(key)).await;
+        assert_eq!((seen, statements), ((old, Tier::Source), 1));
+    }
+    let (seen, statements) = stage.statements(stage.other.finds(key)).await;
+    assert_eq!((seen, statements), ((old, Tier::Shared), 0), "the other process is not concerned");
+
+    let acknowledged = stage.other.write(key).await.unwrap();
+    stage.both_see(key).await;
+    let error = stage.far.write(key).await.unwrap_err();
+    assert!(error.is_shared(), "{error}");
+    assert_eq!(stage.far.sees(key).await, acknowledged + 1, "it is committed");
+    assert!(stage.other.sees(key).await >= acknowledged);
+    let events = stage.far.events();
+    assert!(faults(&events)["read"] >= 3 && faults(&events)["invalidate"] >= 1, "{events:?}");
+    assert_eq!(faults(&stage.other.events()).len(), 0);
+}
+
+async fn warm_in_both(stage: &Stage, key: u64) {
+    stage.far.warm(key).await;
+    stage.other.warm(key).await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_connections_costs_statements_and_no_answers() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.proxy.refuse().await;
+        is_cut_off(&stage, 1).await;
+        stage.proxy.pass().await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readers_of_one_key_share_their_loads_while_the_server_is_away() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.proxy.refuse().await;
+        stage.far.sees(2).await;
+        let gate = stage.db.close_gate();
+        let before = stage.db.started();
+        let requests: Vec<_> = (0..50).map(|_| stage.far.request()).collect();
+        let readers = requests.iter().map(|request| request.get::<mastaba_test::world::UserById>(1));
+        let work = futures_util::future::join_all(readers);
+        let (answers, ()) = tokio::join!(work, async {
+            gate.arrived(1).await;
+            // on one thread all that can come has come by then
+            for _ in 0..500 {
+                tokio::task::yield_now().await;
+            }
+            gate.open_for_good();
+        });
+        assert!(answers.iter().all(|answer| answer.as_ref().unwrap().as_ref().unwrap().version == 0));
+        let statements = stage.db.started() - before;
+        assert!(statements <= 2, "{statements} statements for one key in one process");
+        stage.proxy.pass().await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_slower_than_the_budget_is_not_waited_for() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.proxy.slow(BUDGET).await;
+        is_cut_off(&stage, 1).await;
+        stage.proxy.pass().await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_swallows_everything_is_given_up() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.proxy.half_open().await;
+        is_cut_off(&stage, 1).await;
+        stage.proxy.pass().await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn answers_that_are_lost_on_their_way_are_not_taken_for_done() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.other.write(2).await.unwrap(); // the server knows the script from now on
+        stage.proxy.swallow(Direction::ToClient).await;
+        let error = stage.far.write(1).await.unwrap_err();
+        assert!(error.is_shared(), "{error}");
+        // it reached the server all the same
+        until("the invalidation", async || !stage.stands(1).await).await;
+        stage.proxy.pass().await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_whose_connection_is_reset_is_answered_by_the_source() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.proxy.reset_after("MGET");
+        let (seen, statements) = stage.statements(stage.far.finds(1)).await;
+        assert_eq!((seen, statements), ((0, Tier::Source), 1));
+        assert_eq!(faults(&stage.far.events())["read"], 1);
+        stage.other.write(1).await.unwrap();
+        stage.both_see(1).await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_whose_answer_is_lost_gives_no_right_to_fill() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 2).await;
+        stage.proxy.reset_after("NX GET");
+        let (seen, statements) = stage.statements(stage.far.finds(1)).await;
+        assert_eq!((seen, statements), ((0, Tier::Source), 1));
+        stage.far.cache.idle().await;
+        let events = stage.far.events();
+        assert_eq!(faults(&events).get("lease"), Some(&1), "{events:?}");
+        assert!(!faults(&events).contains_key("fill"), "{events:?}");
+        assert!(stage.stands(1).await, "the lease was placed, and nobody knows whose it is");
+        // it is waited for, and then loaded under (R3): it keeps nobody from filling
+        let (seen, statements) = stage.statements(stage.other.finds(1)).await;
+        assert_eq!((seen, statements), ((0, Tier::Source), 1));
+        stage.other.cache.idle().await;
+        assert_eq!(stage.far.finds(1).await, (0, Tier::Shared));
+        stage.other.write(1).await.unwrap();
+        stage.both_see(1).await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_fill_whose_answer_is_lost_is_voided_like_any_other() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        // the server knows the scripts from now on
+        warm_in_both(&stage, 2).await;
+        stage.proxy.reset_after("EVALSHA");
+        assert_eq!(stage.far.sees(1).await, 0);
+        stage.far.cache.idle().await;
+        assert_eq!(faults(&stage.far.events())["fill"], 1);
+        let (seen, statements) = stage.statements(stage.other.finds(1)).await;
+        assert_eq!((seen, statements), ((0, Tier::Shared), 0), "it was stored");
+        stage.other.write(1).await.unwrap();
+        stage.both_see(1).await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidation_whose_answer_is_lost_is_an_error_of_the_write_and_may_be_repeated() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.other.write(2).await.unwrap(); // the server knows the script from now on
+        stage.proxy.reset_after("EVALSHA");
+        let error = stage.far.write(1).await.unwrap_err();
+        assert!(error.is_shared() && error.to_string().contains("objects"), "{error}");
+        assert_eq!(stage.far.sees(1).await, 1, "the process that wrote sees it in any case");
+        stage.far.invalidate(1).await.unwrap();
+        stage.both_see(1).await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidation_that_never_arrived_is_an_error_until_a_repeat_succeeds() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.proxy.ban("EVALSHA").await;
+        stage.far.write(1).await.unwrap_err();
+        assert_eq!(
+            stage.other.finds(1).await,
+            (0, Tier::Shared),
+            "nothing was voided, and nothing acknowledged"
+        );
+        stage.proxy.pass().await;
+        until("a repeat", async || stage.far.invalidate(1).await.is_ok()).await;
+        stage.both_see(1).await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_waits_no_longer_than_its_budget_for_a_silent_server() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        warm_in_both(&stage, 1).await;
+        stage.server.pause().await;
+        let began = Instant::now();
+        stage.far.write(1).await.unwrap_err();
+        assert_eq!(stage.far.sees(1).await, 1);
+        // two trips; everything else is the machine's
+        assert!(began.elapsed() < BUDGET * 2 + Duration::from_secs(5));
+        stage.server.resume().await;
+        stage.recovers(1).await;
+    })
+    .await;
+}
