@@ -425,6 +425,10 @@ impl<S: Source> AnyClaim for Claim<S> {
         self.answer_readers();
     }
 
+    fn brought(&self) -> bool {
+        self.items.iter().any(|item| item.loaded.is_some())
+    }
+
     fn untagged(&mut self) -> Vec<String> {
         self.name_tags()
     }
