@@ -116,7 +116,8 @@ struct Item<S: Source> {
     way: Way<S>,
     /// What the shared tier had, for those who joined our flight.
     found: Option<Carried<S>>,
-    loaded: Option<Loaded<S>>,
+    /// Boxed: a hit has none, and items are moved about.
+    loaded: Option<Box<Loaded<S>>>,
 }
 
 /// How an unanswered key gets its value.
@@ -168,7 +169,10 @@ impl<S: Source> Claim<S> {
             let mut item = claim.item(key, at);
             match record {
                 Ok(record) => {
-                    item.mark = claim.source.region.changes.mark(&record);
+                    // near alone compares it with later ones
+                    if claim.source.near.is_some() {
+                        item.mark = claim.source.region.changes.mark(&record);
+                    }
                     item.record = record;
                 }
                 Err(error) => item.answer = Some(Outcome::Failed(error)),

@@ -219,7 +219,7 @@ async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
     }
     tags.sort_unstable();
     tags.dedup();
-    let found = region.read(meter, &keys, &tags).await;
+    let found = region.read(meter, keys, &tags).await;
     let mut from = 0;
     for (claim, count) in claims.iter_mut().zip(counts) {
         if count > 0 {
