@@ -4,9 +4,12 @@
 //! order, the ratio to the reference is taken inside the round, and the table gives the median with its
 //! quartiles. So two figures of one table can be compared, and figures of two runs cannot.
 
+mod by_hand;
 mod fixture;
+mod pin;
 mod rounds;
 mod rows;
+mod servers;
 
 use std::alloc::System;
 use std::process::ExitCode;
@@ -23,16 +26,26 @@ mastaba-bench [ROW..] [--json] [--quick]
 Rows:
   P1    hot single get in one request
   P2    near hit from a new request, on one and two threads
+  P3    multi-get of 1, 10, 100 and 1000, all in Redis
   P3E   multi-get of what is in the embedded file, and in memory
+  P5    two passes: half in Redis, half only in PostgreSQL
+  P7    stampede: 200 requests for the same 20 cold keys, in one process and in two
   P8    growth: keys in one call, requests in flight, bytes of an idle request
   P9    heap allocations of a multi-get of 100
 
+Servers are started for the rows that need them, on cores of their own where taskset is installed.
 Without a row, all of them. --json prints one object a line; --quick takes few rounds and proves nothing.";
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == rows::stampede::TAKE_PART).is_some() {
+        let (case, url) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+        rows::stampede::take_part(&case, &url);
+        return ExitCode::SUCCESS;
+    }
     let mut wanted: Vec<String> = Vec::new();
     let (mut json, mut quick) = (false, false);
-    for argument in std::env::args().skip(1) {
+    for argument in arguments {
         match argument.as_str() {
             "--json" => json = true,
             "--quick" => quick = true,

@@ -66,11 +66,22 @@ pub(crate) fn measure(
             costs[at].push((cases[at].run)());
         }
     }
-    let reference = costs[0].clone();
-    let lines = cases.iter().zip(costs).map(|(case, costs)| {
+    let costs = cases.iter().zip(costs).map(|(case, costs)| (case.name, costs)).collect();
+    recorded(row, about, (unit, goal), costs)
+}
+
+/// The table of what was measured elsewhere, as many figures for each case. The first case is the reference.
+pub(crate) fn recorded(
+    row: impl Into<String>,
+    about: impl Into<String>,
+    (unit, goal): (&'static str, Option<f64>),
+    cases: Vec<(&'static str, Vec<f64>)>,
+) -> Table {
+    let reference = cases.first().map(|(_, costs)| costs.clone()).unwrap_or_default();
+    let lines = cases.into_iter().map(|(case, costs)| {
         let mut ratios: Vec<_> = costs.iter().zip(&reference).map(|(cost, base)| cost / base).collect();
         Line {
-            case: case.name,
+            case,
             median: quantile(&mut costs.clone(), 0.5),
             ratio: quantile(&mut ratios, 0.5),
             p25: quantile(&mut ratios, 0.25),
@@ -94,7 +105,7 @@ impl Table {
         for line in &self.lines {
             let row = json!({
                 "row": self.row, "case": line.case, "unit": self.unit, "median": line.median,
-                "ratio": line.ratio, "p25": line.p25, "p75": line.p75,
+                "ratio": line.ratio, "p25": line.p25, "p75": line.p75, "low": line.low,
             });
             println!("{row}");
         }

@@ -3,8 +3,11 @@
 mod growth;
 mod heap;
 mod hot;
+mod multi_get;
 mod near;
 mod shared;
+pub(crate) mod stampede;
+mod two_pass;
 
 use crate::rounds::{Effort, Table};
 
@@ -14,7 +17,10 @@ type Row = (&'static str, fn(Effort) -> Vec<Table>);
 pub(crate) const ALL: &[Row] = &[
     ("P1", hot::measured),
     ("P2", near::measured),
+    ("P3", multi_get::measured),
     ("P3E", shared::measured),
+    ("P5", two_pass::measured),
+    ("P7", stampede::measured),
     ("P8", growth::measured),
     ("P9", heap::measured),
 ];

@@ -214,17 +214,38 @@ impl Redis {
         }
     }
 
-    async fn invalidate_keys(&self, keys: &[Bytes]) -> Result<(), Fault> {
+    /// Whether the keys were voided in their order.
+    async fn invalidate_keys(&self, keys: &[Bytes]) -> Result<bool, Fault> {
         let commands =
             keys.iter().map(|key| Command::script(&script::INVALIDATE, self.full(key), [])).collect();
-        for (key, reply) in keys.iter().zip(self.run(commands).await?) {
+        let (replies, again) = self.inner.wire.run_again(commands).await?;
+        for (key, reply) in keys.iter().zip(replies) {
             match reply {
                 Reply::Number(0) => {}
                 Reply::Number(_) => self.forget_kept(key).await?,
                 other => return Err(unexpected("an invalidation", &other)),
             }
         }
-        Ok(())
+        Ok(!again && (!self.is_cluster() || keys.len() == 1))
+    }
+
+    /// Sets stamps. A store that is full does not take them: there a stamp is removed, which voids the same, and
+    /// becomes a new one with the next lease (`R12`).
+    async fn renew(&self, stamps: &[Stamp]) -> Result<(), Fault> {
+        let replies = self.run(stamps.iter().map(|ask| self.set_stamp(ask)).collect()).await?;
+        if replies.iter().all(|reply| *reply == Reply::Done) {
+            return Ok(());
+        }
+        let is_full = |reply: &Reply| matches!(reply, Reply::Refused(code, _) if code == "OOM");
+        if let Some(other) = replies.iter().find(|reply| **reply != Reply::Done && !is_full(reply)) {
+            return Err(unexpected("a stamp", other));
+        }
+        // all of them, in their order: one that was taken came before one that was not
+        let removed = stamps.iter().map(|ask| Command::new("UNLINK", [self.full(&ask.key)])).collect();
+        match self.run(removed).await?.iter().find(|reply| !matches!(reply, Reply::Number(_))) {
+            Some(other) => Err(unexpected("a stamp", other)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -333,22 +354,14 @@ impl Shared for Redis {
 
     async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
         // the first stamp before the others, and all of them before the keys
-        let mut commands: Vec<_> = stamps.iter().map(|ask| self.set_stamp(ask)).collect();
-        let rest = if self.is_cluster() && commands.len() > 1 { commands.split_off(1) } else { Vec::new() };
-        for commands in [commands, rest] {
-            for reply in self.run(commands).await? {
-                if reply != Reply::Done {
-                    return Err(unexpected("a stamp", &reply));
-                }
-            }
-        }
-        if !keys.is_empty() {
+        let alone = if self.is_cluster() { stamps.len().min(1) } else { 0 };
+        let (first, rest) = stamps.split_at(alone);
+        self.renew(first).await?;
+        self.renew(rest).await?;
+        if !keys.is_empty() && !self.invalidate_keys(keys).await? {
+            // R7: they were carried out in no order, on several nodes or because some had to be sent again. What was
+            // derived meanwhile from an inner object that was still to go is void after the second time.
             self.invalidate_keys(keys).await?;
-            if self.is_cluster() && keys.len() > 1 {
-                // R7: on several nodes they are carried out in no order. What was derived meanwhile from an inner
-                // object that was still to go is void after the second time.
-                self.invalidate_keys(keys).await?;
-            }
         }
         // our own connection is not told of what it has changed itself
         stamps.iter().map(|stamp| &stamp.key).chain(keys).for_each(|key| self.inner.hub.tell(key));

@@ -61,11 +61,6 @@ impl Command {
         all.extend(arguments);
         Self { cmd: call("EVALSHA", script.digest(), &all), script: Some((script, all)) }
     }
-
-    /// The same with the script itself, which the server then knows again.
-    fn in_full(&self) -> Option<Cmd> {
-        self.script.as_ref().map(|(script, all)| call("EVAL", script.body, all))
-    }
 }
 
 fn call(name: &str, script: &str, all: &[Bytes]) -> Cmd {
@@ -95,7 +90,10 @@ impl Wire {
 
     /// Plain `MGET`: one trip, in a cluster one per node.
     pub(crate) async fn mget(&self, keys: &[Bytes], prefix: &[u8]) -> Result<Vec<Option<Bytes>>, Fault> {
-        let mut cmd = redis::cmd("MGET");
+        // the keys are copied once, into a buffer that is large enough
+        let bytes = keys.iter().map(|key| prefix.len() + key.len()).sum::<usize>();
+        let mut cmd = Cmd::with_capacity(1 + keys.len(), 4 + bytes);
+        cmd.arg("MGET");
         for key in keys {
             if prefix.is_empty() {
                 cmd.arg(&key[..])
@@ -107,9 +105,13 @@ impl Wire {
             Self::Single(link) => link.one(&cmd).await,
             Self::Cluster(link) => link.one(cmd).await,
         };
-        match value.and_then(Value::extract_error) {
+        match value {
             Ok(Value::Array(values)) if values.len() == keys.len() => {
-                Ok(values.into_iter().map(|value| into_bytes(value).ok().flatten()).collect())
+                let record = |value| match value {
+                    Value::ServerError(error) => Err(fault(error.into())),
+                    value => Ok(into_bytes(value).ok().flatten()),
+                };
+                values.into_iter().map(record).collect()
             }
             Ok(other) => {
                 Err(Fault::new(FaultKind::Damaged, format!("MGET was answered with {}", sort(&other))))
@@ -121,19 +123,31 @@ impl Wire {
     /// Commands for keys of their own, in one trip; in a cluster in one per node. Those that follow each other
     /// for one node are carried out in their order.
     pub(crate) async fn run(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
-        let mut replies = self.send(commands.iter().map(|command| command.cmd.clone()).collect()).await?;
+        self.run_again(commands).await.map(|(replies, _)| replies)
+    }
+
+    /// The same, and whether some had to be sent again, which then were carried out after those that follow them.
+    pub(crate) async fn run_again(&self, commands: Vec<Command>) -> Result<(Vec<Reply>, bool), Fault> {
+        let (commands, scripts): (Vec<_>, Vec<_>) =
+            commands.into_iter().map(|command| (command.cmd, command.script)).unzip();
+        let mut replies = self.send(commands).await?;
         // a server that was flushed of its scripts, or is another one by now, learns them again
         let forgotten: Vec<_> = (0..replies.len())
             .filter(|at| matches!(&replies[*at], Reply::Refused(code, _) if code == "NOSCRIPT"))
-            .filter_map(|at| Some((at, commands[at].in_full()?)))
+            .filter_map(|at| {
+                // the same with the script itself, which the server then knows again
+                let (script, all) = scripts[at].as_ref()?;
+                Some((at, call("EVAL", script.body, all)))
+            })
             .collect();
-        if !forgotten.is_empty() {
+        let some = !forgotten.is_empty();
+        if some {
             let (places, again): (Vec<_>, Vec<_>) = forgotten.into_iter().unzip();
             for (at, reply) in places.into_iter().zip(self.send(again).await?) {
                 replies[at] = reply;
             }
         }
-        Ok(replies)
+        Ok((replies, some))
     }
 
     async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Reply>, Fault> {

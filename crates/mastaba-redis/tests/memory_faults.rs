@@ -82,6 +82,30 @@ async fn a_full_server_serves_what_it_has_and_voids_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_region_of_a_full_server_can_be_cleared() {
+    limited(async {
+        let Some(stage) = Stage::over(shape("noeviction"), |region| region).await else { return };
+        for process in stage.both() {
+            process.warm(1).await;
+        }
+        fill_up(&stage).await;
+        let before = stage.far.finds(1).await;
+        assert_eq!(before.1, Tier::Shared);
+        stage.db.update(1);
+        stage.other.cache.region("objects").clear().await.unwrap();
+        for process in stage.both() {
+            assert_eq!(process.finds(1).await, (1, Tier::Source), "what was stored is void");
+        }
+        stage.server.config_set("maxmemory", "0").await;
+        stage.db.update(1);
+        stage.other.cache.region("objects").invalidate_tag("any").await.unwrap();
+        stage.other.write(1).await.unwrap();
+        stage.both_see(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_fills_up_during_a_load_refuses_its_fill_and_the_caller_has_its_value() {
     limited(async {
         let Some(stage) = Stage::over(shape("noeviction"), |region| region).await else { return };

@@ -132,9 +132,17 @@ impl<K, A: Clone> Part<K, A> {
         lock(&self.state).begun
     }
 
-    /// The answer to a key, once settled.
-    pub(crate) fn answer(&self, at: usize) -> Option<A> {
-        lock(&self.state).answers.get(at).cloned().flatten()
+    /// Hands over the answers to these keys, once settled, each with its place among them and the tick at which the
+    /// part was sent.
+    pub(crate) fn answers(
+        &self,
+        keys: impl Iterator<Item = usize>,
+        mut take: impl FnMut(usize, u64, Option<A>),
+    ) {
+        let state = lock(&self.state);
+        for (nth, at) in keys.enumerate() {
+            take(nth, state.begun, state.answers.get(at).cloned().flatten());
+        }
     }
 
     /// How far the part has come; while it is not settled, the reader is woken when it is. `place` is the

@@ -121,7 +121,8 @@ struct Item<S: Source> {
     way: Way<S>,
     /// What the shared tier had, for those who joined our flight.
     found: Option<Carried<S>>,
-    loaded: Option<Loaded<S>>,
+    /// Boxed: a hit has none, and items are moved about.
+    loaded: Option<Box<Loaded<S>>>,
 }
 
 /// How an unanswered key gets its value.
@@ -173,7 +174,10 @@ impl<S: Source> Claim<S> {
             let mut item = claim.item(key, at);
             match record {
                 Ok(record) => {
-                    item.mark = claim.source.region.changes.mark(&record);
+                    // near alone compares it with later ones
+                    if claim.source.near.is_some() {
+                        item.mark = claim.source.region.changes.mark(&record);
+                    }
                     item.record = record;
                 }
                 Err(error) => item.answer = Some(Outcome::Failed(error)),
@@ -431,6 +435,10 @@ impl<S: Source> AnyClaim for Claim<S> {
         // a flight with nothing left to load: its leases found it all
         self.land(&[]);
         self.answer_readers();
+    }
+
+    fn brought(&self) -> bool {
+        self.items.iter().any(|item| item.loaded.is_some())
     }
 
     fn untagged(&mut self) -> Vec<String> {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::runtime::Handle;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -117,6 +118,8 @@ pub(crate) trait AnyClaim: Send {
     fn enter(&mut self) -> BoxFuture<'_, ()>;
     /// Answers its readers.
     fn settle(&mut self);
+    /// Whether it loaded anything itself.
+    fn brought(&self) -> bool;
     /// Tags of loaded values whose stamps have to be read before they can be stored.
     fn untagged(&mut self) -> Vec<String>;
     /// What to store, for the shared tier.
@@ -216,7 +219,7 @@ async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
     }
     tags.sort_unstable();
     tags.dedup();
-    let found = region.read(meter, &keys, &tags).await;
+    let found = region.read(meter, keys, &tags).await;
     let mut from = 0;
     for (claim, count) in claims.iter_mut().zip(counts) {
         if count > 0 {
@@ -331,6 +334,11 @@ fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
             claim.settle();
         }))
         .await;
+        if claims.iter().any(|claim| claim.brought()) {
+            // Encoding what is to be stored takes its time, and a reader that was woken on this thread has not been
+            // polled yet: it goes first.
+            yield_now().await;
+        }
         let refreshes: Claims = claims.iter_mut().filter_map(|claim| claim.refreshes()).collect();
         let meter = meter.in_background();
         let fills = by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &meter));

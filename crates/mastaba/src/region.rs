@@ -195,14 +195,15 @@ impl RegionCore {
     pub(crate) async fn read(
         &self,
         meter: &Meter,
-        keys: &[Bytes],
+        keys: Vec<Bytes>,
         tags: &[&str],
     ) -> Option<(Vec<Option<Bytes>>, Stamps)> {
-        let mut all = Vec::with_capacity(1 + tags.len() + keys.len());
+        let count = keys.len();
+        let mut all = Vec::with_capacity(1 + tags.len() + count);
         all.push(self.generation_key.clone());
         all.extend(tags.iter().map(|tag| self.space.tag(tag)));
-        all.extend_from_slice(keys);
-        let mut found = self.read_records(meter, &all, keys.len()).await?;
+        all.extend(keys);
+        let mut found = self.read_records(meter, &all, count).await?;
         let records = found.split_off(1 + tags.len());
         let mut stamps = found.into_iter().map(|record| stamp(record.as_deref()));
         let generation = stamps.next().flatten();

@@ -424,11 +424,14 @@ impl RequestCache {
         state.call = state.call.wrapping_add(1);
         let (call, wide) = (state.call, state.wide_writes > 0);
         let at = self.inner.slot::<S>(state)?;
+        // apart from each other, so that the slot is looked up once for all keys
+        let State { slots, gathering, waits, fenced, glance, turn, next_part, .. } = &mut *state;
+        let slot = Slot::<S>::of(&mut slots[at].1);
+        slot.make_room(asked.len());
         for (nth, asked) in asked.iter_mut().enumerate() {
             if asked.answer.is_some() || asked.twin {
                 continue;
             }
-            let slot = Slot::<S>::of(&mut state.slots[at].1);
             let lane = slot.lane(self.force, peek, wide, &asked.key);
             if lane.remembers() {
                 match slot.cells.get_mut(&asked.key) {
@@ -451,7 +454,7 @@ impl RequestCache {
                             Memo::Coming { .. } if peek => {}
                             Memo::Coming { part, at } => {
                                 if let Some(nesting) = &self.nesting
-                                    && let Err(error) = nest(&mut state.waits, nesting, part.id, S::NAME)
+                                    && let Err(error) = nest(waits, nesting, part.id, S::NAME)
                                 {
                                     asked.answer = Some(Outcome::Failed(error));
                                     continue;
@@ -473,8 +476,7 @@ impl RequestCache {
             // R6: what near holds may be from before the load that reads here
             if lane.asks_near()
                 && self.nesting.is_none()
-                && let Some(value) =
-                    slot.recall_near(&asked.key, call, &state.fenced, &mut state.glance, &self.inner.cache)
+                && let Some(value) = slot.recall_near(&asked.key, call, fenced, glance, &self.inner.cache)
             {
                 asked.answer = Some(outcome(value, false, Tier::Near));
                 continue;
@@ -486,8 +488,8 @@ impl RequestCache {
                 lane,
                 asked.key.clone(),
                 call,
-                (state.turn, &mut state.next_part),
-                &mut state.gathering,
+                (*turn, next_part),
+                gathering,
                 self.nesting.is_some(),
             );
             if let Some(nesting) = &self.nesting {
@@ -495,7 +497,7 @@ impl RequestCache {
                     nesting.used_older.store(true, Ordering::Relaxed);
                 }
                 // a part that gathers waits for nothing yet, so this closes no circle
-                let _ = nest(&mut state.waits, nesting, part.id, S::NAME);
+                let _ = nest(waits, nesting, part.id, S::NAME);
             }
             waiting.get_or_insert_with(|| Waiting::new(self)).add(nth, part, at, lane);
         }

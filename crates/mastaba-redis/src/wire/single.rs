@@ -87,9 +87,13 @@ impl Link {
         }
     }
 
+    /// The answer to one command. Errors within a list are left there: to look for them copies the list.
     pub(crate) async fn one(&self, cmd: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection().await?;
-        let done = connection.wire.req_packed_command(cmd).await.and_then(Value::extract_error);
+        let done = match connection.wire.req_packed_command(cmd).await {
+            Ok(Value::ServerError(error)) => Err(error.into()),
+            done => done,
+        };
         self.judge(connection.number, done.as_ref().err());
         done
     }

@@ -97,7 +97,7 @@ impl<S: Source> Claim<S> {
             let keys: Vec<_> = left.iter().map(|(at, _)| self.items[*at].record.clone()).collect();
             left.iter_mut().zip(&keys).for_each(|((_, mark), key)| *mark = region.changes.mark(key));
             // out: whoever waits loads for himself
-            let Some((records, stamps)) = region.read(&self.meter, &keys, S::TAGS).await else { break };
+            let Some((records, stamps)) = region.read(&self.meter, keys, S::TAGS).await else { break };
             for ((at, mark), record) in std::mem::take(&mut left).into_iter().zip(records) {
                 let header = record.as_ref().and_then(|record| entry::peek(record).ok());
                 let same =

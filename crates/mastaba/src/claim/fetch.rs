@@ -107,7 +107,7 @@ impl<S: Source> Claim<S> {
                 Ok(value) => outcome(value, false, Tier::Source),
                 Err(error) => self.failed(at, error),
             });
-            self.items[at].loaded = loaded;
+            self.items[at].loaded = loaded.map(Box::new);
         }
     }
 

@@ -18,7 +18,9 @@ impl<S: Source> Claim<S> {
     pub(super) fn name_tags(&mut self) -> Vec<String> {
         let mut untagged = Vec::new();
         for item in &mut self.items {
-            let Some(Loaded { carried: Some(carried), tags, .. }) = &mut item.loaded else { continue };
+            let Some(Loaded { carried: Some(carried), tags, .. }) = item.loaded.as_deref_mut() else {
+                continue;
+            };
             let named = match carried {
                 Carried::Live(value) => self.source.source.tags(&item.key, value),
                 Carried::Packed(packed) => match self.source.codec.decode(packed.format, &packed.payload) {

@@ -31,13 +31,12 @@ pub(super) struct Hit<S: Source> {
 impl<S: Source> Claim<S> {
     /// Looks at a record of the shared tier.
     pub(super) fn judge(&mut self, at: usize, record: &Bytes, stamps: &Stamps) {
-        let region = self.source.region.clone();
         let entry = match EntryRef::read(record) {
             Ok(entry) => entry,
             Err(why) => return self.foreign(at, why.to_string()),
         };
         let header = *entry.header();
-        if header.incarnation != region.incarnation() {
+        if header.incarnation != self.source.region.incarnation() {
             // R11: of a store that lost or brought back records
             self.items[at].over = Some(header.fence);
             return;
@@ -48,6 +47,10 @@ impl<S: Source> Claim<S> {
                 self.items[at].fence = Some(header.fence);
                 self.items[at].lease = Some(header.fence);
                 self.items[at].elsewhere = self.waits_for_others();
+                if self.source.near.is_none() {
+                    // what has been told by now; what came before was missed by the read, or is found by the next look
+                    self.items[at].mark = self.source.region.changes.mark(&self.items[at].record);
+                }
             }
             Kind::Hold => {
                 self.items[at].sealed = true;
@@ -133,11 +136,10 @@ impl<S: Source> Claim<S> {
                 Some(packed) => Some(Carried::Packed(Arc::new(packed))),
                 None => value.clone().map(Carried::Live),
             };
-            item.found.clone_from(&carried);
             if let Some(near) = &self.source.near {
                 let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
                 let entry = NearEntry {
-                    value: carried,
+                    value: carried.clone(),
                     until_ms: soft,
                     era: self.era,
                     tagged,
@@ -146,6 +148,7 @@ impl<S: Source> Claim<S> {
                 };
                 near.insert(item.key.clone(), self.source.near_entry(entry, self.now_ms), item.seen);
             }
+            item.found = carried;
             item.answer = Some(outcome(value, false, Tier::Shared));
         } else if self.now_ms < soft.saturating_add(millis(policy.stale)) {
             if self.lane != Lane::Peek {

@@ -56,7 +56,18 @@ fn remember<S: Source>(
         Some(Outcome::Absent { .. }) => Some((None, false)),
         Some(Outcome::Failed(_)) | None => None,
     };
-    let ours = slot.is_coming(key, part);
+    if let Some(cell) = slot.cells.get_mut(key)
+        && matches!(&cell.memo, Memo::Coming { part: of, .. } if of.id == part)
+    {
+        match known {
+            Some((value, stale)) => {
+                *cell = Cell { call: 0, memo: Memo::Known { value, stale, begun: sound_since } };
+            }
+            // a failure is not remembered
+            None => drop(slot.cells.remove(key)),
+        }
+        return;
+    }
     // A forced read or a look replaces what is known, but not what the request wrote meanwhile, and nothing
     // that is newer than itself.
     let replaces = || {
@@ -68,16 +79,11 @@ fn remember<S: Source>(
         };
         !matches!(lane, Lane::Normal | Lane::Written) && !written && !newer
     };
-    match known {
-        Some((value, stale)) if ours || replaces() => {
-            let memo = Memo::Known { value, stale, begun: sound_since };
-            slot.cells.insert(key.clone(), Cell { call: 0, memo });
-        }
-        // a failure is not remembered
-        None if ours => {
-            slot.cells.remove(key);
-        }
-        _ => {}
+    if let Some((value, stale)) = known
+        && replaces()
+    {
+        let memo = Memo::Known { value, stale, begun: sound_since };
+        slot.cells.insert(key.clone(), Cell { call: 0, memo });
     }
 }
 

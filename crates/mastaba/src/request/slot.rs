@@ -124,6 +124,13 @@ impl<S: Source> Slot<S> {
         }
     }
 
+    /// Room for the keys of a first call, which are all new: the map then grows once.
+    pub(crate) fn make_room(&mut self, keys: usize) {
+        if self.cells.is_empty() && keys > 1 {
+            self.cells.reserve(keys);
+        }
+    }
+
     /// The slot behind its erased form.
     pub(crate) fn of(slot: &mut Box<dyn AnySlot>) -> &mut Self {
         let slot: &mut dyn Any = slot.as_mut();

@@ -71,14 +71,16 @@ impl<'r, S: Source> Waiting<'r, S> {
     /// Hands the answers over; whether there was one for every key.
     pub(super) fn deliver(&self, asked: &mut [Asked<S>]) -> bool {
         let mut all = true;
-        for ticket in &self.tickets {
-            let joined = &self.parts[ticket.part];
-            let answer = joined.part.answer(ticket.at);
-            if let (Some(nesting), Some(answer)) = (&self.request.nesting, &answer) {
-                nesting.saw(joined.part.begun(), !answer.sound || answer.outcome.is_stale());
-            }
-            all &= answer.is_some();
-            asked[ticket.nth].answer = answer.map(|answer| answer.outcome);
+        // tickets of one part mostly follow each other: its lock is taken once for them
+        for tickets in self.tickets.chunk_by(|one, next| one.part == next.part) {
+            let part = &self.parts[tickets[0].part].part;
+            part.answers(tickets.iter().map(|ticket| ticket.at), |nth, begun, answer| {
+                if let (Some(nesting), Some(answer)) = (&self.request.nesting, &answer) {
+                    nesting.saw(begun, !answer.sound || answer.outcome.is_stale());
+                }
+                all &= answer.is_some();
+                asked[tickets[nth].nth].answer = answer.map(|answer| answer.outcome);
+            });
         }
         all
     }

@@ -1,0 +1,150 @@
+//! What a program does by hand over `redis` and `sqlx`, and the loaders of its peers.
+
+use std::collections::HashMap;
+
+use async_graphql::dataloader::{DataLoader, Loader};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, Pipeline};
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{FromRow, Row};
+
+use crate::fixture::{User, user};
+
+/// Longer than any run.
+const TTL_S: u64 = 36_000;
+
+pub(crate) fn key(id: i64) -> String {
+    format!("user:{id}")
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> User {
+    postcard::from_bytes(bytes).expect("a user")
+}
+
+/// `MGET`, decoded.
+pub(crate) async fn mget(redis: &mut MultiplexedConnection, ids: &[i64]) -> Vec<Option<User>> {
+    let keys: Vec<_> = ids.iter().map(|id| key(*id)).collect();
+    let found: Vec<Option<Vec<u8>>> = redis.mget(keys).await.expect("an answer");
+    found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
+}
+
+/// `GET`, decoded.
+pub(crate) async fn get(redis: &mut MultiplexedConnection, id: i64) -> Option<User> {
+    let found: Option<Vec<u8>> = redis.get(key(id)).await.expect("an answer");
+    found.map(|bytes| decode(&bytes))
+}
+
+/// All `GET` in one pipeline, decoded.
+pub(crate) async fn pipelined(redis: &mut MultiplexedConnection, ids: &[i64]) -> Vec<Option<User>> {
+    let mut pipeline = Pipeline::with_capacity(ids.len());
+    ids.iter().for_each(|id| {
+        pipeline.get(key(*id));
+    });
+    let found: Vec<Option<Vec<u8>>> = pipeline.query_async(redis).await.expect("an answer");
+    found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
+}
+
+/// All `SET .. EX` in one pipeline.
+pub(crate) async fn fill(redis: &mut MultiplexedConnection, users: &[User]) {
+    let mut pipeline = Pipeline::with_capacity(users.len());
+    for user in users {
+        pipeline.set_ex(key(user.id), postcard::to_stdvec(user).expect("bytes"), TTL_S).ignore();
+    }
+    let () = pipeline.query_async(redis).await.expect("an answer");
+}
+
+/// `UNLINK` of all at once.
+pub(crate) async fn forget(redis: &mut MultiplexedConnection, ids: &[i64]) {
+    let keys: Vec<_> = ids.iter().map(|id| key(*id)).collect();
+    let () = redis.unlink(keys).await.expect("an answer");
+}
+
+impl FromRow<'_, PgRow> for User {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            email: row.try_get(2)?,
+            about: row.try_get(3)?,
+            created: row.try_get(4)?,
+            posts: row.try_get::<i32, _>(5)?.unsigned_abs(),
+        })
+    }
+}
+
+/// A table of users.
+pub(crate) async fn create_users(pool: &PgPool, count: i64) {
+    let create = "create table users (id bigint primary key, name text not null, email text not null, \
+                  about text not null, created bigint not null, posts integer not null)";
+    sqlx::query(create).execute(pool).await.expect("a table");
+    let users: Vec<_> = (0..count).map(user).collect();
+    let insert = "insert into users select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], \
+                  $5::bigint[], $6::integer[])";
+    let insert = sqlx::query(insert)
+        .bind(users.iter().map(|user| user.id).collect::<Vec<_>>())
+        .bind(users.iter().map(|user| user.name.clone()).collect::<Vec<_>>())
+        .bind(users.iter().map(|user| user.email.clone()).collect::<Vec<_>>())
+        .bind(users.iter().map(|user| user.about.clone()).collect::<Vec<_>>())
+        .bind(users.iter().map(|user| user.created).collect::<Vec<_>>())
+        .bind(users.iter().map(|user| user.posts.cast_signed()).collect::<Vec<_>>());
+    insert.execute(pool).await.expect("rows");
+    sqlx::query("vacuum analyze users").execute(pool).await.expect("statistics");
+}
+
+/// One statement for all of these rows.
+pub(crate) async fn select(pool: &PgPool, ids: &[i64]) -> Result<Vec<User>, sqlx::Error> {
+    let select = "select id, name, email, about, created, posts from users where id = any($1)";
+    sqlx::query_as(select).bind(ids).fetch_all(pool).await
+}
+
+/// `MGET` and one statement for what it misses, and one fill of that, all of it awaited.
+pub(crate) async fn two_pass(redis: &mut MultiplexedConnection, pool: &PgPool, ids: &[i64]) -> Vec<User> {
+    let found = mget(redis, ids).await;
+    let missing = missing(ids, &found);
+    let mut users: Vec<_> = found.into_iter().flatten().collect();
+    if !missing.is_empty() {
+        let loaded = select(pool, &missing).await.expect("users");
+        fill(redis, &loaded).await;
+        users.extend(loaded);
+    }
+    users
+}
+
+pub(crate) fn missing(ids: &[i64], found: &[Option<User>]) -> Vec<i64> {
+    ids.iter().zip(found).filter(|(_, user)| user.is_none()).map(|(id, _)| *id).collect()
+}
+
+/// The same for one key: `GET`, a statement, `SET .. EX`.
+pub(crate) async fn single(redis: &mut MultiplexedConnection, pool: &PgPool, id: i64) -> Option<User> {
+    if let Some(user) = get(redis, id).await {
+        return Some(user);
+    }
+    let loaded = select(pool, &[id]).await.expect("a user");
+    fill(redis, &loaded).await;
+    loaded.into_iter().next()
+}
+
+/// The loader of async-graphql over `MGET`, and over the database where there is one.
+pub(crate) struct Tiers {
+    pub(crate) redis: MultiplexedConnection,
+    pub(crate) pool: Option<PgPool>,
+}
+
+impl Loader<i64> for Tiers {
+    type Value = User;
+    type Error = ();
+
+    async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, User>, ()> {
+        let mut redis = self.redis.clone();
+        let users = match &self.pool {
+            Some(pool) => two_pass(&mut redis, pool, ids).await,
+            None => mget(&mut redis, ids).await.into_iter().flatten().collect(),
+        };
+        Ok(users.into_iter().map(|user| (user.id, user)).collect())
+    }
+}
+
+/// A loader as each request has its own, with no delay.
+pub(crate) fn loader(tiers: Tiers) -> DataLoader<Tiers> {
+    DataLoader::new(tiers, tokio::spawn).delay(std::time::Duration::ZERO)
+}
