@@ -19,9 +19,13 @@ pub(crate) enum Command {
         rows: Vec<String>,
         json: bool,
     },
+    /// Hands its arguments on.
+    Soak {
+        arguments: Vec<String>,
+    },
 }
 
-const COMMANDS: &str = "test, bench, fmt";
+const COMMANDS: &str = "test, bench, soak, fmt";
 
 /// The text of `--help`.
 pub(crate) fn help() -> String {
@@ -34,6 +38,8 @@ cargo xtask COMMAND
   test --list            the names of the steps
   bench [ROWS..] [--json]
                          measures, with the bench profile; all rows when none is named
+  soak [--seconds N] [--seed N] [--processes N]
+                         reads and writes over a Redis behind proxies that fail, and compares every read
   fmt                    formats every crate of the workspace
   --help                 this text
 
@@ -59,6 +65,7 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         Some(Value(name)) => match name.string()?.as_str() {
             "test" => test(parser),
             "bench" => bench(parser),
+            "soak" => soak(parser),
             "fmt" => fmt(parser),
             "help" => Ok(Command::Help),
             other => Err(format!("no command `{other}`; there are: {COMMANDS}").into()),
@@ -92,6 +99,17 @@ fn bench(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
     }
     Ok(Command::Bench { rows, json })
+}
+
+fn soak(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let mut arguments = Vec::new();
+    for argument in parser.raw_args()? {
+        match argument.string()?.as_str() {
+            "-h" | "--help" => return Ok(Command::Help),
+            argument => arguments.push(argument.to_owned()),
+        }
+    }
+    Ok(Command::Soak { arguments })
 }
 
 fn fmt(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
@@ -140,6 +158,13 @@ mod tests {
     }
 
     #[test]
+    fn soak_hands_its_arguments_on() {
+        let arguments = vec!["--seconds".to_owned(), "5".to_owned()];
+        assert_eq!(parsed("soak --seconds 5"), Ok(Command::Soak { arguments }));
+        assert_eq!(parsed("soak --help"), Ok(Command::Help));
+    }
+
+    #[test]
     fn help_is_found_everywhere_and_nothing_at_all_is_help() {
         for line in ["", "--help", "-h", "help", "test --help", "bench -h", "fmt --help"] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
@@ -151,7 +176,7 @@ mod tests {
     #[test]
     fn an_unknown_command_is_told_what_there_is() {
         let error = parsed("tset").unwrap_err();
-        assert!(error.contains("`tset`") && error.contains("test, bench, fmt"), "{error}");
+        assert!(error.contains("`tset`") && error.contains("test, bench, soak, fmt"), "{error}");
     }
 
     #[test]

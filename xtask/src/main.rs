@@ -41,6 +41,10 @@ fn run(command: Command) -> Result<bool, String> {
             Ok(steps::run_all(&steps, &Workspace::discover()?))
         }
         Command::Fmt => Ok(cargo::Call::new(["fmt", "--all"]).run(&Workspace::discover()?.root)),
+        Command::Soak { arguments } => {
+            let workspace = Workspace::discover()?;
+            Ok(workspace.soak(&arguments).run(&workspace.root))
+        }
         Command::Bench { rows, json } => {
             let workspace = Workspace::discover()?;
             Ok(workspace.bench(&rows, json)?.run(&workspace.root))

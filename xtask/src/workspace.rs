@@ -60,6 +60,12 @@ impl Workspace {
         let json = json.then(|| "--json".to_owned());
         Ok(Call::new(fixed.into_iter().chain(rows.iter().cloned()).chain(json)))
     }
+
+    /// The soak over a real Redis.
+    pub(crate) fn soak(&self, arguments: &[String]) -> Call {
+        let fixed = ["run", "--release", "--package", "mastaba-redis", "--example", "chaos", "--"];
+        Call::new(fixed.map(str::to_owned).into_iter().chain(arguments.iter().cloned()))
+    }
 }
 
 fn package(value: &Value) -> Option<Package> {
