@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
-use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value};
+use redis::{ErrorKind, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 
 use crate::hub::{Greeting, Hub};
 
@@ -35,6 +35,8 @@ pub(super) struct Ear {
     hub: OnceLock<Arc<Hub>>,
     /// The [`Hub::wanted`] that the connection tracks.
     tracked: AtomicU64,
+    /// Held by who makes the server track.
+    setting: tokio::sync::Mutex<()>,
 }
 
 impl Ear {
@@ -81,23 +83,27 @@ impl Ear {
     /// What changed before it began was not told, so that is a gap.
     pub(super) async fn track(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let Some(hub) = self.hub() else { return Ok(()) };
-        let wanted = hub.wanted();
-        let before = self.tracked.load(Ordering::Acquire);
-        if wanted == before {
+        if hub.wanted() == self.tracked.load(Ordering::Acquire) {
             return Ok(());
         }
-        if before != 0 {
-            let mut off = redis::cmd("CLIENT");
-            off.arg("TRACKING").arg("OFF");
-            connection.req_packed_command(&off).await?.extract_error()?;
+        // One at a time: while one sets it anew nothing is told, and a ping of another one must not go in between.
+        let _one = self.setting.lock().await;
+        let wanted = hub.wanted();
+        if wanted == self.tracked.load(Ordering::Acquire) {
+            return Ok(());
         }
+        // Off in any case: it may have been set for somebody who did not wait for the answer, and the server refuses to
+        // track a prefix twice.
+        let mut set = Pipeline::with_capacity(2);
+        set.cmd("CLIENT").arg("TRACKING").arg("OFF");
         // NOLOOP: what this very connection changes this process knows
-        let mut on = redis::cmd("CLIENT");
-        on.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP");
+        set.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP");
         for prefix in hub.prefixes() {
-            on.arg("PREFIX").arg(prefix);
+            set.arg("PREFIX").arg(prefix);
         }
-        connection.req_packed_command(&on).await?.extract_error()?;
+        for said in connection.req_packed_commands(&set, 0, 2).await? {
+            said.extract_error()?;
+        }
         self.tracked.store(wanted, Ordering::Release);
         hub.gap();
         Ok(())
