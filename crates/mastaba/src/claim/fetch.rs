@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Carried, Claim, Landed, Loaded, Packed, Way};
 use crate::answer::Outcome;
@@ -20,6 +20,9 @@ use crate::report::{Operation, Tier};
 use crate::request::{Lane, Nesting, RequestCache, outcome};
 use crate::source::{Fetched, LoadContext, Row, Rows, Source};
 use crate::telemetry;
+
+/// How long others are waited for at least, once what was ours to load has come.
+const SHORT: Duration = Duration::from_millis(10);
 
 /// What a loader gave for one key.
 enum Fetch<S: Source> {
@@ -83,9 +86,26 @@ impl<S: Source> Claim<S> {
             self.load_own(&now).await
         } else {
             let began = Instant::now();
-            let until = began + self.source.policy.lease_patience;
-            let (brought, waited) =
-                futures_util::join!(self.load_own(&now), self.await_fills(waiting.clone(), until));
+            let mut until = began + self.source.policy.lease_patience;
+            let (brought, waited) = {
+                let (loads, waits) = (self.load_own(&now), self.await_fills(waiting.clone(), until));
+                tokio::pin!(loads, waits);
+                tokio::select! {
+                    biased;
+                    waited = &mut waits => (loads.await, waited),
+                    brought = &mut loads => {
+                        if !now.is_empty() {
+                            // Another process may wait for what was loaded here, while it has what is waited for here;
+                            // and nothing is stored before all of it has come.
+                            until = until.min(Instant::now() + began.elapsed().max(SHORT));
+                        }
+                        match timeout_at(until, &mut waits).await {
+                            Ok(waited) => (brought, waited),
+                            Err(_) => (brought, self.await_fills(waiting.clone(), until).await),
+                        }
+                    }
+                }
+            };
             self.settle_leases(waited, until).await;
             let late: Vec<_> = waiting.into_iter().filter(|at| self.items[*at].answer.is_none()).collect();
             let outcome = match late.is_empty() {
