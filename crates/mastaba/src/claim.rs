@@ -123,6 +123,8 @@ struct Item<S: Source> {
     found: Option<Carried<S>>,
     /// Boxed: a hit has none, and items are moved about.
     loaded: Option<Box<Loaded<S>>>,
+    /// Given to the shared tier already, while others of the claim were waited for; and whether it was stored.
+    stored: Option<bool>,
 }
 
 /// How an unanswered key gets its value.
@@ -245,6 +247,7 @@ impl<S: Source> Claim<S> {
             way: Way::Open,
             found: None,
             loaded: None,
+            stored: None,
         }
     }
 

@@ -360,7 +360,7 @@ async fn refresh(claims: Claims, meter: &Meter) {
 }
 
 /// Runs what calls the user's code (tags, encoding): a panic there costs that source its fill, and no other.
-fn unless_it_panics<T: Default>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn unless_it_panics<T: Default>(work: impl FnOnce() -> T) -> T {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_default()
 }
 

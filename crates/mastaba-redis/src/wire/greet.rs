@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
-use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value};
+use redis::{ErrorKind, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 
 use crate::hub::{Greeting, Hub};
 
@@ -95,8 +95,8 @@ pub(super) struct Ear {
     hub: OnceLock<Arc<Hub>>,
     /// The [`Hub::wanted`] that the connection tracks.
     tracked: AtomicU64,
-    /// One at a time switches it on.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by who makes the server track.
+    setting: tokio::sync::Mutex<()>,
 }
 
 impl Ear {
@@ -142,25 +142,23 @@ impl Ear {
         if hub.wanted() == self.tracked.load(Ordering::Acquire) {
             return Ok(());
         }
-        // who comes second would be told that it is on already
-        let _turn = self.turn.lock().await;
+        // One at a time: while one sets it anew nothing is told, and a ping of another one must not go in between.
+        let _one = self.setting.lock().await;
         let wanted = hub.wanted();
         if wanted == self.tracked.load(Ordering::Acquire) {
             return Ok(());
         }
-        // off first in any case: one that was on its way when its future was dropped may have been carried out
-        let mut off = redis::cmd("CLIENT");
-        off.arg("TRACKING").arg("OFF");
+        // Off in any case: it may have been set for somebody who did not wait for the answer, and the server refuses to
+        // track a prefix twice.
+        let mut set = Pipeline::with_capacity(2);
+        set.cmd("CLIENT").arg("TRACKING").arg("OFF");
         // NOLOOP: what this very connection changes this process knows
-        let mut on = redis::cmd("CLIENT");
-        on.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP");
+        set.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP");
         for prefix in hub.prefixes() {
-            on.arg("PREFIX").arg(prefix);
+            set.arg("PREFIX").arg(prefix);
         }
-        let mut both = redis::Pipeline::with_capacity(2);
-        both.add_command(off).add_command(on);
-        for answer in connection.req_packed_commands(&both, 0, 2).await? {
-            answer.extract_error()?;
+        for said in connection.req_packed_commands(&set, 0, 2).await? {
+            said.extract_error()?;
         }
         self.tracked.store(wanted, Ordering::Release);
         hub.gap();

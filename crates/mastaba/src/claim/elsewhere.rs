@@ -32,6 +32,8 @@ impl<S: Source> Claim<S> {
         loop {
             let mut again = Vec::new();
             let mut gone = Vec::new();
+            // after that, whoever has the lease by now is not waited for: leases may change hands faster than they are read
+            let patient = Instant::now() < until;
             for at in waited.left {
                 self.items[at].elsewhere = false;
             }
@@ -47,6 +49,7 @@ impl<S: Source> Claim<S> {
                     // its tags would cost a trip more: load under its fence instead
                     item.fence = Some(hit.header.fence);
                 }
+                item.elsewhere &= patient;
                 match item.elsewhere {
                     true => again.push(at),
                     // an outdated record, or a foreign one, is replaced by a lease of our own
@@ -59,7 +62,8 @@ impl<S: Source> Claim<S> {
             if !gone.is_empty() {
                 again.extend(self.lease_anew(gone).await);
             }
-            if again.is_empty() {
+            if again.is_empty() || !patient {
+                again.into_iter().for_each(|at| self.items[at].elsewhere = false);
                 return;
             }
             waited = self.await_fills(again, until).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Carried, Claim, Landed, Loaded, Packed, Way};
 use crate::answer::Outcome;
@@ -20,6 +20,9 @@ use crate::report::{Operation, Tier};
 use crate::request::{Lane, Nesting, RequestCache, outcome};
 use crate::source::{Fetched, LoadContext, Row, Rows, Source};
 use crate::telemetry;
+
+/// How long others are waited for at least, once what was ours to load has come.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// What a loader gave for one key.
 enum Fetch<S: Source> {
@@ -37,7 +40,7 @@ struct Chunk<S: Source> {
 }
 
 /// What our own load brought for an item: its value or absence, and what of it may be stored.
-type Brought<S> = (usize, Result<Option<Arc<<S as Source>::Value>>, Error>, Option<Loaded<S>>);
+pub(super) type Brought<S> = (usize, Result<Option<Arc<<S as Source>::Value>>, Error>, Option<Loaded<S>>);
 
 impl<S: Source> Claim<S> {
     /// Loads what is ours to load and waits for what others load, at the same time. Keys whose flight may
@@ -83,9 +86,36 @@ impl<S: Source> Claim<S> {
             self.load_own(&now).await
         } else {
             let began = Instant::now();
-            let until = began + self.source.policy.lease_patience;
-            let (brought, waited) =
-                futures_util::join!(self.load_own(&now), self.await_fills(waiting.clone(), until));
+            let mut until = began + self.source.policy.lease_patience;
+            let (brought, waited) = {
+                let loads = async {
+                    let brought = self.load_own(&now).await;
+                    // others may wait for these just as we wait for theirs
+                    let early = self.fill_early(&brought).await;
+                    (brought, early)
+                };
+                let waits = self.await_fills(waiting.clone(), until);
+                tokio::pin!(loads, waits);
+                tokio::select! {
+                    biased;
+                    waited = &mut waits => (loads.await, waited),
+                    brought = &mut loads => {
+                        if !now.is_empty() {
+                            // Who joined what we loaded waits for the rest; and what has tags of its own, and others
+                            // may wait for, is not stored before all of it has come.
+                            until = until.min(Instant::now() + (began.elapsed() * 2).max(SHORT));
+                        }
+                        match timeout_at(until, &mut waits).await {
+                            Ok(waited) => (brought, waited),
+                            Err(_) => (brought, self.await_fills(waiting.clone(), until).await),
+                        }
+                    }
+                }
+            };
+            let (brought, early) = brought;
+            for (at, stored) in early {
+                self.items[at].stored = Some(stored);
+            }
             self.settle_leases(waited, until).await;
             let late: Vec<_> = waiting.into_iter().filter(|at| self.items[*at].answer.is_none()).collect();
             let outcome = match late.is_empty() {

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::fetch::Brought;
 use super::{Carried, Claim, Loaded, Way, millis};
 use crate::entry::{self, Fence, Format, Header, Kind, MAX_TAG_NAME};
 use crate::event::Event;
 use crate::near::NearEntry;
+use crate::read::unless_it_panics;
 use crate::region::Stamps;
 use crate::shared::{Fill, Over};
 use crate::source::Source;
@@ -47,38 +49,73 @@ impl<S: Source> Claim<S> {
         if !self.source.region.is_private() {
             self.departures.iter().for_each(|(departure, _)| departure.close());
         }
-        let Some(carry) = self.carry.clone() else { return Vec::new() };
-        let Some(generation) = carry.generation else { return Vec::new() };
         let mut fills = Vec::new();
         for at in 0..self.items.len() {
             let item = &self.items[at];
-            let (Some(loaded), Some(expected), false) = (&item.loaded, item.fence, item.sealed) else {
-                continue;
-            };
-            if !loaded.policy.store {
-                continue;
-            }
-            // Tags of the value were not known before the load, so their stamps were read after it. They are
-            // good if no tag of the region was renewed in between (R12).
-            let steady = tags.is_some_and(|tags| tags.epoch.is_some() && tags.epoch == carry.epoch);
-            if !loaded.tags.is_empty() && !steady {
-                continue;
-            }
-            let stamp = |tag: &str| carry.tags.get(tag).or_else(|| tags?.tags.get(tag)).copied().flatten();
-            let names = S::TAGS.iter().copied().chain(loaded.tags.iter().map(String::as_str));
-            let Some(stamped) = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>() else {
-                continue;
-            };
-            match self.record(loaded, generation, &stamped) {
-                Ok((record, ttl)) => {
-                    let over = if item.lease == Some(expected) { Over::Lease } else { Over::Record };
-                    fills.push(Fill { key: item.record.clone(), expected, over, record, ttl });
-                    self.filling.push(at);
-                }
-                Err(why) => self.request.cache.events.tell(Event::NotStored { source: S::NAME, why }),
+            let Some(loaded) = item.loaded.as_ref().filter(|_| item.stored.is_none()) else { continue };
+            if let Some(fill) = self.fill_of(at, loaded, &loaded.tags, tags) {
+                fills.push(fill);
+                self.filling.push(at);
             }
         }
         fills
+    }
+
+    /// What to store of an item, if it may be stored at all.
+    fn fill_of(&self, at: usize, loaded: &Loaded<S>, own: &[String], tags: Option<&Stamps>) -> Option<Fill> {
+        let item = &self.items[at];
+        let carry = self.carry.as_ref()?;
+        let (generation, expected) = (carry.generation?, item.fence?);
+        if item.sealed || !loaded.policy.store {
+            return None;
+        }
+        // Tags of the value were not known before the load, so their stamps were read after it. They are good if no
+        // tag of the region was renewed in between (R12).
+        let steady = tags.is_some_and(|tags| tags.epoch.is_some() && tags.epoch == carry.epoch);
+        if !own.is_empty() && !steady {
+            return None;
+        }
+        let stamp = |tag: &str| carry.tags.get(tag).or_else(|| tags?.tags.get(tag)).copied().flatten();
+        let names = S::TAGS.iter().copied().chain(own.iter().map(String::as_str));
+        let stamped = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>()?;
+        match self.record(loaded, generation, &stamped) {
+            Ok((record, ttl)) => {
+                let over = if item.lease == Some(expected) { Over::Lease } else { Over::Record };
+                Some(Fill { key: item.record.clone(), expected, over, record, ttl })
+            }
+            Err(why) => {
+                self.request.cache.events.tell(Event::NotStored { source: S::NAME, why });
+                None
+            }
+        }
+    }
+
+    /// Stores what has come while the rest of the claim waits for other processes, which may wait for just this.
+    /// Gives which of it was stored.
+    ///
+    /// What has tags of its own is left for the end: their stamps are still to be read.
+    pub(super) async fn fill_early(&self, brought: &[Brought<S>]) -> Vec<(usize, bool)> {
+        let early = unless_it_panics(|| {
+            let mut early = Vec::new();
+            for (at, value, loaded) in brought {
+                let (Ok(value), Some(loaded)) = (value, loaded) else { continue };
+                let own = value
+                    .as_ref()
+                    .map_or(0, |value| self.source.source.tags(&self.items[*at].key, value).len());
+                if own == 0 {
+                    early.extend(self.fill_of(*at, loaded, &[], None).map(|fill| (*at, fill)));
+                }
+            }
+            early
+        });
+        if early.is_empty() {
+            return Vec::new();
+        }
+        // before the fill is sent (R5): see `make_fills`
+        self.departures.iter().for_each(|(departure, _)| departure.close());
+        let (places, fills): (Vec<_>, Vec<_>) = early.into_iter().unzip();
+        let stored = self.source.region.fill(&self.meter.in_background(), &fills).await;
+        places.into_iter().zip(stored).collect()
     }
 
     /// One entry, and how long the shared tier keeps it.
@@ -130,7 +167,8 @@ impl<S: Source> Claim<S> {
 
     /// Tells those who joined which keys were stored (`R5`), and near what was.
     pub(super) fn confirm(&mut self, stored: &[bool]) {
-        let mut kept = vec![!self.source.region.stores(); self.items.len()];
+        let unstored = !self.source.region.stores();
+        let mut kept: Vec<_> = self.items.iter().map(|item| item.stored.unwrap_or(unstored)).collect();
         for (at, stored) in std::mem::take(&mut self.filling).into_iter().zip(stored) {
             kept[at] = *stored;
         }

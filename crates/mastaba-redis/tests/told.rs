@@ -1,0 +1,103 @@
+//! Being told of changes, by the backend alone: how tracking is set while it is asked for from several sides.
+
+mod rows;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mastaba::entry::{self, Fence, Header, Kind};
+use mastaba::shared::{Lease, Leased, Listener, Shared, Stamp};
+use mastaba_test::servers::RedisServer;
+use rows::{connect, until};
+use tokio::time::timeout;
+
+#[derive(Default)]
+struct Heard {
+    changes: AtomicUsize,
+}
+
+impl Listener for Heard {
+    fn changed(&self, _: &[u8]) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+    fn gap(&self) {}
+}
+
+impl Heard {
+    fn so_far(&self) -> usize {
+        self.changes.load(Ordering::SeqCst)
+    }
+}
+
+const LONG: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn several_who_ask_at_once_to_be_told_do_not_get_in_each_others_way() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let (one, two) = (Arc::new(Heard::default()), Arc::new(Heard::default()));
+    redis.listen(b"m:one:", one.clone());
+    let asked = timeout(LONG, async { tokio::join!(redis.catch_up(), redis.catch_up()) }).await.unwrap();
+    assert!(asked.0.is_ok() && asked.1.is_ok(), "{asked:?}");
+    redis.listen(b"m:two:", two.clone());
+    let asked = timeout(LONG, async { tokio::join!(redis.catch_up(), redis.catch_up()) }).await.unwrap();
+    assert!(asked.0.is_ok() && asked.1.is_ok(), "{asked:?}");
+    for (heard, key) in [(one, "m:one:1"), (two, "m:two:1")] {
+        let before = heard.so_far();
+        server.command(&["SET", key, "x"]).await;
+        redis.catch_up().await.unwrap();
+        assert_eq!(heard.so_far(), before + 1, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn who_lost_patience_while_tracking_was_being_set_is_told_later_all_the_same() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let heard = Arc::new(Heard::default());
+    // its commands reach the server, and the answers come when nobody waits for them any longer
+    server.pause().await;
+    redis.listen(b"m:one:", heard.clone());
+    let asked = timeout(Duration::from_millis(100), redis.catch_up()).await;
+    assert!(asked.is_err(), "a stopped server answers nobody");
+    server.resume().await;
+    until("the server telling of changes", async || redis.catch_up().await.is_ok()).await;
+    let before = heard.so_far();
+    server.command(&["SET", "m:one:1", "x"]).await;
+    redis.catch_up().await.unwrap();
+    assert_eq!(heard.so_far(), before + 1);
+}
+
+#[tokio::test]
+async fn what_this_process_voids_itself_its_other_caches_are_told_of_once() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let heard = Arc::new(Heard::default());
+    redis.listen(b"m:one:", heard.clone());
+    redis.catch_up().await.unwrap();
+    let before = heard.so_far();
+    let stamp = |key: &'static str| Stamp { key: key.into(), value: 7, ttl: None };
+    redis.invalidate(&[], &[stamp("m:one:#tag"), stamp("m:other:#tag")]).await.unwrap();
+    assert_eq!(heard.so_far(), before + 1, "before it has returned");
+    redis.catch_up().await.unwrap();
+    assert_eq!(heard.so_far(), before + 1, "and not by the server as well");
+    redis.invalidate(&["m:one:1".into()], &[]).await.unwrap();
+    assert!(heard.so_far() > before + 1);
+}
+
+#[tokio::test]
+async fn of_the_leases_that_this_process_takes_it_is_not_told() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let heard = Arc::new(Heard::default());
+    redis.listen(b"m:one:", heard.clone());
+    redis.catch_up().await.unwrap();
+    let before = heard.so_far();
+    let header = Header::new(Kind::Lease, Fence::random(), redis.incarnation());
+    let record = entry::write(&header, &[], &[], &[]).into();
+    let lease = Lease { key: "m:one:1".into(), record, over: None, ttl: LONG };
+    assert_eq!(redis.lease(&[lease], &[]).await.unwrap().leased, [Leased::Granted]);
+    redis.catch_up().await.unwrap();
+    assert_eq!(heard.so_far(), before);
+}
