@@ -10,6 +10,7 @@ mod pin;
 mod rounds;
 mod rows;
 mod servers;
+mod task;
 
 use std::alloc::System;
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ Rows:
   P3    multi-get of 1, 10, 100 and 1000, all in Redis
   P3E   multi-get of what is in the embedded file, and in memory
   P5    two passes: half in Redis, half only in PostgreSQL
+  P6    a page over HTTP: 1 user and 20 posts, each with author and photo
   P7    stampede: 200 requests for the same 20 cold keys, in one process and in two
   P8    growth: keys in one call, requests in flight, bytes of an idle request
   P9    heap allocations of a multi-get of 100

@@ -90,6 +90,15 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Pins the thread that calls this, and what it starts.
+pub(crate) fn pin_thread(core: usize) {
+    let thread = fs::read_link("/proc/thread-self").ok();
+    let id = thread.as_deref().and_then(|path| path.file_name()?.to_str());
+    if !id.is_some_and(|id| taskset(&["-p", "-c", &core.to_string(), id])) {
+        eprintln!("a thread could not be pinned to {core}");
+    }
+}
+
 /// Pins all threads of a process.
 fn pin(pid: u32, cores: &str) {
     if !taskset(&["-a", "-p", "-c", cores, &pid.to_string()]) {

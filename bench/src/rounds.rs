@@ -34,6 +34,8 @@ pub(crate) struct Table {
     unit: &'static str,
     /// The most that ours may cost, as a ratio to the reference.
     goal: Option<f64>,
+    /// The least that cases of ours may bring, as ratios to the reference, where more is better.
+    least: &'static [(&'static str, f64)],
     lines: Vec<Line>,
 }
 
@@ -43,7 +45,7 @@ struct Line {
     ratio: f64,
     p25: f64,
     p75: f64,
-    /// The ratio of the 10th percentiles: bursts of the machine do not reach it.
+    /// The ratio of the 10th percentiles, of rates the 90th: bursts of the machine do not reach it.
     low: f64,
 }
 
@@ -77,6 +79,21 @@ pub(crate) fn recorded(
     (unit, goal): (&'static str, Option<f64>),
     cases: Vec<(&'static str, Vec<f64>)>,
 ) -> Table {
+    Table { row: row.into(), about: about.into(), unit, goal, least: &[], lines: lines(cases, 0.1) }
+}
+
+/// The same of figures that are better the higher they are, with the least that some cases have to reach.
+pub(crate) fn rates(
+    row: impl Into<String>,
+    about: impl Into<String>,
+    (unit, least): (&'static str, &'static [(&'static str, f64)]),
+    cases: Vec<(&'static str, Vec<f64>)>,
+) -> Table {
+    Table { row: row.into(), about: about.into(), unit, goal: None, least, lines: lines(cases, 0.9) }
+}
+
+/// `quiet`: the quantile that bursts of the machine do not reach.
+fn lines(cases: Vec<(&'static str, Vec<f64>)>, quiet: f64) -> Vec<Line> {
     let reference = cases.first().map(|(_, costs)| costs.clone()).unwrap_or_default();
     let lines = cases.into_iter().map(|(case, costs)| {
         let mut ratios: Vec<_> = costs.iter().zip(&reference).map(|(cost, base)| cost / base).collect();
@@ -86,10 +103,10 @@ pub(crate) fn recorded(
             ratio: quantile(&mut ratios, 0.5),
             p25: quantile(&mut ratios, 0.25),
             p75: quantile(&mut ratios, 0.75),
-            low: quantile(&mut costs.clone(), 0.1) / quantile(&mut reference.clone(), 0.1),
+            low: quantile(&mut costs.clone(), quiet) / quantile(&mut reference.clone(), quiet),
         }
     });
-    Table { row: row.into(), about: about.into(), unit, goal, lines: lines.collect() }
+    lines.collect()
 }
 
 fn quantile(values: &mut [f64], at: f64) -> f64 {
@@ -122,7 +139,13 @@ impl Table {
                     let word = if line.ratio <= goal { "met" } else { "MISSED" };
                     format!("  goal {goal}: {word}")
                 }
-                _ => String::new(),
+                _ => match self.least.iter().find(|(case, _)| *case == line.case) {
+                    Some((_, least)) => {
+                        let word = if line.ratio >= *least { "met" } else { "MISSED" };
+                        format!("  goal at least {least}: {word}")
+                    }
+                    None => String::new(),
+                },
             };
             println!(
                 "  {:28} {:>12.1} {:>8.2} {spread:>16} {:>8.2}{goal}",

@@ -5,6 +5,7 @@ mod heap;
 mod hot;
 mod multi_get;
 mod near;
+mod page;
 mod shared;
 pub(crate) mod stampede;
 mod two_pass;
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[Row] = &[
     ("P3", multi_get::measured),
     ("P3E", shared::measured),
     ("P5", two_pass::measured),
+    ("P6", page::measured),
     ("P7", stampede::measured),
     ("P8", growth::measured),
     ("P9", heap::measured),

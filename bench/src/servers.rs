@@ -1,9 +1,11 @@
 //! The servers of a run, started by it and gone with it, and the clients that stand beside Mastaba.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mastaba_redis::{Redis as Backend, RedisConfig};
 use mastaba_test::servers::{Postgres, RedisServer};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::runtime::Runtime;
@@ -50,7 +52,10 @@ impl Redis {
 /// A client of `redis`, on which all commands of a program travel.
 pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(url).expect("a URL");
-    client.get_multiplexed_async_connection().await.expect("a connection")
+    // it has a limit for each answer, as it has by itself, but no busy machine comes up to this one
+    let limit = Some(Duration::from_secs(10));
+    let config = AsyncConnectionConfig::new().set_response_timeout(limit).set_connection_timeout(limit);
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("a connection")
 }
 
 /// The backend of Mastaba.

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use mastaba_test::servers::missing;
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> (bool, String, String) {
@@ -45,6 +46,59 @@ fn a_multi_get_allocates_no_more_than_it_may() {
     assert!(ours("P9 request") <= 1.0, "{}", ours("P9 request"));
     assert!(ours("P9 near") <= 110.0, "{}", ours("P9 near"));
     assert!(ours("P9 shared") <= 528.0, "{}", ours("P9 shared"));
+}
+
+fn rows(names: &[&str]) -> Vec<Value> {
+    let mut arguments = names.to_vec();
+    arguments.extend(["--json", "--quick"]);
+    let (sound, out, err) = bench(&arguments);
+    assert!(sound, "{err}");
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The figures of a case; the third quartile of so few rounds is the worst one.
+fn worst(lines: &[Value], row: &str, case: &str) -> f64 {
+    let line = lines.iter().find(|line| line["row"] == row && line["case"] == case);
+    line.unwrap_or_else(|| panic!("{row}: {case} is not in {lines:?}"))["p75"].as_f64().unwrap()
+}
+
+#[test]
+fn a_warm_request_is_one_mget_and_nothing_else_as_the_server_counts() {
+    if missing(&["redis-server"]) {
+        return;
+    }
+    let lines = rows(&["P3"]);
+    assert!(worst(&lines, "P3 commands", "mastaba") <= 1.0);
+    for case in ["reference", "mastaba joined", "fred MGET", "DataLoader joined"] {
+        let measured = |line: &&Value| line["case"] == case && line["unit"] == "us/call";
+        assert!(lines.iter().filter(measured).count() >= 2, "{case} is measured for each size");
+    }
+}
+
+#[test]
+fn half_of_the_keys_can_be_made_cold_again_and_again() {
+    if missing(&["redis-server", "initdb", "postgres"]) {
+        return;
+    }
+    let lines = rows(&["P5"]);
+    for case in ["reference", "mastaba", "fill not awaited", "DataLoader load_many", "one by one"] {
+        assert!(lines.iter().any(|line| line["case"] == case), "{case} is not in {lines:?}");
+    }
+}
+
+#[test]
+fn a_stampede_is_one_statement_and_each_key_once_in_one_process_and_in_two() {
+    if missing(&["redis-server"]) {
+        return;
+    }
+    let lines = rows(&["P7"]);
+    assert!(worst(&lines, "P7 at once statements", "mastaba") <= 1.0);
+    assert!(worst(&lines, "P7 spread statements", "mastaba") <= 2.0);
+    for row in ["P7 at once keys", "P7 spread keys", "P7 two processes keys"] {
+        // the ratio to the 20 keys that there are
+        assert!(worst(&lines, row, "mastaba") <= 1.0, "{row}");
+    }
+    assert!(worst(&lines, "P7 at once statements", "naive") > 100.0, "a stampede it is");
 }
 
 #[test]

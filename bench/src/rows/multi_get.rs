@@ -1,37 +1,41 @@
 //! P3: a multi-get from a new request, all in Redis, decode included.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::sync::Arc;
 
+use async_graphql::dataloader::DataLoader;
 use bytes::Bytes;
 use fred::interfaces::{ClientLike, KeysInterface};
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use mastaba::{Cache, Region};
 use redis::aio::MultiplexedConnection;
 use stats_alloc::Region as Counted;
 use tokio::runtime::Runtime;
 
-use crate::by_hand::{self, Tiers, loader};
+use crate::by_hand::{self, Tiers};
 use crate::fixture::{UserById, cache, runtime, user};
 use crate::pin::{Placement, placements};
 use crate::rounds::{Case, Effort, Table, measure};
 use crate::servers::{self, Redis};
+use crate::task::{Job, per_call};
 
 const SIZES: [i64; 4] = [1, 10, 100, 1000];
 /// One by one is measured up to this many keys.
 const FEW: i64 = 100;
 
+/// One call, for the clients and the keys that it is given.
+type Work = fn(Clients, Arc<[i64]>) -> BoxFuture<'static, ()>;
+
 /// Everybody's clients of one server.
+#[derive(Clone)]
 struct Clients {
-    runtime: Runtime,
     redis: MultiplexedConnection,
     fred: fred::clients::Client,
     cache: Cache,
 }
 
 impl Clients {
-    fn new(server: &Redis) -> Self {
-        let runtime = runtime();
+    fn new(server: &Redis, runtime: &Runtime) -> Self {
         let url = server.url();
         let most = SIZES[SIZES.len() - 1];
         server.empty();
@@ -43,8 +47,12 @@ impl Clients {
         });
         let users: Vec<_> = (0..most).map(user).collect();
         runtime.block_on(by_hand::fill(&mut redis, &users));
-        let cache = cache(&runtime, Region::backend(backend), 0..most);
-        Self { runtime, redis, fred, cache }
+        let cache = cache(runtime, Region::backend(backend), 0..most);
+        Self { redis, fred, cache }
+    }
+
+    fn loader(&self) -> DataLoader<Tiers> {
+        by_hand::loader(Tiers { redis: self.redis.clone(), pool: None })
     }
 }
 
@@ -53,79 +61,76 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     let mut tables = Vec::new();
     for placement in placements() {
         let _held = placement.hold(&[server.pid()]);
-        let clients = Clients::new(&server);
+        let runtime = runtime();
+        let clients = Clients::new(&server, &runtime);
         let sizes: &[i64] = if effort.quick { &[1, 100] } else { &SIZES };
-        tables.extend(sizes.iter().map(|size| timed(&clients, placement, *size, effort)));
+        tables.extend(sizes.iter().map(|size| timed(&runtime, &clients, placement, *size, effort)));
         if tables.len() == sizes.len() {
-            tables.extend([commands(&server, &clients), allocations(&clients)]);
+            tables.extend([commands(&server, &runtime, &clients), allocations(&runtime, &clients)]);
         }
     }
     tables
 }
 
-fn timed(clients: &Clients, placement: Placement, size: i64, effort: Effort) -> Table {
-    let ids: Vec<i64> = (0..size).collect();
-    let ids = &ids[..];
-    let calls = if effort.quick { 1 } else { (2000 / size).clamp(5, 200) };
+fn timed(runtime: &Runtime, clients: &Clients, placement: Placement, size: i64, effort: Effort) -> Table {
+    let calls = if effort.quick { 1 } else { u32::try_from(2000 / size).unwrap_or(1).clamp(5, 200) };
     let seldom = (calls / 10).max(1);
-    let Clients { runtime, redis, fred, cache } = clients;
+    let case = |name, calls, work: Work| {
+        let (clients, ids): (_, Arc<[i64]>) = (clients.clone(), (0..size).collect());
+        let job: Job = Arc::new(move || work(clients.clone(), ids.clone()));
+        Case::new(name, move || per_call(runtime, calls, &job))
+    };
     let mut cases = vec![
-        Case::new("reference", || {
-            per_call(runtime, calls, async || drop(black_box(by_hand::mget(&mut redis.clone(), ids).await)))
+        case("reference", calls, |mut clients, ids| {
+            Box::pin(async move { drop(black_box(by_hand::mget(&mut clients.redis, &ids).await)) })
         }),
-        Case::new("mastaba", || {
-            per_call(runtime, calls, async || {
-                let users = cache.request().get_many::<UserById>(ids.iter().copied()).await;
+        case("mastaba", calls, |clients, ids| {
+            Box::pin(async move {
+                let users = clients.cache.request().get_many::<UserById>(ids.iter().copied()).await;
                 drop(black_box(users.expect("users")));
             })
         }),
-        Case::new("mastaba joined", || {
-            per_call(runtime, calls, async || {
-                let request = cache.request();
+        case("mastaba joined", calls, |clients, ids| {
+            Box::pin(async move {
+                let request = clients.cache.request();
                 drop(black_box(join_all(ids.iter().map(|id| request.get::<UserById>(*id))).await));
             })
         }),
-        Case::new("fred MGET", || {
-            per_call(runtime, calls, async || {
+        case("fred MGET", calls, |clients, ids| {
+            Box::pin(async move {
                 let keys: Vec<_> = ids.iter().map(|id| by_hand::key(*id)).collect();
-                let found: Vec<Option<Bytes>> = fred.mget(keys).await.expect("an answer");
+                let found: Vec<Option<Bytes>> = clients.fred.mget(keys).await.expect("an answer");
                 let users = found.into_iter().map(|bytes| bytes.map(|bytes| by_hand::decode(&bytes)));
                 drop(black_box(users.collect::<Vec<_>>()));
             })
         }),
-        Case::new("pipeline of GET", || {
-            per_call(runtime, calls, async || {
-                drop(black_box(by_hand::pipelined(&mut redis.clone(), ids).await));
+        case("pipeline of GET", calls, |mut clients, ids| {
+            Box::pin(async move { drop(black_box(by_hand::pipelined(&mut clients.redis, &ids).await)) })
+        }),
+        case("GET joined", seldom, |clients, ids| {
+            Box::pin(async move {
+                let get = |id| {
+                    let mut redis = clients.redis.clone();
+                    async move { by_hand::get(&mut redis, id).await }
+                };
+                drop(black_box(join_all(ids.iter().map(|id| get(*id))).await));
             })
         }),
-        Case::new("GET joined", || {
-            per_call(runtime, seldom, async || {
-                let gets = ids.iter().map(|id| {
-                    let mut redis = redis.clone();
-                    async move { by_hand::get(&mut redis, *id).await }
-                });
-                drop(black_box(join_all(gets).await));
-            })
+        case("DataLoader load_many", calls, |clients, ids| {
+            Box::pin(async move { drop(black_box(clients.loader().load_many(ids.iter().copied()).await)) })
         }),
-        Case::new("DataLoader load_many", || {
-            per_call(runtime, calls, async || {
-                let loader = loader(Tiers { redis: redis.clone(), pool: None });
-                drop(black_box(loader.load_many(ids.iter().copied()).await));
-            })
-        }),
-        Case::new("DataLoader joined", || {
-            per_call(runtime, calls, async || {
-                let loader = loader(Tiers { redis: redis.clone(), pool: None });
+        case("DataLoader joined", calls, |clients, ids| {
+            Box::pin(async move {
+                let loader = clients.loader();
                 drop(black_box(join_all(ids.iter().map(|id| loader.load_one(*id))).await));
             })
         }),
     ];
     if size <= FEW {
-        cases.push(Case::new("GET one by one", || {
-            per_call(runtime, seldom, async || {
-                let mut redis = redis.clone();
-                for id in ids {
-                    drop(black_box(by_hand::get(&mut redis, *id).await));
+        cases.push(case("GET one by one", seldom, |mut clients, ids| {
+            Box::pin(async move {
+                for id in ids.iter() {
+                    drop(black_box(by_hand::get(&mut clients.redis, *id).await));
                 }
             })
         }));
@@ -143,8 +148,8 @@ fn timed(clients: &Clients, placement: Placement, size: i64, effort: Effort) -> 
 }
 
 /// What the server counts of one warm request.
-fn commands(server: &Redis, clients: &Clients) -> Table {
-    let Clients { runtime, redis, cache, .. } = clients;
+fn commands(server: &Redis, runtime: &Runtime, clients: &Clients) -> Table {
+    let Clients { redis, cache, .. } = clients;
     let ids: Vec<i64> = (0..100).collect();
     let all = |work: &dyn Fn()| {
         let calls = server.counted(work);
@@ -166,10 +171,9 @@ fn commands(server: &Redis, clients: &Clients) -> Table {
     measure("P3 commands", about, ("commands", Some(1.0)), 5, cases)
 }
 
-fn allocations(clients: &Clients) -> Table {
-    let Clients { runtime, redis, fred, cache } = clients;
+fn allocations(runtime: &Runtime, clients: &Clients) -> Table {
+    let Clients { redis, cache, .. } = clients;
     let ids: Vec<i64> = (0..100).collect();
-    let _ = fred;
     let cases = vec![
         Case::new("reference", || {
             counted(|| drop(black_box(runtime.block_on(by_hand::mget(&mut redis.clone(), &ids)))))
@@ -192,16 +196,4 @@ fn counted(work: impl FnOnce()) -> f64 {
     work();
     let change = counted.change();
     (change.allocations + change.reallocations) as f64
-}
-
-/// Microseconds per call.
-#[allow(clippy::cast_precision_loss)]
-fn per_call(runtime: &Runtime, calls: i64, mut call: impl AsyncFnMut()) -> f64 {
-    runtime.block_on(async {
-        let began = Instant::now();
-        for _ in 0..calls {
-            call().await;
-        }
-        began.elapsed().as_nanos() as f64 / calls as f64 / 1000.0
-    })
 }

@@ -179,7 +179,8 @@ impl Party {
 }
 
 fn loader(tiers: Tiers) -> DataLoader<Tiers> {
-    DataLoader::new(tiers, tokio::spawn).delay(Duration::ZERO)
+    // with its own delay, during which it gathers what several requests ask for
+    DataLoader::new(tiers, tokio::spawn)
 }
 
 /// What one rush came to.
@@ -196,14 +197,14 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     let mut tables = Vec::new();
     for (name, goal, spread) in [("at once", 1.0, Duration::ZERO), ("spread", 2.0, SPREAD)] {
         let rushes = runs(&CASES, rounds, |case| alone(&runtime, &server, case, spread));
-        tables.extend(tables_of(&format!("P7 {name}"), &format!("in one process, {name}"), goal, rushes));
+        tables.extend(tables_of(&format!("P7 {name}"), &format!("in one process, {name}"), goal, &rushes));
     }
     let rushes = runs(&CASES[..ACROSS], rounds, |case| with_another(&runtime, &server, case));
     tables.extend(tables_of(
         "P7 two processes",
         "half of them in each of two processes, at once",
         2.0,
-        rushes,
+        &rushes,
     ));
     tables
 }
@@ -248,7 +249,7 @@ fn rush(here: (u64, u64), there: (u64, u64), millis: f64) -> Rush {
     Rush { statements: (here.0 + there.0) as f64, keys: (here.1 + there.1) as f64, millis }
 }
 
-fn tables_of(row: &str, about: &str, goal: f64, rushes: Vec<(&'static str, Vec<Rush>)>) -> Vec<Table> {
+fn tables_of(row: &str, about: &str, goal: f64, rushes: &[(&'static str, Vec<Rush>)]) -> Vec<Table> {
     let table = |what: &str, (unit, goal), ideal: f64, figure: &dyn Fn(&Rush) -> f64| {
         let rounds = rushes.first().map_or(0, |(_, rushes)| rushes.len());
         let mut cases = vec![("reference", vec![ideal; rounds])];
