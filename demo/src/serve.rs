@@ -149,7 +149,12 @@ async fn database(options: &Options, folder: &Path) -> Result<Database> {
         }
     };
     if database.identity().await?.is_none() {
-        database.build().await?;
+        let built = database.build().await;
+        // another process may have been at it too, and then its tables stand in the way of ours: one transaction fills
+        // the database, so what has an identity has everything
+        if built.is_err() && database.identity().await?.is_none() {
+            built?;
+        }
     }
     Ok(database)
 }

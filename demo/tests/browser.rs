@@ -304,6 +304,15 @@ fn pages_fit_a_phone_and_a_desk_in_light_and_dark() {
                 browser.picture(&format!("{page}-{name}-{colours}"));
                 papers.push(browser.asks("getComputedStyle(document.body).backgroundColor"));
             }
+            // the report stands at the foot of a page, and is opened by whoever wants to know
+            browser.open(&format!("{at}{demo}"));
+            browser.click(".report summary");
+            browser.asks("document.querySelector('.report').scrollIntoView()");
+            assert!(
+                browser.text(".report pre").contains(" trips (")
+                    && browser.text(".report p").contains("naively")
+            );
+            browser.picture(&format!("report-{name}-{colours}"));
             let dark = papers.iter().all(|paper| paper == "rgb(22, 19, 15)");
             assert_eq!(dark, colours == "dark", "{papers:?}");
         }

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mastaba_test::proxy::Proxy;
 use mastaba_test::servers::{Postgres, RedisServer};
 
 use self::web::{Explorer, MODES, demo, ended, figure, in_mode, line, package, timing, wait, warm};
@@ -34,9 +35,16 @@ fn told(explorer: Explorer) -> String {
 #[test]
 fn an_edit_in_one_process_shows_at_once_in_the_other() {
     let Some((redis, postgres)) = servers() else { return };
-    let plain = explorer(&redis, &postgres, &[]);
-    let near = explorer(&redis, &postgres, &["--near", "10000"]);
-    let other = explorer(&redis, &postgres, &["--near", "10000"]);
+    // all at once over an empty database: one of them fills it
+    let [plain, near, other] = std::thread::scope(|scope| {
+        let start = |more: &'static [&str]| {
+            let (redis, postgres) = (&redis, &postgres);
+            scope.spawn(move || explorer(redis, postgres, more))
+        };
+        [&[][..], &["--near", "10000"], &["--near", "10000"]]
+            .map(start)
+            .map(|started| started.join().unwrap())
+    });
     let serde = package(&plain, "serde");
     let pages = [serde.clone(), "/?q=serde".to_owned()];
 
@@ -84,6 +92,24 @@ fn an_edit_in_one_process_shows_at_once_in_the_other() {
     }
     for explorer in [plain, near, other] {
         assert_eq!(told(explorer), "");
+    }
+}
+
+#[test]
+fn near_shows_an_edit_at_once_also_where_news_travel_slowly() {
+    let Some((redis, postgres)) = servers() else { return };
+    let line = wait(Proxy::to(redis.addr()));
+    let here = explorer(&redis, &postgres, &[]);
+    let far = Explorer::start(&["--redis", &line.url(), "--postgres", &postgres.url(), "--near", "10000"]);
+    let serde = package(&here, "serde");
+    warm(&far, &serde, 0.0, 1.0);
+    // what it is told of arrives later than a page that does not wait for it would be ready
+    wait(line.slow(Duration::from_millis(100)));
+    for nth in 0..2 {
+        assert!(figure(&warm(&far, &serde, 0.0, 1.0), "trips") <= 1.0, "near knows the page");
+        assert_eq!(here.post(&serde, &format!("description=Edit+number+{nth}.&keywords=")).status, 303);
+        let page = far.get(&serde).page();
+        assert!(page.contains(&format!("Edit number {nth}.")), "{page}");
     }
 }
 
