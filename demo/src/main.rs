@@ -41,8 +41,10 @@ Usage: cargo run [-- tour [--json] [--data-dir DIR] [--keep]]
   --data-dir DIR   keep the database and the cache file in DIR: it starts warm the next time
   --postgres URL   a Postgres database instead of SQLite, filled if it is empty: postgres://user:pass@host/name;
                    without --redis nobody else may write to it, as the cache would not hear of that
-  --redis URL      Redis or Valkey as the shared tier instead of an embedded file: redis://host:6379
-  --near N         a cache of N entries in the process, in front of the shared tier
+  --redis URL      Redis or Valkey as the shared tier instead of an embedded file: redis://host:6379; with it and
+                   --postgres any number of these may run, and an edit in one shows at once in all
+  --near N         a cache of N entries in the process, in front of the shared tier; over Redis it makes sure, by one
+                   ping per page, that it has been told of what other processes changed
 
   -h, --help       this text
   -V, --version    the version

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use mastaba::{Cache, Event, NearConfig};
+use mastaba::{Cache, Coherence, Event, NearConfig};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -149,7 +149,12 @@ async fn database(options: &Options, folder: &Path) -> Result<Database> {
         }
     };
     if database.identity().await?.is_none() {
-        database.build().await?;
+        let built = database.build().await;
+        // another process may have been at it too, and then its tables stand in the way of ours: one transaction fills
+        // the database, so what has an identity has everything
+        if built.is_err() && database.identity().await?.is_none() {
+            built?;
+        }
     }
     Ok(database)
 }
@@ -161,7 +166,11 @@ async fn cache(options: &Options, folder: &Path, database: &Database) -> Result<
     let (builder, mut region) = shared::tier(builder, options.redis.as_deref(), folder);
     region = region.ttl(Duration::from_secs(3600)).absent_ttl(Duration::from_secs(60));
     if let Some(entries) = options.near {
-        region = region.near(NearConfig::entries(entries));
+        let near = NearConfig::entries(entries);
+        // others write to Redis too, and an edit shows at once: one ping per page, beside its first read. A file
+        // belongs to this process alone, which knows of its own edits
+        let coherence = if options.redis.is_some() { Coherence::Fenced } else { Coherence::default() };
+        region = region.near(near.coherence(coherence));
     }
     let cache = builder
         .region("packages", region)

@@ -364,3 +364,61 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
         line(&run(args), 2, "--help");
     }
 }
+
+#[test]
+fn the_package_page_with_three_levels_costs_few_trips_and_statements_and_naively_one_per_object() {
+    let explorer = Explorer::start(&[]);
+    let address = package(&explorer, "demo");
+    let cold = explorer.get(&address).page();
+    // a package, what it is built from, whose work that is, and what else is theirs
+    let dependency = cold.split_once("<ul class=\"branches\">").unwrap().1;
+    let author = dependency.split_once("<div class=\"person\">").unwrap().1;
+    assert!(author.split("</div>").next().unwrap().contains("class=\"chip\""), "{author}");
+
+    assert!(cold.contains("Read it naively"), "nobody has yet: {cold}");
+    let naive = explorer.get(&in_mode(&address, "naive")).page();
+    assert!(report(&naive).is_none(), "only Mastaba has a report");
+    let naive = figure(&naive, "statements");
+    let beside = format!("Read naively, the same page made {naive} statements");
+    // each level waits for the one before: five reads, and cold a lease after each
+    let warm = web::warm(&explorer, &address, 0.0, 5.0);
+    assert!(warm.contains(&beside), "{warm}");
+
+    for (page, trips, statements) in [(cold, 10, 15), (warm, 5, 0)] {
+        let report = report(&page).unwrap();
+        let head = report.lines().next().unwrap();
+        let cost: Vec<usize> = head.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert!(
+            cost[0] <= trips && cost[1] <= statements,
+            "{trips} trips, {statements} statements: {report}"
+        );
+        assert_eq!((cost[0] + cost[1]) as f64, figure(&page, "trips"), "the panel says the same: {report}");
+        assert!(naive > 100.0 && 10.0 * (cost[1] as f64) < naive, "{naive} naively: {report}");
+        assert!(report.contains(" read ") && report.contains("package"), "{report}");
+        assert_eq!(report.contains(" load "), statements > 0, "{report}");
+    }
+}
+
+/// The report at the foot of a page.
+fn report(page: &str) -> Option<&str> {
+    let report = page.split_once("<aside class=\"report\"")?.1;
+    Some(report.split_once("<pre tabindex=\"0\">")?.1.split_once("</pre>")?.0)
+}
+
+#[test]
+fn a_debug_build_says_the_cost_per_tier_in_a_header_of_its_own() {
+    let explorer = Explorer::start(&[]);
+    let serde = package(&explorer, "serde");
+    web::warm(&explorer, &serde, 0.0, 7.0);
+    for (address, statements) in [(serde.clone(), "0 statements"), (format!("{serde}/edit"), "2 statements")]
+    {
+        let answer = explorer.get(&address);
+        let tiers = web::timing(&answer);
+        assert_eq!(tiers.is_some(), cfg!(debug_assertions), "{}", answer.head);
+        let Some(tiers) = tiers else { continue };
+        let said = |tier: &str| tiers.iter().find(|(name, _)| name == tier).map(|(_, said)| said.as_str());
+        assert_eq!(said("source"), Some(statements), "{}", answer.head);
+        assert!(said("shared").is_some_and(|said| said.contains("trip")) && said("total").is_some());
+        assert_eq!(said("near"), None, "there is none: {}", answer.head);
+    }
+}

@@ -5,11 +5,11 @@ mod web;
 #[cfg(unix)]
 #[test]
 fn no_page_is_stale_after_an_acknowledged_edit() {
-    web::load::under_load(&[]);
+    web::load::under_load(&[], 1);
 }
 
 #[cfg(unix)]
 #[test]
 fn no_page_is_stale_with_near_either() {
-    web::load::under_load(&["--near", "10000"]);
+    web::load::under_load(&["--near", "10000"], 1);
 }

@@ -4,92 +4,13 @@
 
 mod web;
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use mastaba_test::servers::Postgres;
 
-use self::web::{Explorer, MODES, content, demo, ended, figure, in_mode, line, links, missing, package};
-
-/// A server of its own, in a temporary folder; stopped when it is dropped.
-struct Postgres {
-    programs: PathBuf,
-    folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Postgres {
-    /// None, and a word about it, where there is no Postgres.
-    fn start() -> Option<Self> {
-        let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> = installed
-            .map(|version| version.path().join("bin"))
-            .filter(|bin| bin.join("initdb").is_file())
-            .collect();
-        found.sort();
-        let Some(programs) = found.pop() else {
-            return (!missing("Postgres")).then(|| unreachable!());
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { programs, folder, port };
-        if root() {
-            let given = Command::new("chown").arg("postgres").arg(server.folder.path()).status().unwrap();
-            assert!(given.success());
-        }
-        let at = server.folder.path().display().to_string();
-        let data = format!("{at}/data");
-        server.run("initdb", &["-D", &data, "-A", "trust", "-U", "demo", "--no-sync"]);
-        let options = format!("-p {port} -k {at} -c listen_addresses=127.0.0.1 -c fsync=off");
-        server.run(
-            "pg_ctl",
-            &["-D", &data, "-o", &options, "-l", &format!("{at}/log"), "-t", "30", "-w", "start"],
-        );
-        server.run("createdb", &["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "demo", "packages"]);
-        Some(server)
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://demo@127.0.0.1:{}/packages", self.port)
-    }
-
-    /// Runs one of its programs, which refuse to be run by root.
-    fn run(&self, program: &str, args: &[&str]) {
-        let output = self.try_run(program, args);
-        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn try_run(&self, program: &str, args: &[&str]) -> Output {
-        let program = self.programs.join(program);
-        let mut command = if root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "postgres", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        // a server that holds on to a pipe would keep its reader waiting
-        let log = std::fs::File::create(self.folder.path().join("programs.log")).unwrap();
-        command.args(args).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let status = command.status().unwrap();
-        let told = std::fs::read(self.folder.path().join("programs.log")).unwrap();
-        Output { status, stdout: Vec::new(), stderr: told }
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        let data = self.folder.path().join("data").display().to_string();
-        let _ = self.try_run("pg_ctl", &["-D", &data, "-m", "immediate", "-t", "30", "-w", "stop"]);
-    }
-}
-
-fn root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
-}
+use self::web::{Explorer, MODES, content, demo, ended, figure, in_mode, line, links, package, wait};
 
 #[test]
 fn pages_over_postgres_are_those_over_sqlite() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = wait(Postgres::start()) else { return };
     let url = server.url();
     let postgres = Explorer::start(&["--postgres", &url]);
     let sqlite = Explorer::start(&[]);
@@ -124,12 +45,56 @@ fn pages_over_postgres_are_those_over_sqlite() {
     let refused = |url: &str, word: &str| {
         line(&ended(demo(&["serve", "--port", "0", "--postgres", url]).spawn().unwrap()), 1, word);
     };
-    refused(&url.replace("/packages", "/nowhere"), "database \"nowhere\" does not exist");
-    refused(&url.replace("demo@", "nobody@"), "role \"nobody\" does not exist");
+    let at = server.addr();
+    refused(&format!("postgres://postgres@{at}/nowhere"), "database \"nowhere\" does not exist");
+    refused(&format!("postgres://nobody@{at}/postgres"), "role \"nobody\" does not exist");
 }
 
 #[test]
 fn no_page_over_postgres_is_stale_after_an_acknowledged_edit() {
-    let Some(server) = Postgres::start() else { return };
-    web::load::under_load(&["--postgres", &server.url()]);
+    let Some(server) = wait(Postgres::start()) else { return };
+    web::load::under_load(&["--postgres", &server.url()], 1);
+}
+
+#[test]
+fn without_postgres_what_the_cache_knows_is_shown_and_the_rest_says_that_it_cannot_be() {
+    let Some(server) = wait(Postgres::start()) else { return };
+    let explorer = Explorer::start(&["--postgres", &server.url()]);
+    let serde = package(&explorer, "serde");
+    let page = web::warm(&explorer, &serde, 0.0, 7.0);
+    let cold = package(&explorer, "tokio");
+    wait(server.stop());
+
+    // eight at once: each waits for a connection that does not come
+    let asked = [
+        in_mode(&serde, "naive"),
+        in_mode(&serde, "dataloader"),
+        cold.clone(),
+        "/".to_owned(),
+        "/?q=serde".to_owned(),
+        format!("{serde}/edit"),
+    ];
+    let form = "description=lost&keywords=";
+    std::thread::scope(|scope| {
+        for address in &asked {
+            let explorer = &explorer;
+            scope.spawn(move || explorer.get(address).unavailable("The database does not answer"));
+        }
+        scope.spawn(|| explorer.post(&serde, form).unavailable("The database does not answer"));
+        scope.spawn(|| {
+            let known = explorer.get(&serde).page();
+            assert!(content(&known) == content(&page), "{known}");
+        });
+    });
+    assert_eq!(explorer.get("/nothing").status, 404);
+
+    wait(server.restart());
+    for address in asked {
+        explorer.get(&address).page();
+    }
+    assert!(!explorer.get(&serde).page().contains("lost"));
+    let output = explorer.signal("-TERM");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!told.is_empty() && told.lines().all(|line| line.starts_with("demo: ")), "{told}");
 }

@@ -83,9 +83,10 @@ impl App {
         request: &RequestCache,
         page: &G,
     ) -> Result<(G::Page, Frame<'p>), Refusal> {
-        let (gathered, figures) = measured(page, asked.mode, &self.database, request).await?;
+        let (gathered, cost) = measured(page, asked.mode, &self.database, request).await?;
         let mut frame = self.plain(asked, address);
-        frame.versus = Some(self.costs.record(address, asked.mode, figures));
+        frame.versus = Some(self.costs.record(address, asked.mode, cost.figures));
+        frame.report = cost.report;
         Ok((gathered, frame))
     }
 
@@ -97,6 +98,7 @@ impl App {
             address,
             tiers: &self.tiers,
             versus: None,
+            report: None,
             saved: asked.saved,
         }
     }

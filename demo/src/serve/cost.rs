@@ -85,13 +85,29 @@ pub(crate) trait Gather: Sync {
     }
 }
 
+/// The report, and what it cannot know of: statements past the cache.
+fn told(report: &Report, aside: usize) -> String {
+    let mut text = report.to_string();
+    if aside > 0 {
+        let statements = if aside == 1 { "statement" } else { "statements" };
+        text.push_str(&format!("  and {aside} {statements} past the cache: the search\n"));
+    }
+    text
+}
+
+/// What one page has cost: figures to put beside those of the other modes, and with Mastaba the report.
+pub(crate) struct Cost {
+    pub(crate) figures: Figures,
+    pub(crate) report: Option<String>,
+}
+
 /// Gathers a page in a mode, and says what that has cost.
 pub(crate) async fn measured<G: Gather>(
     page: &G,
     mode: Mode,
     database: &Database,
     request: &mastaba::RequestCache,
-) -> Result<(G::Page, Figures)> {
+) -> Result<(G::Page, Cost)> {
     let counted = database.counted_apart();
     let began = Instant::now();
     let gathered = match mode {
@@ -100,13 +116,15 @@ pub(crate) async fn measured<G: Gather>(
         Mode::Mastaba => page.gather(request).await?,
     };
     let took = began.elapsed();
-    let figures = if mode == Mode::Mastaba {
+    let cost = if mode == Mode::Mastaba {
         let report = request.report();
         let (statements, tiers) = (report.statements() + page.aside(), Tiers::of(&report));
-        Figures { statements, trips: statements + tiers.shared_trips, took, tiers: Some(tiers) }
+        let figures =
+            Figures { statements, trips: statements + tiers.shared_trips, took, tiers: Some(tiers) };
+        Cost { figures, report: Some(told(&report, page.aside())) }
     } else {
         let statements = counted.statements() + page.aside();
-        Figures { statements, trips: statements, took, tiers: None }
+        Cost { figures: Figures { statements, trips: statements, took, tiers: None }, report: None }
     };
-    Ok((gathered, figures))
+    Ok((gathered, cost))
 }

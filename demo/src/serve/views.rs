@@ -25,6 +25,8 @@ pub(crate) struct Frame<'p> {
     pub(crate) tiers: &'p str,
     /// What it cost, by mode.
     pub(crate) versus: Option<Versus>,
+    /// What Mastaba says of it, where it was read by that.
+    pub(crate) report: Option<String>,
     /// An edit has led here.
     pub(crate) saved: bool,
 }
@@ -85,7 +87,12 @@ fn layout(title: &str, frame: &Frame<'_>, heading: &Markup, body: &Markup) -> Ma
                         @if let Some(versus) = &frame.versus {
                             (cost::panel(frame, versus))
                         }
-                        div.body { (body) }
+                        div.body {
+                            (body)
+                            @if let (Some(versus), Some(report)) = (&frame.versus, &frame.report) {
+                                (cost::report(frame, versus, report))
+                            }
+                        }
                     }
                 }
                 footer.foot {
@@ -98,8 +105,15 @@ fn layout(title: &str, frame: &Frame<'_>, heading: &Markup, body: &Markup) -> Ma
 
 /// A page that says why there is no other.
 pub(crate) fn refusal(status: StatusCode, sentence: &str) -> Markup {
-    let frame =
-        Frame { mode: Mode::default(), search: "", address: "/", tiers: "", versus: None, saved: false };
+    let frame = Frame {
+        mode: Mode::default(),
+        search: "",
+        address: "/",
+        tiers: "",
+        versus: None,
+        report: None,
+        saved: false,
+    };
     let title = status.canonical_reason().unwrap_or("No page");
     let heading = html! {
         p.eyebrow { (status.as_u16()) }

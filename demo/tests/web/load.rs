@@ -26,12 +26,18 @@ fn resident(pid: u32) -> Option<u64> {
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
 
-/// Reads and edits, and sees that nobody is shown what was there before an acknowledged edit.
-pub(crate) fn under_load(more: &[&str]) {
-    let explorer = Explorer::start(more);
-    let serde = package(&explorer, "serde");
+fn memory(explorers: &[Explorer]) -> Option<Vec<u64>> {
+    explorers.iter().map(|explorer| resident(explorer.pid())).collect()
+}
+
+/// Reads from some processes and edits in the first, and sees that nobody is shown what was there before an
+/// acknowledged edit.
+pub(crate) fn under_load(more: &[&str], processes: usize) {
+    let explorers: Vec<_> = (0..processes).map(|_| Explorer::start(more)).collect();
+    let serde = package(&explorers[0], "serde");
     let edit = |number: u64| {
-        let answer = explorer.post(&serde, &format!("description=Edit+number+{number}.&keywords=n{number}"));
+        let answer =
+            explorers[0].post(&serde, &format!("description=Edit+number+{number}.&keywords=n{number}"));
         assert_eq!(answer.status, 303, "{}", answer.body);
     };
     edit(0);
@@ -40,8 +46,9 @@ pub(crate) fn under_load(more: &[&str]) {
     let began = Instant::now();
     let early = std::thread::scope(|scope| {
         for nth in 0..READERS {
-            let (explorer, serde, acknowledged, reads, done) =
-                (&explorer, &serde, &acknowledged, &reads, &done);
+            // eight of each kind of reader, whatever the number of processes
+            let explorer = &explorers[nth / 8 % processes];
+            let (serde, acknowledged, reads, done) = (&serde, &acknowledged, &reads, &done);
             scope.spawn(move || {
                 let mut stream = BufReader::new(connect(&explorer.host));
                 // one in eight reads without the cache: they need the same, and make the database busy
@@ -71,7 +78,7 @@ pub(crate) fn under_load(more: &[&str]) {
                 break;
             }
             if early.is_none() && began.elapsed() > TIME / 4 {
-                early = resident(explorer.pid());
+                early = memory(&explorers);
             }
             edit(number);
             acknowledged.store(number, Ordering::SeqCst);
@@ -80,13 +87,15 @@ pub(crate) fn under_load(more: &[&str]) {
         early
     });
     let (reads, edits) = (reads.into_inner(), acknowledged.into_inner());
-    let late = resident(explorer.pid());
+    let late = memory(&explorers);
     println!("{reads} pages, {edits} edits, {early:?} MiB, {late:?} MiB");
     assert!(edits >= 5 && reads >= 2 * READERS as u64, "{reads} reads, {edits} edits");
-    if let (Some(early), Some(late)) = (early, late) {
+    for (early, late) in early.into_iter().flatten().zip(late.into_iter().flatten()) {
         assert!(late < early + 64 && late < 512, "{early} MiB have become {late} MiB");
     }
-    let output = explorer.signal("-TERM");
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(output.stderr.is_empty(), "{output:?}");
+    for explorer in explorers {
+        let output = explorer.signal("-TERM");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
 }

@@ -7,8 +7,10 @@ pub(crate) mod load;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
 
 /// The longest that anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -179,6 +181,17 @@ impl Answer {
         assert!((400..500).contains(&self.status), "{asked}: {}", self.head);
         assert!(self.body.contains("<h1>") && self.body.contains("Crate explorer"), "{asked}: {}", self.body);
     }
+
+    /// A page that says why there is no other for now.
+    #[track_caller]
+    pub(crate) fn unavailable(&self, why: &str) {
+        assert_eq!(self.status, 503, "{}\n{}", self.head, self.body);
+        assert!(
+            self.body.ends_with("</html>") && self.body.contains(why),
+            "{why} is missing in {}",
+            self.body
+        );
+    }
 }
 
 /// A figure that a page shows of itself.
@@ -220,11 +233,13 @@ pub(crate) fn links(page: &str, to: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is not there: the test says so and is over. Where CI runs, everything has to be there.
-pub(crate) fn missing(what: &str) -> bool {
-    assert!(std::env::var_os("CI").is_none(), "{what} is missing, and CI needs it");
-    println!("skipped: {what} is missing");
-    true
+/// Waits for what a server of the test does: these tests are programs that talk to programs, and do not run on tokio.
+pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
+    // as long as the test program: it looks after the processes
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    RUNTIME
+        .block_on(async { tokio::time::timeout(LIMIT, work).await.expect("a server that answers in time") })
 }
 
 /// The words of the modes.
@@ -238,9 +253,10 @@ pub(crate) fn in_mode(address: &str, mode: &str) -> String {
 
 /// A page without what it cost: that is what differs from mode to mode.
 pub(crate) fn content(page: &str) -> String {
-    let (before, rest) = page.split_once("<aside").unwrap();
-    let page = format!("{before}{}", rest.split_once("</aside>").unwrap().1);
-    MODES.iter().fold(page, |page, mode| {
+    let mut parts = page.split("<aside");
+    let mut content = parts.next().unwrap().to_owned();
+    parts.for_each(|part| content.push_str(part.split_once("</aside>").unwrap().1));
+    MODES.iter().fold(content, |page, mode| {
         page.replace(&format!("?mode={mode}"), "")
             .replace(&format!("&amp;mode={mode}"), "")
             .replace(&format!("<input type=\"hidden\" name=\"mode\" value=\"{mode}\">"), "")
@@ -255,4 +271,29 @@ pub(crate) fn line(output: &Output, code: i32, word: &str) {
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.contains(word), "{word} is missing in {told}");
     assert!(output.stdout.is_empty());
+}
+
+/// The tiers of a `Server-Timing` header, and what it says of each; `None` where there is no such header.
+#[track_caller]
+pub(crate) fn timing(answer: &Answer) -> Option<Vec<(String, String)>> {
+    let header = answer.header("server-timing")?;
+    let token = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    let entry = |entry: &str| {
+        let mut parts = entry.split(';');
+        let name = parts.next().unwrap().to_owned();
+        assert!(token(&name), "{header}");
+        let mut said = String::new();
+        for part in parts {
+            match part.split_once('=') {
+                Some(("dur", ms)) => assert!(ms.parse::<f64>().is_ok_and(|ms| ms >= 0.0), "{header}"),
+                Some(("desc", text)) => {
+                    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+                    said = text.unwrap_or_else(|| panic!("no string: {header}")).to_owned();
+                }
+                _ => panic!("{part} is no parameter: {header}"),
+            }
+        }
+        (name, said)
+    };
+    Some(header.split(", ").map(entry).collect())
 }

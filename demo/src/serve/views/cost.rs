@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::Frame;
+use super::{Frame, counted};
 use crate::serve::cost::{Figures, Tiers, Versus};
 use crate::serve::reader::Mode;
 
@@ -28,6 +28,30 @@ pub(super) fn panel(frame: &Frame<'_>, versus: &Versus) -> Markup {
                 (bars(frame, versus, "Statements", |of| of.statements as f64, |of| of.statements.to_string()))
                 (bars(frame, versus, "Round trips", |of| of.trips as f64, |of| of.trips.to_string()))
                 (bars(frame, versus, "Milliseconds", |of| of.took.as_secs_f64(), millis))
+            }
+        }
+    }
+}
+
+/// The report of the request, which shows every trip, and what the same page costs naively.
+pub(super) fn report(frame: &Frame<'_>, versus: &Versus, report: &str) -> Markup {
+    html! {
+        aside.report aria-label="The report of this request" {
+            details {
+                summary { "The cost report of this request, trip by trip" }
+                p {
+                    @match &versus[Mode::Naive as usize] {
+                        Some(naive) => {
+                            "Read naively, the same page made " (counted(naive.statements, "statement", "statements"))
+                            ", one after the other."
+                        }
+                        None => {
+                            a href=(Mode::Naive.link(frame.address)) { "Read it naively" }
+                            " to see the same page beside it."
+                        }
+                    }
+                }
+                pre tabindex="0" { (report) }
             }
         }
     }
