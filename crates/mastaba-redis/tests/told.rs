@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mastaba::entry::{self, Fence, Header, Kind};
-use mastaba::shared::{Lease, Leased, Listener, Shared, Stamp};
+use mastaba::shared::{Fill, Filled, Lease, Leased, Listener, Shared, Stamp};
 use mastaba_test::servers::RedisServer;
 use rows::{connect, until};
 use tokio::time::timeout;
@@ -100,4 +100,32 @@ async fn of_the_leases_that_this_process_takes_it_is_not_told() {
     assert_eq!(redis.lease(&[lease], &[]).await.unwrap().leased, [Leased::Granted]);
     redis.catch_up().await.unwrap();
     assert_eq!(heard.so_far(), before);
+}
+
+#[tokio::test]
+async fn a_key_that_another_process_voids_is_told_of_also_where_nothing_stands() {
+    let Some(server) = RedisServer::start().await else { return };
+    let (redis, other) = (connect(&server.url()).await, connect(&server.url()).await);
+    let heard = Arc::new(Heard::default());
+    redis.listen(b"m:one:", heard.clone());
+    redis.catch_up().await.unwrap();
+    let before = heard.so_far();
+    other.invalidate(&["m:one:1".into()], &[]).await.unwrap();
+    redis.catch_up().await.unwrap();
+    assert!(heard.so_far() > before, "what was read before it went may be about to enter near");
+}
+
+#[tokio::test]
+async fn a_lease_of_another_incarnation_that_an_old_dump_brought_back_is_not_filled() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let now = redis.incarnation();
+    for (incarnation, expected) in [(now ^ 1, Filled::Refused), (now, Filled::Stored)] {
+        let header = Header::new(Kind::Lease, Fence::random(), incarnation);
+        let lease = entry::write(&header, &[], &[], &[]);
+        server.call(&[&b"SET"[..], b"m:one:1", &lease]).await.unwrap();
+        let record = entry::write(&Header::new(Kind::Value, Fence::random(), now), &[], &[], b"row").into();
+        let fill = Fill { key: "m:one:1".into(), expected: header.fence, record, ttl: LONG };
+        assert_eq!(redis.fill(&[fill]).await.unwrap(), [expected]);
+    }
 }
