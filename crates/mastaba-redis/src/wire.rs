@@ -233,7 +233,11 @@ pub(crate) fn fault(error: RedisError) -> Fault {
         FaultKind::Down
     } else if error.is_timeout() {
         FaultKind::Timeout
-    } else if error.is_io_error() || error.is_connection_dropped() || error.is_connection_refusal() {
+    } else if error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_connection_refusal()
+        || error.kind() == redis::ErrorKind::Client
+    {
         FaultKind::Down
     } else {
         match error.code() {

@@ -125,7 +125,13 @@ async fn a_lease_of_another_incarnation_that_an_old_dump_brought_back_is_not_fil
         let lease = entry::write(&header, &[], &[], &[]);
         server.call(&[&b"SET"[..], b"m:one:1", &lease]).await.unwrap();
         let record = entry::write(&Header::new(Kind::Value, Fence::random(), now), &[], &[], b"row").into();
-        let fill = Fill { key: "m:one:1".into(), expected: header.fence, record, ttl: LONG };
+        let fill = Fill {
+            key: "m:one:1".into(),
+            expected: header.fence,
+            over: mastaba::shared::Over::Lease,
+            record,
+            ttl: LONG,
+        };
         assert_eq!(redis.fill(&[fill]).await.unwrap(), [expected]);
     }
 }

@@ -306,6 +306,15 @@ fn checksum(bytes: &[u8]) -> u64 {
     rapidhash_v3_seeded(&head, &SECRETS)
 }
 
+/// What binds a record to its key, for a store whose keys may be damaged as well.
+#[cfg(feature = "embedded")]
+pub(crate) fn key_sum(key: &[u8], more: u64) -> u64 {
+    let mut bound = [0; 16];
+    bound[..8].copy_from_slice(&rapidhash_v3_seeded(key, &SECRETS).to_le_bytes());
+    bound[8..].copy_from_slice(&more.to_le_bytes());
+    rapidhash_v3_seeded(&bound, &SECRETS)
+}
+
 /// An entry, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef<'a> {

@@ -317,11 +317,35 @@ fn name(cmd: &Cmd) -> Vec<u8> {
     }
 }
 
+/// Whether the command may have been carried out, and its answer was lost.
+fn is_lost(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
+}
+
+/// Whether a `SET` leaves alone what stands there already.
+fn is_conditional(cmd: &Cmd) -> bool {
+    cmd.args_iter().skip(3).any(|word| matches!(word, Arg::Simple(b"NX" | b"IFEQ")))
+}
+
+/// An error that the crate does not answer by sending the command once more. A stamp that is set twice would bring back
+/// what another process has voided by setting it in between (`R12`).
+fn unconfirmed(error: &RedisError) -> RedisError {
+    (ErrorKind::Client, "the answer to a command was lost, and it cannot be sent again", error.to_string())
+        .into()
+}
+
 impl ConnectionLike for Greeted {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
-            self.before(&name(cmd)).await?;
-            self.wire.req_packed_command(cmd).await
+            let name = name(cmd);
+            self.before(&name).await?;
+            let done = self.wire.req_packed_command(cmd).await;
+            match done {
+                Err(error) if name == b"SET" && is_lost(&error) && !is_conditional(cmd) => {
+                    Err(unconfirmed(&error))
+                }
+                done => done,
+            }
         }
         .boxed()
     }

@@ -24,6 +24,8 @@ pub(super) struct Waited {
     found: Vec<(usize, Option<Bytes>, Stamps)>,
     /// Still the same lease, and no patience left.
     left: Vec<usize>,
+    /// The shared tier did not answer.
+    out: bool,
 }
 
 impl<S: Source> Claim<S> {
@@ -32,6 +34,7 @@ impl<S: Source> Claim<S> {
         loop {
             let mut again = Vec::new();
             let mut gone = Vec::new();
+            self.outage |= waited.out;
             // after that, whoever has the lease by now is not waited for: leases may change hands faster than they are read
             let patient = Instant::now() < until;
             for at in waited.left {
@@ -101,7 +104,10 @@ impl<S: Source> Claim<S> {
             let keys: Vec<_> = left.iter().map(|(at, _)| self.items[*at].record.clone()).collect();
             left.iter_mut().zip(&keys).for_each(|((_, mark), key)| *mark = region.changes.mark(key));
             // out: whoever waits loads for himself
-            let Some((records, stamps)) = region.read(&self.meter, keys, S::TAGS).await else { break };
+            let Some((records, stamps)) = region.read(&self.meter, keys, S::TAGS).await else {
+                waited.out = true;
+                break;
+            };
             for ((at, mark), record) in std::mem::take(&mut left).into_iter().zip(records) {
                 let header = record.as_ref().and_then(|record| entry::peek(record).ok());
                 let same =

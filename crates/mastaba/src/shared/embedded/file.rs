@@ -12,7 +12,7 @@ use crate::entry;
 use crate::error::{Fault, FaultKind};
 
 /// The version of the tables in the file.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
 const LAYOUT_NAME: &str = "layout";
 const INCARNATION: &str = "incarnation";
 

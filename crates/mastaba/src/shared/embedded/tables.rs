@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `records` | the key | expiry (8 bytes, little-endian), record |
+//! | `records` | the key | expiry (8 bytes, little-endian), checksum of key and expiry (the same), record |
 //! | `values` | expiry (8 bytes, big-endian), key | nothing; values and absences only |
 //! | `guards` | the same | nothing; leases, holds and stamps |
 //! | `mastaba` | a name | a number: layout, incarnation, bytes of values, bytes of guards |
@@ -24,6 +24,8 @@ const VALUE_BYTES: &str = "value bytes";
 const GUARD_BYTES: &str = "guard bytes";
 /// What a record takes besides its key, twice, and its bytes.
 const OVERHEAD: u64 = 48;
+/// What stands before a record.
+const HEAD: usize = 16;
 /// How many expired records one transaction removes at most: what it costs is borne by those who wait.
 const SWEEP: usize = 200;
 
@@ -88,7 +90,7 @@ impl<'t> Tables<'t> {
     ) -> Result<T, Work> {
         let (old, change, answer) = {
             let found = self.records.get(&key[..])?;
-            let standing = found.as_ref().and_then(|it| standing(it.value()));
+            let standing = found.as_ref().and_then(|it| standing(key, it.value()));
             let old = standing.map(|it| Old {
                 expires_ms: it.expires_ms,
                 value: is_value(it.record),
@@ -122,8 +124,9 @@ impl<'t> Tables<'t> {
         expires_ms: u64,
     ) -> Result<(), redb::Error> {
         self.forget(key, old)?;
-        let mut stored = Vec::with_capacity(8 + record.len());
+        let mut stored = Vec::with_capacity(HEAD + record.len());
         stored.extend_from_slice(&expires_ms.to_le_bytes());
+        stored.extend_from_slice(&entry::key_sum(key, expires_ms).to_le_bytes());
         stored.extend_from_slice(record);
         self.records.insert(key, &stored[..])?;
         let index = index(expires_ms, key);
@@ -185,7 +188,7 @@ impl<'t> Tables<'t> {
             return Ok(false);
         }
         let weight =
-            self.records.remove(key)?.map_or(0, |it| weight(key, it.value().get(8..).unwrap_or_default()));
+            self.records.remove(key)?.map_or(0, |it| weight(key, it.value().get(HEAD..).unwrap_or_default()));
         self.forget(key, Some(Old { expires_ms, value, weight }))?;
         Ok(true)
     }
@@ -198,9 +201,14 @@ impl<'t> Tables<'t> {
 }
 
 /// A stored record, apart from its expiry; `None` where the file holds something else.
-pub(super) fn standing(stored: &[u8]) -> Option<Standing<'_>> {
-    let (expires, record) = stored.split_first_chunk::<8>()?;
-    Some(Standing { record, expires_ms: u64::from_le_bytes(*expires) })
+///
+/// The checksum of an entry does not say under which key it belongs. In a damaged file a whole record may be found under
+/// the key of another one.
+pub(super) fn standing<'s>(key: &[u8], stored: &'s [u8]) -> Option<Standing<'s>> {
+    let (expires, rest) = stored.split_first_chunk::<8>()?;
+    let (sum, record) = rest.split_first_chunk::<8>()?;
+    let expires_ms = u64::from_le_bytes(*expires);
+    (u64::from_le_bytes(*sum) == entry::key_sum(key, expires_ms)).then_some(Standing { record, expires_ms })
 }
 
 fn is_value(record: &[u8]) -> bool {

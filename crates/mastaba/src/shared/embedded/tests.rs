@@ -137,7 +137,29 @@ async fn another_layout_is_refused_with_both_versions() {
     txn.commit().unwrap();
     drop(database);
     let fault = Embedded::open(config(&folder)).await.unwrap_err();
-    assert!(fault.to_string().contains("has layout 9, this program reads layout 1"), "{fault}");
+    assert!(fault.to_string().contains("has layout 9, this program reads layout 2"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_record_under_the_key_of_another_one_is_a_miss() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(&folder)).await.unwrap();
+    put(&store, 1, b"one", TTL).await;
+    put(&store, 2, b"two", TTL).await;
+    store.close().await.unwrap();
+    drop(store);
+    let database = redb::Database::open(config(&folder).path).unwrap();
+    let txn = database.begin_write().unwrap();
+    {
+        let mut records = txn.open_table(tables::RECORDS).unwrap();
+        let one = redb::ReadableTable::get(&records, &key(1)[..]).unwrap().unwrap().value().to_vec();
+        records.insert(&key(2)[..], &one[..]).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(database);
+    let store = Embedded::open(config(&folder)).await.unwrap();
+    assert_eq!(payload(&store, 1).await.as_deref(), Some(&b"one"[..]));
+    assert_eq!(payload(&store, 2).await, None);
 }
 
 #[tokio::test]

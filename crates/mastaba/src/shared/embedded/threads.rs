@@ -343,7 +343,7 @@ fn read(database: &Database, group: &mut [Read]) -> Result<(), Box<redb::Error>>
         for key in &*keys {
             let found = records.get(&key[..]).map_err(boxed)?;
             let live =
-                found.as_ref().and_then(|it| standing(it.value())).filter(|it| it.expires_ms > *now_ms);
+                found.as_ref().and_then(|it| standing(key, it.value())).filter(|it| it.expires_ms > *now_ms);
             out.push(live.map(|it| Bytes::copy_from_slice(it.record)));
         }
         drop(answer.take().map(|it| it.send(Ok(out))));
