@@ -367,3 +367,36 @@ impl ConnectionLike for Greeted {
         self.wire.get_db()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(words: &[&str]) -> Cmd {
+        let mut cmd = redis::cmd("SET");
+        words.iter().for_each(|word| {
+            cmd.arg(*word);
+        });
+        cmd
+    }
+
+    #[test]
+    fn a_set_that_leaves_alone_what_stands_there_may_be_sent_again_and_no_other() {
+        assert!(is_conditional(&set(&["k", "v", "NX", "GET", "PX", "5"])));
+        assert!(is_conditional(&set(&["k", "v", "IFEQ", "old", "PX", "5"])));
+        assert!(!is_conditional(&set(&["k", "v", "PX", "5"])));
+        // what only looks like the word is the key or the value
+        assert!(!is_conditional(&set(&["NX", "IFEQ"])));
+        assert!(!is_conditional(&set(&["k", "NX", "PX", "5"])));
+    }
+
+    #[test]
+    fn a_lost_answer_is_an_error_that_the_client_does_not_try_again() {
+        let lost = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert!(is_lost(&lost));
+        assert!(!is_lost(&RedisError::from((ErrorKind::UnexpectedReturnType, "something else"))));
+        let told = unconfirmed(&lost);
+        assert!(matches!(told.retry_method(), redis::RetryMethod::NoRetry));
+        assert_eq!(super::super::fault(told).kind(), mastaba::FaultKind::Down);
+    }
+}
