@@ -18,8 +18,7 @@ pub(crate) struct Hub {
     wanted: AtomicU64,
     /// The store's incarnation; 0: not known, so nothing that is stored counts, and nothing is stored.
     incarnation: AtomicU64,
-    /// The nodes whose records count, each with its own incarnation.
-    members: Mutex<BTreeMap<String, u64>>,
+    nodes: Mutex<Nodes>,
     changed_at: Mutex<Option<Instant>>,
     /// Something about the nodes has to be looked at.
     pub(crate) look: Notify,
@@ -29,6 +28,17 @@ pub(crate) struct Hub {
     met_any: AtomicBool,
     /// The rights of the user have been looked at.
     examined: AtomicBool,
+}
+
+/// What is known of the servers behind a backend.
+#[derive(Default)]
+struct Nodes {
+    /// Those whose records count, each with its own incarnation.
+    members: BTreeMap<String, u64>,
+    /// Masters that were met and are no members, by what they are: until they have been looked at, nothing is sure.
+    owed: BTreeMap<u64, String>,
+    /// The master that was met last. Of all nodes of a cluster it knows best who has the slots after a failover.
+    newest: Option<String>,
 }
 
 /// What a server said of itself, before it was sent any other command (`R11`).
@@ -109,7 +119,7 @@ impl Hub {
             listeners: Mutex::default(),
             wanted: AtomicU64::new(0),
             incarnation: AtomicU64::new(0),
-            members: Mutex::default(),
+            nodes: Mutex::default(),
             changed_at: Mutex::default(),
             look: Notify::new(),
             warned: AtomicBool::new(false),
@@ -131,22 +141,45 @@ impl Hub {
 
     /// These nodes hold the records, and no others.
     pub(crate) fn set_members(&self, members: BTreeMap<String, u64>) {
+        let mut nodes = lock(&self.nodes);
+        nodes.owed.clear();
+        self.take_members(&mut nodes, members);
+    }
+
+    /// These nodes hold the records, and of those that were met these do not. Nothing is sure while there are others.
+    pub(crate) fn set_members_but(&self, members: BTreeMap<String, u64>, settled: &[u64]) {
+        let mut nodes = lock(&self.nodes);
+        nodes.owed.retain(|id, _| !settled.contains(id) && !members.values().any(|member| member == id));
+        self.take_members(&mut nodes, members);
+    }
+
+    fn take_members(&self, nodes: &mut Nodes, members: BTreeMap<String, u64>) {
         // by what they are and not by where: processes may know them by different addresses
         let mut ids: Vec<_> = members.values().copied().collect();
         ids.sort_unstable();
-        *lock(&self.members) = members;
-        self.set_incarnation(number(ids.iter().map(|id| id.to_le_bytes())));
+        nodes.members = members;
+        let sure = nodes.owed.is_empty();
+        self.set_incarnation(if sure { number(ids.iter().map(|id| id.to_le_bytes())) } else { 0 });
     }
 
     /// The nodes that hold the records.
     pub(crate) fn members(&self) -> BTreeMap<String, u64> {
-        lock(&self.members).clone()
+        lock(&self.nodes).members.clone()
     }
 
-    /// A node was met: before any command but those of the greeting is sent to it.
-    pub(crate) fn met(&self, incarnation: u64) {
-        if !lock(&self.members).values().any(|known| *known == incarnation) {
+    /// The masters that were met and have not been looked at, and the one that was met last.
+    pub(crate) fn owed(&self) -> (BTreeMap<u64, String>, Option<String>) {
+        let nodes = lock(&self.nodes);
+        (nodes.owed.clone(), nodes.newest.clone())
+    }
+
+    /// A master was met: before any command but those of the greeting is sent to it.
+    pub(crate) fn met(&self, place: &str, incarnation: u64) {
+        let mut nodes = lock(&self.nodes);
+        if !nodes.members.values().any(|known| *known == incarnation) {
             // a new one, or one that was started again: nothing is sure until all have been looked at
+            nodes.owed.insert(incarnation, place.to_owned());
+            nodes.newest = Some(place.to_owned());
             self.set_incarnation(0);
             self.look.notify_one();
         }
@@ -344,12 +377,30 @@ mod tests {
         let hub = hub();
         hub.set_members(BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]));
         let known = hub.incarnation();
-        hub.met(2);
+        hub.met("b", 2);
         assert_eq!(hub.incarnation(), known);
-        hub.met(3);
+        hub.met("c", 3);
         assert_eq!(hub.incarnation(), 0);
         hub.set_members(BTreeMap::from([("elsewhere".to_owned(), 2), ("b".to_owned(), 1)]));
         assert_eq!(hub.incarnation(), known, "the same nodes by other addresses");
+    }
+
+    #[test]
+    fn while_a_master_that_was_met_is_not_accounted_for_nothing_is_sure() {
+        let hub = hub();
+        let old = BTreeMap::from([("a".to_owned(), 1)]);
+        hub.set_members(old.clone());
+        let known = hub.incarnation();
+        hub.met("b", 2);
+        // somebody who has not heard of it says that all is as it was
+        hub.set_members_but(old.clone(), &[]);
+        assert_eq!(hub.incarnation(), 0);
+        assert_eq!(hub.owed(), (BTreeMap::from([(2, "b".to_owned())]), Some("b".to_owned())));
+        hub.set_members_but(BTreeMap::from([("b".to_owned(), 2)]), &[]);
+        assert!(hub.incarnation() != 0 && hub.incarnation() != known);
+        hub.met("c", 3);
+        hub.set_members_but(BTreeMap::from([("b".to_owned(), 2)]), &[3]);
+        assert_ne!(hub.incarnation(), 0, "it has no records");
     }
 
     #[test]

@@ -168,9 +168,8 @@ async fn look_after(
 
 /// Learns which nodes have slots, and what each of them is.
 async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisResult<()> {
-    let slots = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
-    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-    let map = connection.clone().route_command(slots, any).await?;
+    let (owed, newest) = hub.owed();
+    let map = view(connection, newest.as_deref()).await?;
     let before = hub.members();
     let mut members = BTreeMap::new();
     for node in masters(&map) {
@@ -181,6 +180,9 @@ async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisR
             _ => None,
         };
         match (greeting, before.get(&node)) {
+            (Some(greeting), _) if !greeting.master => {
+                return Err((ErrorKind::Io, "the map of slots is older than a failover", node).into());
+            }
             (Some(greeting), _) => members.insert(node, greeting.incarnation),
             // it cannot be reached just now; should it come back as another one, it will be met
             (None, Some(known)) => members.insert(node, *known),
@@ -192,8 +194,33 @@ async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisR
     if members.is_empty() {
         return Err((ErrorKind::Io, "the cluster has no slots").into());
     }
-    hub.set_members(members);
+    // R11: whoever was met as a master, and says that it has slots, has to be among them
+    let mut settled = Vec::new();
+    for (id, node) in owed.into_iter().filter(|(id, _)| !members.values().any(|member| member == id)) {
+        let own = timeout(hub.config.connect_timeout, at(connection, &node, slots())).await;
+        if matches!(&own, Ok(Ok(map)) if masters(map).contains(&node)) {
+            return Err((ErrorKind::Io, "the nodes of the cluster do not agree on its masters", node).into());
+        }
+        settled.push(id);
+    }
+    hub.set_members_but(members, &settled);
     Ok(())
+}
+
+fn slots() -> Cmd {
+    redis::cmd("CLUSTER").arg("SLOTS").to_owned()
+}
+
+/// Who has which slots, as the master says that was met last, or else any node.
+async fn view(connection: &ClusterConnection<Greeted>, newest: Option<&str>) -> RedisResult<Value> {
+    if let Some(node) = newest
+        && let Ok(map) = at(connection, node, slots()).await
+        && masters(&map).iter().any(|master| master == node)
+    {
+        return Ok(map);
+    }
+    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+    connection.clone().route_command(slots(), any).await
 }
 
 /// The addresses of the masters in an answer to `CLUSTER SLOTS`.
@@ -227,6 +254,7 @@ async fn at(connection: &ClusterConnection<Greeted>, node: &str, cmd: Cmd) -> Re
 pub(crate) struct Greeted {
     wire: MultiplexedConnection,
     ear: Arc<Ear>,
+    place: Arc<str>,
     /// It was a replica when it was asked last. Should it be given a key's command, it has become the master.
     replica: Arc<AtomicBool>,
 }
@@ -263,7 +291,14 @@ impl Connect for Greeted {
             let ear = Arc::new(Ear::default());
             let hearing = ear.clone();
             let config = config.set_push_sender(move |push: redis::PushInfo| hearing.hear(&push));
-            let client = Client::open(info.into_connection_info()?)?;
+            let info = info.into_connection_info()?;
+            let place = match info.addr() {
+                ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                    format!("{host}:{port}")
+                }
+                _ => String::new(),
+            };
+            let client = Client::open(info)?;
             let (mut wire, hub) = HUB
                 .scope(RefCell::new(None), async {
                     let wire = client.get_multiplexed_async_connection_with_config(&config).await?;
@@ -281,10 +316,10 @@ impl Connect for Greeted {
             hub.warn(&greeting);
             hub.learn(&greeting);
             if greeting.master {
-                hub.met(greeting.incarnation);
+                hub.met(&place, greeting.incarnation);
             }
             ear.track(&mut wire).await?;
-            Ok(Self { wire, ear, replica: Arc::new(AtomicBool::new(!greeting.master)) })
+            Ok(Self { wire, ear, place: place.into(), replica: Arc::new(AtomicBool::new(!greeting.master)) })
         }
         .boxed()
     }
@@ -301,7 +336,7 @@ impl Greeted {
             let greeting = greet::ask(&mut self.wire).await?;
             if greeting.master {
                 if let Some(hub) = self.ear.hub() {
-                    hub.met(greeting.incarnation);
+                    hub.met(&self.place, greeting.incarnation);
                 }
                 self.replica.store(false, Ordering::Release);
             }

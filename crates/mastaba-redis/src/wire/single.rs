@@ -199,7 +199,7 @@ async fn watch_over(connection: &Connection, hub: &Weak<Hub>, number: u64) {
         sleep(LOOK_EVERY).await;
         let Some(hub) = hub.upgrade() else { return };
         match timeout(hub.config.connect_timeout, greet::ask(&mut wire)).await {
-            Ok(Ok(greeting)) if greeting.master => hub.met(greeting.incarnation),
+            Ok(Ok(greeting)) if greeting.master => hub.met("", greeting.incarnation),
             _ => return,
         }
         if hub.incarnation() == 0 {
