@@ -164,7 +164,7 @@ impl Redis {
         Command::script(&script::FILL, key, arguments)
     }
 
-    /// What stands in the way of a lease, and does not have to be respected, gives way to it.
+    /// What stands in the way of a lease: it is respected, or gives way to it, as [`lease::lease`] says.
     async fn lease_over_foreign(&self, ask: &Lease, mut found: Bytes) -> Result<Leased, Fault> {
         for _ in 0..8 {
             let now_ms = clock::now_ms();
@@ -270,38 +270,17 @@ impl Shared for Redis {
 
     async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
         let asked = leases.iter().map(|ask| self.lease_command(ask));
-        let stamped = stamps.iter().map(|ask| self.ask_stamp(ask));
-        let (replies, numbers) = if self.is_cluster() {
-            // the last stamp is read after the others: an invalidation by tag renews it before them
-            let mut stamped: Vec<_> = stamped.collect();
-            let last = stamped.pop();
-            let first = self.run(asked.chain(stamped).collect());
-            let mut replies = first.await?;
-            replies.extend(self.run(last.into_iter().collect()).await?);
-            let numbers = replies.split_off(leases.len());
-            (replies, numbers)
-        } else {
-            let mut replies = self.run(asked.chain(stamped).collect()).await?;
-            let numbers = replies.split_off(leases.len());
-            (replies, numbers)
-        };
+        let mut stamped: Vec<_> = stamps.iter().map(|ask| self.ask_stamp(ask)).collect();
+        // On several nodes the last stamp is read after the others: an invalidation by tag renews it before them.
+        let last = if self.is_cluster() { stamped.pop() } else { None };
+        let mut replies = self.run(asked.chain(stamped).collect()).await?;
+        replies.extend(self.run(last.into_iter().collect()).await?);
+        let numbers = replies.split_off(leases.len());
         let mut leased = Vec::with_capacity(leases.len());
-        let incarnation = self.incarnation();
         for (ask, reply) in leases.iter().zip(replies) {
             leased.push(match reply {
                 Reply::Nil | Reply::Done => Leased::Granted,
-                Reply::Bytes(record) => {
-                    let respected = entry::peek(&record).is_ok_and(|it| it.incarnation == incarnation);
-                    // whatever is not plainly a record of ours is looked at more closely
-                    if respected
-                        && entry::EntryRef::read(&record).is_ok()
-                        && entry::peek_kind(&record) != Some(entry::Kind::Hold)
-                    {
-                        Leased::Found(record)
-                    } else {
-                        self.lease_over_foreign(ask, record).await?
-                    }
-                }
+                Reply::Bytes(record) => self.lease_over_foreign(ask, record).await?,
                 Reply::Refused(code, _) if code == "WRONGTYPE" => self.lease_over_other_type(ask).await?,
                 other => return Err(unexpected("a lease", &other)),
             });

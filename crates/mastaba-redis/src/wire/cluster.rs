@@ -21,8 +21,9 @@ use redis::{
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::explain::{discreet, explain};
+use super::explain::{at_start, discreet};
 use super::greet::{self, Ear};
+use super::single::address;
 use crate::error::ConnectError;
 use crate::hub::{Hub, LOOK_EVERY};
 
@@ -43,13 +44,7 @@ impl Link {
     ) -> Result<Arc<Self>, ConnectError> {
         let client = client(hub, nodes)?;
         let first = open(&client, hub).await;
-        if let Err(error) = &first {
-            let error = explain(&hub.config, error.clone());
-            if !optional || error.is_config() {
-                return Err(error);
-            }
-            tracing::warn!(target: "mastaba", "{error}; reads go to the source until it can be reached");
-        }
+        at_start(&hub.config, first.as_ref().err(), optional)?;
         let (tell, state) = watch::channel(first);
         tokio::spawn(look_after(client, Arc::downgrade(hub), tell));
         Ok(Arc::new(Self { state, hub: hub.clone() }))
@@ -93,13 +88,10 @@ fn client(hub: &Arc<Hub>, nodes: &[(String, u16)]) -> Result<ClusterClient, Conn
     let config = &hub.config;
     let wrong =
         |error: RedisError| ConnectError::config(format!("{}: {error}", config.place())).because(error);
-    let address = |(host, port): &(String, u16)| match config.tls {
-        Some(_) => {
-            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
-        }
-        None => ConnectionAddr::Tcp(host.clone(), *port),
-    };
-    let nodes = nodes.iter().map(|node| address(node).into_connection_info()).collect::<Result<Vec<_>, _>>();
+    let nodes = nodes
+        .iter()
+        .map(|(host, port)| address(config, host, *port).into_connection_info())
+        .collect::<Result<Vec<_>, _>>();
     let mut builder = ClusterClientBuilder::new(nodes.map_err(wrong)?)
         .use_protocol(ProtocolVersion::RESP3)
         .connection_timeout(config.connect_timeout)
@@ -173,9 +165,8 @@ async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisR
     let before = hub.members();
     let mut members = BTreeMap::new();
     for node in masters(&map) {
-        let mut info = redis::cmd("INFO");
-        info.arg("server").arg("memory").arg("replication").arg("cluster");
-        let greeting = match timeout(hub.config.connect_timeout, at(connection, &node, info)).await {
+        let asked = at(connection, &node, greet::question());
+        let greeting = match timeout(hub.config.connect_timeout, asked).await {
             Ok(Ok(value)) => greet::read(value).ok(),
             _ => None,
         };

@@ -5,6 +5,21 @@ use redis::{ErrorKind, RedisError};
 use crate::config::{RedisConfig, Servers};
 use crate::error::ConnectError;
 
+/// What a first attempt that failed means for the start: an error, or a warning where the servers are optional.
+pub(super) fn at_start(
+    config: &RedisConfig,
+    failed: Option<&RedisError>,
+    optional: bool,
+) -> Result<(), ConnectError> {
+    let Some(error) = failed else { return Ok(()) };
+    let error = explain(config, error.clone());
+    if !optional || error.is_config() {
+        return Err(error);
+    }
+    tracing::warn!(target: "mastaba", "{error}; reads go to the source until it can be reached");
+    Ok(())
+}
+
 /// What the user of an access control list needs, as a line to copy.
 pub(super) fn rights(config: &RedisConfig) -> String {
     let name = config.username.as_deref().unwrap_or("cache");

@@ -10,9 +10,14 @@ use crate::hub::{Greeting, Hub};
 
 /// Asks a server what it is.
 pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
+    read(connection.req_packed_command(&question()).await?.extract_error()?)
+}
+
+/// What it is asked.
+pub(super) fn question() -> redis::Cmd {
     let mut cmd = redis::cmd("INFO");
     cmd.arg("server").arg("memory").arg("replication").arg("cluster");
-    read(connection.req_packed_command(&cmd).await?.extract_error()?)
+    cmd
 }
 
 /// Reads what it said.

@@ -12,7 +12,7 @@ use redis::{
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::explain::{discreet, explain};
+use super::explain::{at_start, discreet, explain};
 use super::greet::{self, Ear};
 use crate::config::{RedisConfig, Servers};
 use crate::error::ConnectError;
@@ -60,13 +60,7 @@ impl Link {
         let opener = Opener::new(&hub.config)?;
         let suspect = Arc::new(Suspect::default());
         let first = open(&opener, hub, 1, &suspect).await;
-        if let Err(error) = &first {
-            let error = explain(&hub.config, error.clone());
-            if !optional || error.is_config() {
-                return Err(error);
-            }
-            tracing::warn!(target: "mastaba", "{error}; reads go to the source until it can be reached");
-        }
+        at_start(&hub.config, first.as_ref().err(), optional)?;
         let (tell, state) = watch::channel(first.map_or_else(State::Down, State::Up));
         let link = Arc::new(Self { state, suspect: suspect.clone() });
         tokio::spawn(keep(opener, Arc::downgrade(hub), tell, suspect));
@@ -315,7 +309,7 @@ impl Opener {
     }
 }
 
-fn address(config: &RedisConfig, host: &str, port: u16) -> ConnectionAddr {
+pub(super) fn address(config: &RedisConfig, host: &str, port: u16) -> ConnectionAddr {
     match config.tls {
         Some(_) => ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None },
         None => ConnectionAddr::Tcp(host.to_owned(), port),
