@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mastaba_test::servers::missing;
 use serde_json::{Value, json};
@@ -125,6 +125,24 @@ impl Browser {
         self.post(&format!("element/{element}/click"), &json!({}));
     }
 
+    /// Clicks on what leads to another page, and waits until that is there: the click itself may come back before.
+    fn follow(&self, selector: &str) {
+        self.asks("window.before = true");
+        self.click(selector);
+        let script =
+            json!({"script": "return !window.before && document.readyState === 'complete';", "args": []});
+        let began = Instant::now();
+        // between two pages there is none that could be asked
+        let arrived = || {
+            let answer = self.try_call("POST", &format!("{}/execute/sync", self.session), &script);
+            answer.status == 200 && answer.body.contains("true")
+        };
+        while !arrived() {
+            assert!(began.elapsed() < Duration::from_secs(10), "{selector} has led nowhere");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn types(&self, selector: &str, text: &str) {
         let element = self.find(selector);
         self.post(&format!("element/{element}/clear"), &json!({}));
@@ -220,9 +238,9 @@ fn pages_the_switch_and_the_form_work_in_a_browser() {
     assert!(browser.text("h1").ends_with("crates"));
     assert!(browser.asks("document.querySelectorAll('.card').length").as_u64().unwrap() > 10);
     browser.types("input[name=q]", "serde");
-    browser.click(".search button");
+    browser.follow(".search button");
     assert!(browser.address().ends_with("/?q=serde"), "{}", browser.address());
-    browser.click(".card h3 a");
+    browser.follow(".card h3 a");
     assert_eq!(browser.address(), format!("{at}{serde}"));
     assert!(browser.text("h1").starts_with("serde "));
 
@@ -230,7 +248,7 @@ fn pages_the_switch_and_the_form_work_in_a_browser() {
     let figure = || -> u64 { browser.text("[data-figure=statements]").parse().unwrap() };
     let mut costs = Vec::new();
     for mode in ["naive", "dataloader", "mastaba"] {
-        browser.click(&format!(".modes .{mode}"));
+        browser.follow(&format!(".modes .{mode}"));
         assert_eq!(browser.text(".modes [aria-current]").to_lowercase(), mode);
         costs.push(figure());
     }
@@ -248,10 +266,10 @@ fn pages_the_switch_and_the_form_work_in_a_browser() {
     browser.open(&format!("{at}/?q=serde"));
     assert!(browser.text(".cards").contains("A generic serialization/deserialization framework"));
     browser.open(&format!("{at}{serde}"));
-    browser.click(".actions a");
+    browser.follow(".actions a");
     browser.types("#description", "Edited in a browser: <b>& more</b>");
     browser.types("#keywords", "browsers edits");
-    browser.click(".edit button");
+    browser.follow(".edit button");
     assert!(browser.address().contains("saved"), "{}", browser.address());
     assert!(browser.text(".saved").contains("Saved and published"));
     assert!(browser.text(".heading").contains("Edited in a browser: <b>& more</b>"));
