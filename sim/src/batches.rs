@@ -43,6 +43,8 @@ pub enum Rule {
     KeysAreSharedByCount,
     /// A reader tells the part that it waits.
     ReadersLeaveAWaker,
+    /// A reader that sends tells the part only then, and not before.
+    SendersLookAgain,
 }
 
 const KEYS: u32 = 3;
@@ -172,7 +174,13 @@ impl Request {
     fn send(self: &Arc<Self>, state: &mut State) {
         state.gathered = 0;
         let Some(part) = state.gathering.take() else { return };
-        let carrier = Carrier { request: self.clone(), part, coming: Vec::new(), settled: false };
+        let coming = part.send(1, &tokio_util::sync::CancellationToken::new());
+        for (at, _) in &coming {
+            self.tell(|ledger| {
+                ledger.0.get_mut(&(part.id, *at)).expect("a key that was waited for").sent += 1;
+            });
+        }
+        let carrier = Carrier { request: self.clone(), part, coming, claimed: false, settled: false };
         let cut = self.scene.cut_off
             && thread_rng().gen_range(0..2) == 0
             && self.cuts.fetch_add(1, Ordering::Relaxed) < MOST_CUTS;
@@ -268,15 +276,13 @@ impl Waiting {
     }
 }
 
-impl Future for &mut Waiting {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut **self;
-        let broken = this.request.scene.broken;
+impl Waiting {
+    /// As `Waiting::phase`.
+    fn phase(&mut self, cx: &mut Context<'_>) -> Phase {
+        let careless = self.request.scene.broken == Some(Rule::ReadersLeaveAWaker);
         let (mut settled, mut gathering) = (true, false);
-        for (part, place) in &mut this.parts {
-            let phase = if broken == Some(Rule::ReadersLeaveAWaker) {
+        for (part, place) in &mut self.parts {
+            let phase = if careless {
                 part.poll(&mut Context::from_waker(std::task::Waker::noop()), place)
             } else {
                 part.poll(cx, place)
@@ -284,19 +290,39 @@ impl Future for &mut Waiting {
             settled &= phase == Phase::Settled;
             gathering |= phase == Phase::Gathering;
         }
-        if settled {
-            this.done = true;
-            return Poll::Ready(());
+        match settled {
+            true => Phase::Settled,
+            false if gathering => Phase::Gathering,
+            false => Phase::Sent,
         }
-        if gathering && (this.sends || broken != Some(Rule::EveryReaderSends)) {
+    }
+}
+
+impl Future for &mut Waiting {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut **self;
+        let mut phase = this.phase(cx);
+        let sends = this.sends || this.request.scene.broken != Some(Rule::EveryReaderSends);
+        if phase == Phase::Gathering && sends {
             let mut state = lock(&this.request.state);
             if state.gathered == this.seen {
                 this.request.send(&mut state);
+                drop(state);
+                let told = this.request.scene.broken != Some(Rule::SendersLookAgain);
+                phase = if told { this.phase(cx) } else { Phase::Sent };
             } else {
                 this.seen = state.gathered;
-                drop(state);
-                cx.waker().wake_by_ref();
             }
+        }
+        match phase {
+            Phase::Settled => {
+                this.done = true;
+                return Poll::Ready(());
+            }
+            Phase::Gathering if sends => cx.waker().wake_by_ref(),
+            Phase::Gathering | Phase::Sent => {}
         }
         Poll::Pending
     }
@@ -334,7 +360,7 @@ impl State {
         let next = &mut self.next_part;
         let part = self.gathering.get_or_insert_with(|| {
             *next += 1;
-            Part::new(*next)
+            Part::new(*next, 1)
         });
         let part = part.clone();
         let at = part.want(key).expect("a part of this turn gathers");
@@ -350,23 +376,19 @@ impl State {
     }
 }
 
-/// The task that carries a part: a `Bound` until it is sent, then a `Claim`. A `Bound` knows nothing of tier 1,
+/// The task that carries a part: a `Bound` until the task runs, then a `Claim`. A `Bound` knows nothing of tier 1,
 /// which is locked while it may be dropped, so it leaves its cells there.
 struct Carrier {
     request: Arc<Request>,
     part: Arc<ThePart>,
     coming: Vec<(usize, u32)>,
+    claimed: bool,
     settled: bool,
 }
 
 impl Carrier {
     async fn carry(mut self) {
-        self.coming = self.part.send(1, &tokio_util::sync::CancellationToken::new());
-        for (at, _) in &self.coming {
-            self.request.tell(|ledger| {
-                ledger.0.get_mut(&(self.part.id, *at)).expect("a key that was waited for").sent += 1;
-            });
-        }
+        self.claimed = true;
         if self.coming.is_empty() {
             // everybody has gone
             self.settled = true;
@@ -374,7 +396,9 @@ impl Carrier {
         }
         trip().await;
         self.settled = true;
-        let answers: Vec<_> = self.coming.iter().map(|(at, key)| (*at, key * 10)).collect();
+        let count = self.coming.last().map_or(0, |(at, _)| at + 1);
+        let mut answers = vec![None; count];
+        self.coming.iter().for_each(|(at, key)| answers[*at] = Some(key * 10));
         {
             let mut state = lock(&self.request.state);
             for (_, key) in &self.coming {
@@ -390,12 +414,12 @@ impl Drop for Carrier {
         if self.settled || self.request.scene.broken == Some(Rule::CarriersGiveBack) {
             return;
         }
-        {
+        if self.claimed {
             let mut state = lock(&self.request.state);
             for (_, key) in &self.coming {
                 state.give_back(*key, &self.part);
             }
         }
-        self.part.settle([]);
+        self.part.settle(Vec::new());
     }
 }

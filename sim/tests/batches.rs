@@ -57,3 +57,8 @@ fn it_is_found_when_a_reader_that_goes_takes_the_keys_of_others() {
 fn it_is_found_when_a_reader_cannot_be_woken() {
     finds(CALM, Rule::ReadersLeaveAWaker, "deadlock");
 }
+
+#[test]
+fn it_is_found_when_a_reader_that_sends_does_not_look_again() {
+    finds(CALM, Rule::SendersLookAgain, "deadlock");
+}

@@ -338,9 +338,9 @@ async fn r12_tags_of_a_source_travel_with_the_values_and_those_of_a_value_in_one
     world.idle().await;
     world.trips();
     world.request().get::<Member>(101).await.unwrap();
-    assert_eq!(world.trips(), ["shared read [#team, 101]"]);
+    assert_eq!(world.trips(), ["shared read [101, #team]"]);
     world.request().get_many::<Member>([1, 2, 101]).await.unwrap();
-    assert_eq!(world.trips(), ["shared read [#team, 1, 2, 101]", "shared read [#member-1, #member-2]"]);
+    assert_eq!(world.trips(), ["shared read [1, 2, 101, #team]", "shared read [#member-1, #member-2]"]);
 }
 
 #[tokio::test]

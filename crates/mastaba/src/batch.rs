@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
 
 /// The keys of one source that travel together, and the answers to them.
 ///
@@ -17,6 +17,8 @@ use crate::sync::{Arc, Mutex, lock};
 pub(crate) struct Part<K, A> {
     /// Tells parts of one request apart.
     pub(crate) id: u64,
+    /// It has been sent: see [`Part::poll`].
+    sent: AtomicBool,
     state: Mutex<State<K, A>>,
 }
 
@@ -27,6 +29,7 @@ struct State<K, A> {
     /// A load of the same batch, or of another one, waits for it: the batch that carries it must not wait.
     hurry: Option<CancellationToken>,
     keys: Vec<Wanted<K>>,
+    /// By the index of the key.
     answers: Vec<Option<A>>,
     wakers: Vec<Option<Waker>>,
 }
@@ -48,16 +51,17 @@ pub(crate) enum Phase {
 }
 
 impl<K, A: Clone> Part<K, A> {
-    pub(crate) fn new(id: u64) -> Arc<Self> {
+    /// With room for so many keys.
+    pub(crate) fn new(id: u64, room: usize) -> Arc<Self> {
         let state = State {
             phase: Phase::Gathering,
             begun: 0,
             hurry: None,
-            keys: Vec::new(),
+            keys: Vec::with_capacity(room.max(4)),
             answers: Vec::new(),
             wakers: Vec::new(),
         };
-        Arc::new(Self { id, state: Mutex::new(state) })
+        Arc::new(Self { id, sent: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// Adds a key for one reader, while the part gathers. The caller makes sure that keys are distinct.
@@ -95,24 +99,26 @@ impl<K, A: Clone> Part<K, A> {
     pub(crate) fn send(&self, begun: u64, hurry: &CancellationToken) -> Vec<(usize, K)> {
         let mut state = lock(&self.state);
         state.phase = Phase::Sent;
+        self.sent.store(true, Ordering::Release);
         state.begun = begun;
         state.hurry = Some(hurry.clone());
-        state.keys.iter_mut().enumerate().filter_map(|(at, wanted)| Some((at, wanted.key.take()?))).collect()
+        let mut keys = Vec::with_capacity(state.keys.len());
+        keys.extend(
+            state.keys.iter_mut().enumerate().filter_map(|(at, wanted)| Some((at, wanted.key.take()?))),
+        );
+        keys
     }
 
-    /// Answers, and wakes every reader. Only the first settlement counts.
-    pub(crate) fn settle(&self, answers: impl IntoIterator<Item = (usize, A)>) {
+    /// Answers, by the index of the key, and wakes every reader. Only the first settlement counts.
+    pub(crate) fn settle(&self, answers: Vec<Option<A>>) {
         let wakers = {
             let mut state = lock(&self.state);
             if state.phase == Phase::Settled {
                 return;
             }
             state.phase = Phase::Settled;
-            let count = state.keys.len();
-            state.answers.resize_with(count, || None);
-            for (at, answer) in answers {
-                state.answers[at] = Some(answer);
-            }
+            self.sent.store(true, Ordering::Release);
+            state.answers = answers;
             std::mem::take(&mut state.wakers)
         };
         for waker in wakers.into_iter().flatten() {
@@ -133,21 +139,32 @@ impl<K, A: Clone> Part<K, A> {
     }
 
     /// Hands over the answers to these keys, once settled, each with its place among them and the tick at which the
-    /// part was sent.
+    /// part was sent. A reader asks once for each key that it waited for: the last one takes the answer with it.
     pub(crate) fn answers(
         &self,
         keys: impl Iterator<Item = usize>,
         mut take: impl FnMut(usize, u64, Option<A>),
     ) {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        let State { keys: wanted, answers, begun, .. } = &mut *state;
         for (nth, at) in keys.enumerate() {
-            take(nth, state.begun, state.answers.get(at).cloned().flatten());
+            let last = wanted.get_mut(at).is_none_or(|wanted| {
+                wanted.readers = wanted.readers.saturating_sub(1);
+                wanted.readers == 0
+            });
+            let answer = answers.get_mut(at);
+            take(nth, *begun, answer.and_then(|answer| if last { answer.take() } else { answer.clone() }));
         }
     }
 
-    /// How far the part has come; while it is not settled, the reader is woken when it is. `place` is the
+    /// How far the part has come; while it is on its way, the reader is woken when it is settled. `place` is the
     /// reader's own place among the wakers.
+    ///
+    /// While it gathers, nobody is woken: its readers look again by themselves, and one of them sends it.
     pub(crate) fn poll(&self, cx: &mut Context<'_>, place: &mut Option<usize>) -> Phase {
+        if !self.sent.load(Ordering::Acquire) {
+            return Phase::Gathering;
+        }
         let mut state = lock(&self.state);
         if state.phase != Phase::Settled {
             match place.and_then(|place| state.wakers.get_mut(place)) {

@@ -323,9 +323,9 @@ impl<S: Source> AnyClaim for Claim<S> {
 
     fn recall_near(&mut self, fenced: bool) {
         let source = self.source.clone();
+        let Some(near) = &source.near else { return };
         let aside = self.items.iter().any(|item| item.aside);
         self.items.iter_mut().for_each(|item| item.aside = false);
-        let Some(near) = &source.near else { return };
         if !self.lane.asks_near() || !(source.hooked() || aside) || self.nested {
             return; // or asked already, when the keys were claimed; or not to be used by a load (R6)
         }
@@ -351,29 +351,36 @@ impl<S: Source> AnyClaim for Claim<S> {
         S::TAGS
     }
 
-    fn wanted(&mut self) -> Vec<Bytes> {
+    fn wanted(&mut self, keys: &mut Vec<Bytes>) -> usize {
         if !self.lane.asks_shared() || !self.source.region.stores() {
-            return Vec::new();
+            return 0;
         }
-        let wanted = |item: &Item<S>| item.answer.is_none() && !item.aside && !item.asked;
-        self.asking = (0..self.items.len()).filter(|at| wanted(&self.items[*at])).collect();
-        let asking = self.asking.iter();
-        asking
-            .map(|at| {
-                self.items[*at].asked = true;
-                self.items[*at].record.clone()
-            })
-            .collect()
+        // and those of the stamps
+        keys.reserve(self.items.len() + 1 + S::TAGS.len());
+        self.asking.reserve(self.items.len());
+        for (at, item) in self.items.iter_mut().enumerate() {
+            if item.answer.is_none() && !item.aside && !item.asked {
+                item.asked = true;
+                // lent, which costs less than a copy
+                keys.push(std::mem::take(&mut item.record));
+                self.asking.push(at);
+            }
+        }
+        self.asking.len()
     }
 
-    fn recall(&mut self, found: Option<(&[Option<Bytes>], &Stamps)>) {
+    fn recall(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>) {
         let asking = std::mem::take(&mut self.asking);
+        for (at, key) in asking.iter().zip(keys) {
+            self.items[*at].record = std::mem::take(key);
+        }
         let Some((records, stamps)) = found else { return };
         // the older ones are the safe ones (R12)
         self.read.get_or_insert_with(|| stamps.clone());
+        let incarnation = self.source.region.incarnation();
         for (at, record) in asking.into_iter().zip(records) {
             if let Some(record) = record {
-                self.judge(at, record, stamps);
+                self.judge(at, record, stamps, incarnation);
             }
         }
     }
@@ -441,7 +448,7 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn brought(&self) -> bool {
-        self.items.iter().any(|item| item.loaded.is_some())
+        !self.departures.is_empty() || self.items.iter().any(|item| item.loaded.is_some())
     }
 
     fn untagged(&mut self) -> Vec<String> {
@@ -462,7 +469,7 @@ impl<S: Source> AnyClaim for Claim<S> {
             return None;
         }
         let cache = &self.request.cache;
-        let part = Part::new(0);
+        let part = Part::new(0, 0);
         // in a request of its own: what this one remembers is older than the load (R6)
         let own = RequestCache::new(cache.clone());
         let mut claim = Self::empty(&self.source, part, own.inner.clone(), Lane::Background, cache.tick());

@@ -46,7 +46,7 @@ impl<S: Source> Drop for Bound<S> {
     /// Sent, and the task that was to carry it never ran: its keys go back to their readers.
     fn drop(&mut self) {
         if self.keys.is_some() {
-            self.part.settle([]);
+            self.part.settle(Vec::new());
         }
     }
 }
@@ -80,8 +80,10 @@ impl<S: Source> AnyPart for Bound<S> {
 
     fn fail(&mut self, error: &Error) {
         let keys = self.part.send(0, &CancellationToken::new());
-        let failed = |at| (at, Answered { outcome: Outcome::Failed(error.clone()), sound: false });
-        self.part.settle(keys.into_iter().map(|(at, _)| failed(at)));
+        // nobody waits any longer for those that were not sent
+        let count = keys.last().map_or(0, |(at, _)| at + 1);
+        let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
+        self.part.settle(std::iter::repeat_with(failed).take(count).collect());
     }
 }
 
@@ -96,10 +98,10 @@ pub(crate) trait AnyClaim: Send {
     fn recall_near(&mut self, fenced: bool);
     /// The tags that every entry of this source stands under.
     fn tags(&self) -> &'static [&'static str];
-    /// The keys to read from the shared tier.
-    fn wanted(&mut self) -> Vec<Bytes>;
-    /// What the shared tier has under them; `None`: it is out, or knows nothing.
-    fn recall(&mut self, found: Option<(&[Option<Bytes>], &Stamps)>);
+    /// Adds the keys to read from the shared tier, and how many.
+    fn wanted(&mut self, keys: &mut Vec<Bytes>) -> usize;
+    /// Those keys again, and what the shared tier has under them; `None`: it is out, or knows nothing.
+    fn recall(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>);
     /// Tags that entries stand under whose stamps are not known yet.
     fn unproven(&self) -> Vec<String>;
     /// The stamps of those tags.
@@ -118,7 +120,7 @@ pub(crate) trait AnyClaim: Send {
     fn enter(&mut self) -> BoxFuture<'_, ()>;
     /// Answers its readers.
     fn settle(&mut self);
-    /// Whether it loaded anything itself.
+    /// Whether it loaded anything itself, or others joined its flight: then there is more to do than to answer.
     fn brought(&self) -> bool;
     /// Tags of loaded values whose stamps have to be read before they can be stored.
     fn untagged(&mut self) -> Vec<String>;
@@ -207,23 +209,24 @@ async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
     let mut tags: Vec<&'static str> = Vec::new();
     let mut counts = Vec::with_capacity(claims.len());
     for claim in claims.iter_mut() {
-        let wanted = claim.wanted();
-        counts.push(wanted.len());
-        if !wanted.is_empty() {
+        let wanted = claim.wanted(&mut keys);
+        counts.push(wanted);
+        if wanted > 0 {
             tags.extend(claim.tags());
         }
-        if keys.is_empty() { keys = wanted } else { keys.extend(wanted) }
     }
     if keys.is_empty() {
         return true;
     }
     tags.sort_unstable();
     tags.dedup();
-    let found = region.read(meter, keys, &tags).await;
+    let found = region.read(meter, &mut keys, &tags).await;
     let mut from = 0;
     for (claim, count) in claims.iter_mut().zip(counts) {
         if count > 0 {
-            claim.recall(found.as_ref().map(|(records, stamps)| (&records[from..from + count], stamps)));
+            let its = from..from + count;
+            let found = found.as_ref().map(|(records, stamps)| (&records[its.clone()], stamps));
+            claim.recall(&mut keys[its], found);
             from += count;
         }
     }
@@ -324,25 +327,26 @@ fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim
 fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
     Box::pin(async move {
         // a hook may read what others of the batch have brought, so these are answered first
-        let settling = meter.settling();
+        let settling = meter.request().traffic.settling();
         claims.iter_mut().filter(|claim| !claim.is_hooked()).for_each(|claim| claim.settle());
         drop(settling);
         let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
         join_all(hooked.map(|claim| async {
             claim.enter().await;
-            let _settling = meter.settling();
+            let _settling = meter.request().traffic.settling();
             claim.settle();
         }))
         .await;
-        if claims.iter().any(|claim| claim.brought()) {
+        let refreshes: Claims = claims.iter_mut().filter_map(|claim| claim.refreshes()).collect();
+        claims.retain(|claim| claim.brought());
+        let meter = meter.in_background();
+        if !claims.is_empty() {
             // Encoding what is to be stored takes its time, and a reader that was woken on this thread has not been
             // polled yet: it goes first.
             yield_now().await;
+            let fills = by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &meter));
+            join_all(fills).await;
         }
-        let refreshes: Claims = claims.iter_mut().filter_map(|claim| claim.refreshes()).collect();
-        let meter = meter.in_background();
-        let fills = by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &meter));
-        join_all(fills).await;
         if !refreshes.is_empty() {
             refresh(refreshes, &meter).await;
         }

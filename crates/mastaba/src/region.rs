@@ -192,20 +192,21 @@ impl RegionCore {
 
     /// Reads records together with the region's generation and these tags: one trip, as far as the backend's
     /// batch reaches. `None`: the shared tier knows nothing, because it is out or keeps nothing.
+    ///
+    /// `keys` is as it was when this ends; meanwhile the keys of the stamps stand behind them.
     pub(crate) async fn read(
         &self,
         meter: &Meter,
-        keys: Vec<Bytes>,
+        keys: &mut Vec<Bytes>,
         tags: &[&str],
     ) -> Option<(Vec<Option<Bytes>>, Stamps)> {
         let count = keys.len();
-        let mut all = Vec::with_capacity(1 + tags.len() + count);
-        all.push(self.generation_key.clone());
-        all.extend(tags.iter().map(|tag| self.space.tag(tag)));
-        all.extend(keys);
-        let mut found = self.read_records(meter, &all, count).await?;
-        let records = found.split_off(1 + tags.len());
-        let mut stamps = found.into_iter().map(|record| stamp(record.as_deref()));
+        keys.push(self.generation_key.clone());
+        keys.extend(tags.iter().map(|tag| self.space.tag(tag)));
+        let found = self.read_records(meter, keys, count).await;
+        keys.truncate(count);
+        let mut records = found?;
+        let mut stamps = records.drain(count..).map(|record| stamp(record.as_deref()));
         let generation = stamps.next().flatten();
         let tags = tags.iter().map(|tag| (*tag).to_owned()).zip(stamps).collect();
         Some((records, Stamps { generation, epoch: None, tags }))

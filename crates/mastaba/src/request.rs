@@ -8,6 +8,7 @@ mod meter;
 mod nesting;
 mod slot;
 mod stash;
+mod traffic;
 mod waiting;
 
 use std::any::TypeId;
@@ -23,6 +24,7 @@ pub(crate) use self::nesting::Nesting;
 use self::nesting::nest;
 pub(crate) use self::slot::{AnySlot, Cell, Glance, Lane, Memo, PartOf, Slot};
 pub use self::stash::Stash;
+pub(crate) use self::traffic::Traffic;
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
 use crate::cache::CacheCore;
@@ -73,6 +75,8 @@ pub struct RequestCache {
 pub(crate) struct RequestCore {
     pub(crate) cache: Arc<CacheCore>,
     began: Instant,
+    /// Who comes and goes, for those who wait to send.
+    pub(crate) traffic: Traffic,
     pub(crate) state: Mutex<State>,
     /// This request has written: its loads ask for the writing database.
     pub(crate) wrote: AtomicBool,
@@ -85,12 +89,6 @@ pub(crate) struct State {
     pub(crate) slots: Vec<(TypeId, Box<dyn AnySlot>)>,
     /// The parts that gather keys now.
     pub(crate) gathering: Vec<Box<dyn AnyPart>>,
-    /// Counts the reads that came to wait. Not the keys: one that waits for a key which is coming adds none,
-    /// and yet shows that siblings are still being polled for the first time.
-    pub(crate) arrivals: u64,
-    /// How many batches are being answered just now, and how many have been: see [`Settling`](meter::Settling).
-    pub(crate) settling: usize,
-    pub(crate) settled: u64,
     /// Parts that were made in an earlier turn take no more keys.
     pub(crate) turn: u64,
     pub(crate) next_part: u64,
@@ -114,12 +112,10 @@ impl RequestCache {
         let inner = Arc::new(RequestCore {
             cache,
             began: Instant::now(),
+            traffic: Traffic::default(),
             state: Mutex::new(State {
                 slots: Vec::new(),
                 gathering: Vec::new(),
-                arrivals: 0,
-                settling: 0,
-                settled: 0,
                 turn: 0,
                 next_part: 0,
                 trips: Vec::new(),
@@ -427,7 +423,8 @@ impl RequestCache {
         // apart from each other, so that the slot is looked up once for all keys
         let State { slots, gathering, waits, fenced, glance, turn, next_part, .. } = &mut *state;
         let slot = Slot::<S>::of(&mut slots[at].1);
-        slot.make_room(asked.len());
+        let count = asked.len();
+        slot.make_room(count);
         for (nth, asked) in asked.iter_mut().enumerate() {
             if asked.answer.is_some() || asked.twin {
                 continue;
@@ -463,8 +460,8 @@ impl RequestCache {
                                     part.hurry();
                                 }
                                 if part.share(*at) {
-                                    let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
-                                    waiting.add(nth, part.clone(), *at, lane);
+                                    let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));
+                                    waiting.add(nth, part, *at, lane);
                                     continue;
                                 }
                             }
@@ -488,7 +485,7 @@ impl RequestCache {
                 lane,
                 asked.key.clone(),
                 call,
-                (*turn, next_part),
+                (*turn, next_part, count - nth),
                 gathering,
                 self.nesting.is_some(),
             );
@@ -499,9 +496,11 @@ impl RequestCache {
                 // a part that gathers waits for nothing yet, so this closes no circle
                 let _ = nest(waits, nesting, part.id, S::NAME);
             }
-            waiting.get_or_insert_with(|| Waiting::new(self)).add(nth, part, at, lane);
+            waiting.get_or_insert_with(|| Waiting::new(self, count)).add(nth, part, at, lane);
         }
-        state.arrivals += u64::from(waiting.is_some());
+        if waiting.is_some() {
+            self.inner.traffic.arrived();
+        }
         Ok(waiting)
     }
 }
@@ -541,6 +540,9 @@ impl RequestCore {
     pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
         state.turn_page();
         state.glance = Glance::new();
+        if state.gathering.is_empty() {
+            return; // another reader was faster
+        }
         let parts = std::mem::take(&mut state.gathering);
         if crate::read::send(self, parts).is_err() {
             state.forget_all(None, self.cache.tick());

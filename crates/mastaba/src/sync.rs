@@ -2,6 +2,7 @@
 //!
 //! They stand here so that the schedule tests in `sim/` can put others in their place.
 
+pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Locks, also after a panic of another holder: what is behind these locks is consistent between any two

@@ -100,11 +100,12 @@ impl<S: Source> Claim<S> {
             // the stamps from before the first load: older ones are always safe, newer ones are not (R12)
             self.carry = Some(stamps.clone());
         }
+        let incarnation = self.source.region.incarnation();
         for (at, leased) in leasing.into_iter().zip(leased) {
             let Leased::Found(record) = leased else { continue };
             self.items[at].fence = None;
             self.items[at].over = None;
-            self.judge(at, record, stamps);
+            self.judge(at, record, stamps, incarnation);
             let item = &mut self.items[at];
             match item.hit.take() {
                 // its tags would cost a trip more: load under its fence instead

@@ -40,11 +40,12 @@ impl<S: Source> Claim<S> {
             for at in waited.left {
                 self.items[at].elsewhere = false;
             }
+            let incarnation = self.source.region.incarnation();
             for (at, record, stamps) in waited.found {
                 let item = &mut self.items[at];
                 (item.elsewhere, item.fence, item.over) = (false, None, None);
                 match record {
-                    Some(record) => self.judge(at, &record, &stamps),
+                    Some(record) => self.judge(at, &record, &stamps, incarnation),
                     None => gone.push(at),
                 }
                 let item = &mut self.items[at];
@@ -101,10 +102,10 @@ impl<S: Source> Claim<S> {
                     () = sleep_until(look) => break,
                 }
             }
-            let keys: Vec<_> = left.iter().map(|(at, _)| self.items[*at].record.clone()).collect();
+            let mut keys: Vec<_> = left.iter().map(|(at, _)| self.items[*at].record.clone()).collect();
             left.iter_mut().zip(&keys).for_each(|((_, mark), key)| *mark = region.changes.mark(key));
             // out: whoever waits loads for himself
-            let Some((records, stamps)) = region.read(&self.meter, keys, S::TAGS).await else {
+            let Some((records, stamps)) = region.read(&self.meter, &mut keys, S::TAGS).await else {
                 waited.out = true;
                 break;
             };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Carried, Claim, Packed, millis};
+use super::{Carried, Claim, Packed, Way, millis};
 use crate::codec;
 use crate::entry::{EntryRef, Header, Kind};
 use crate::event::Event;
@@ -22,21 +22,21 @@ const MAX_RAW: usize = 64 << 20;
 /// A record of the shared tier that is as good as its tags.
 pub(super) struct Hit<S: Source> {
     pub(super) header: Header,
-    pub(super) value: Option<S::Value>,
+    pub(super) value: Option<Arc<S::Value>>,
     pub(super) tags: Vec<(String, u64)>,
     pub(super) payload: Option<Packed>,
     pub(super) size: u32,
 }
 
 impl<S: Source> Claim<S> {
-    /// Looks at a record of the shared tier.
-    pub(super) fn judge(&mut self, at: usize, record: &Bytes, stamps: &Stamps) {
+    /// Looks at a record of the shared tier, whose store is of this incarnation.
+    pub(super) fn judge(&mut self, at: usize, record: &Bytes, stamps: &Stamps, incarnation: u64) {
         let entry = match EntryRef::read(record) {
             Ok(entry) => entry,
             Err(why) => return self.foreign(at, why.to_string()),
         };
         let header = *entry.header();
-        if header.incarnation != self.source.region.incarnation() {
+        if header.incarnation != incarnation {
             // R11: of a store that lost or brought back records
             self.items[at].over = Some(header.fence);
             return;
@@ -90,7 +90,7 @@ impl<S: Source> Claim<S> {
         if !absent {
             let raw = codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW);
             let decoded = raw.and_then(|raw| {
-                let value = self.source.codec.decode(header.format, &raw)?;
+                let value = Arc::new(self.source.codec.decode(header.format, &raw)?);
                 // a flight or near hand on what the hook has not changed yet
                 let keep = self.source.hooked();
                 Ok((value, keep.then(|| Packed { format: header.format, payload: raw.into_owned() })))
@@ -120,7 +120,7 @@ impl<S: Source> Claim<S> {
         let header = hit.header;
         let item = &mut self.items[at];
         let soft = header.created_ms.saturating_add(header.soft_ms);
-        let value = hit.value.map(Arc::new);
+        let value = hit.value;
         if self.lane == Lane::Refresh {
             // replaced under its own fence; no lease, which would take it from others meanwhile
             item.fence = Some(header.fence);
@@ -132,23 +132,29 @@ impl<S: Source> Claim<S> {
             if value.is_some() && self.lane != Lane::Peek && refresh_early(policy.early_refresh, cost, left) {
                 item.refresh = Some(header.fence);
             }
-            let carried = match hit.payload {
-                Some(packed) => Some(Carried::Packed(Arc::new(packed))),
-                None => value.clone().map(Carried::Live),
-            };
-            if let Some(near) = &self.source.near {
-                let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
-                let entry = NearEntry {
-                    value: carried.clone(),
-                    until_ms: soft,
-                    era: self.era,
-                    tagged,
-                    mark: item.mark,
-                    size: hit.size,
+            // found by a lease: for those who joined the flight as well
+            let flies = matches!(item.way, Way::Own);
+            if flies || self.source.near.is_some() {
+                let carried = match hit.payload {
+                    Some(packed) => Some(Carried::Packed(Arc::new(packed))),
+                    None => value.clone().map(Carried::Live),
                 };
-                near.insert(item.key.clone(), self.source.near_entry(entry, self.now_ms), item.seen);
+                if flies {
+                    item.found.clone_from(&carried);
+                }
+                if let Some(near) = &self.source.near {
+                    let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
+                    let entry = NearEntry {
+                        value: carried,
+                        until_ms: soft,
+                        era: self.era,
+                        tagged,
+                        mark: item.mark,
+                        size: hit.size,
+                    };
+                    near.insert(item.key.clone(), self.source.near_entry(entry, self.now_ms), item.seen);
+                }
             }
-            item.found = carried;
             item.answer = Some(outcome(value, false, Tier::Shared));
         } else if self.now_ms < soft.saturating_add(millis(policy.stale)) {
             if self.lane != Lane::Peek {

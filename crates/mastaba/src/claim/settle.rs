@@ -15,7 +15,16 @@ impl<S: Source> Claim<S> {
         if self.lane == Lane::Background {
             return;
         }
-        let mut answers = Vec::with_capacity(self.items.len());
+        let mut answers: Vec<Option<Answered<S::Value>>> = Vec::with_capacity(self.items.len());
+        let mut put = |at: usize, answer| {
+            // mostly one after the other
+            if answers.len() <= at {
+                answers.resize_with(at, || None);
+                answers.push(Some(answer));
+            } else {
+                answers[at] = Some(answer);
+            }
+        };
         {
             let mut state = lock(&self.request.state);
             let state = &mut *state;
@@ -23,16 +32,16 @@ impl<S: Source> Claim<S> {
             let Ok(at) = self.request.slot::<S>(state) else { return };
             let wide = state.wide_writes > 0;
             let slot = Slot::<S>::of(&mut state.slots[at].1);
-            for item in &self.items {
-                let answer = item.answer.clone();
+            for item in &mut self.items {
+                let answer = item.answer.take();
                 count(&mut self.outcomes, answer.as_ref());
                 let begun = if item.sound { self.begun } else { 0 };
                 let read = (self.lane, self.part.id, self.begun, begun);
                 remember(slot, wide, &item.key, read, answer.as_ref());
                 if let Some(answer) = answer {
                     let answer = Answered { outcome: answer, sound: item.sound };
-                    answers.extend(item.twins.iter().map(|at| (*at, answer.clone())));
-                    answers.push((item.at, answer));
+                    item.twins.iter().for_each(|at| put(*at, answer.clone()));
+                    put(item.at, answer);
                 }
             }
             add(&mut slot.outcomes, &self.outcomes);
@@ -120,6 +129,6 @@ impl<S: Source> Drop for Claim<S> {
             self.items.iter().for_each(|item| slot.give_back(&item.key, self.part.id));
         }
         drop(state);
-        self.part.settle([]);
+        self.part.settle(Vec::new());
     }
 }

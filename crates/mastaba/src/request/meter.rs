@@ -9,20 +9,6 @@ use super::RequestCore;
 use crate::report::{Operation, Trip};
 use crate::sync::lock;
 
-/// While it lives, a batch is being answered: some of its readers have been woken, and some have not.
-///
-/// A reader on another thread may be polled in between, and come to wait for what its answer leads to. It sends
-/// nothing before all the others have been woken too, or what belongs together would leave in pieces.
-pub(crate) struct Settling<'r>(&'r RequestCore);
-
-impl Drop for Settling<'_> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.settling -= 1;
-        state.settled += 1;
-    }
-}
-
 /// Says in the report what was done, from the task that does it.
 #[derive(Clone)]
 pub(crate) struct Meter {
@@ -38,12 +24,6 @@ impl Meter {
     /// The request that the trips are for.
     pub(crate) fn request(&self) -> &RequestCore {
         &self.request
-    }
-
-    /// Begins to answer a batch.
-    pub(crate) fn settling(&self) -> Settling<'_> {
-        lock(&self.request.state).settling += 1;
-        Settling(&self.request)
     }
 
     pub(crate) fn in_background(&self) -> Self {

@@ -179,31 +179,27 @@ impl<S: Source> Slot<S> {
         Some(value)
     }
 
-    /// Adds a key to the part that gathers in this lane.
+    /// Adds a key to the part that gathers in this lane, and gives that and the index of the key in it.
     pub(crate) fn want(
         &mut self,
         lane: Lane,
         key: S::Key,
         call: u32,
-        (turn, next_part): (u64, &mut u64),
+        (turn, next_part, room): (u64, &mut u64, usize),
         parts: &mut Vec<Box<dyn AnyPart>>,
         nested: bool,
-    ) -> (Arc<PartOf<S>>, usize) {
+    ) -> (&Arc<PartOf<S>>, usize) {
         self.gathering.retain(|(_, of, _)| *of == turn);
-        let found = self.gathering.iter().find(|(each, ..)| *each == lane).map(|(.., part)| part.clone());
-        let part = found.unwrap_or_else(|| {
+        let found = self.gathering.iter().position(|(each, ..)| *each == lane);
+        let found = found.unwrap_or_else(|| {
             *next_part += 1;
-            let part = Part::new(*next_part);
-            self.gathering.push((lane, turn, part.clone()));
-            parts.push(Box::new(Bound {
-                part: part.clone(),
-                source: self.source.clone(),
-                lane,
-                nested: false,
-                keys: None,
-            }));
-            part
+            let part = Part::new(*next_part, room);
+            let (source, keys) = (self.source.clone(), None);
+            parts.push(Box::new(Bound { part: part.clone(), source, lane, nested: false, keys }));
+            self.gathering.push((lane, turn, part));
+            self.gathering.len() - 1
         });
+        let (.., part) = &self.gathering[found];
         if nested {
             let id = part.id;
             parts.iter_mut().filter(|each| each.id() == id).for_each(|each| each.set_nested());

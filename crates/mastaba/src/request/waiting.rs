@@ -4,8 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use smallvec::SmallVec;
+
 use super::RequestCache;
 use super::slot::{Lane, PartOf, Slot};
+use super::traffic::Look;
 use crate::answer::Asked;
 use crate::batch::Phase;
 use crate::source::Source;
@@ -17,11 +20,12 @@ use crate::sync::lock;
 /// gives back the keys that nobody else waits for and that were not sent.
 pub(super) struct Waiting<'r, S: Source> {
     request: &'r RequestCache,
-    parts: Vec<Joined<S>>,
+    /// Mostly one, as it is with the tickets of a single get: neither then costs an allocation.
+    parts: SmallVec<[Joined<S>; 1]>,
     /// Which asked key is which key of which part.
-    tickets: Vec<Ticket>,
-    /// How many reads had come to wait, and how many batches had been answered, at the last poll.
-    seen: Option<(u64, u64)>,
+    tickets: SmallVec<[Ticket; 1]>,
+    /// How it was at the last poll.
+    seen: Option<Look>,
     /// For how many polls in a row that has not changed.
     calm: u32,
     /// How often it has waited for more.
@@ -54,15 +58,17 @@ struct Ticket {
 }
 
 impl<'r, S: Source> Waiting<'r, S> {
-    pub(super) fn new(request: &'r RequestCache) -> Self {
-        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: None, calm: 0, looks: 0, done: false }
+    /// For at most so many keys.
+    pub(super) fn new(request: &'r RequestCache, keys: usize) -> Self {
+        let tickets = SmallVec::with_capacity(keys);
+        Self { request, parts: SmallVec::new(), tickets, seen: None, calm: 0, looks: 0, done: false }
     }
 
-    pub(super) fn add(&mut self, nth: usize, part: Arc<PartOf<S>>, at: usize, lane: Lane) {
+    pub(super) fn add(&mut self, nth: usize, part: &Arc<PartOf<S>>, at: usize, lane: Lane) {
         // the parts of one call are few: one per lane, and those on their way
-        let known = self.parts.iter().rposition(|joined| Arc::ptr_eq(&joined.part, &part));
+        let known = self.parts.iter().rposition(|joined| Arc::ptr_eq(&joined.part, part));
         let part = known.unwrap_or_else(|| {
-            self.parts.push(Joined { part, lane, place: None });
+            self.parts.push(Joined { part: part.clone(), lane, place: None });
             self.parts.len() - 1
         });
         self.tickets.push(Ticket { nth, part, at });
@@ -86,40 +92,62 @@ impl<'r, S: Source> Waiting<'r, S> {
     }
 }
 
+impl<S: Source> Waiting<'_, S> {
+    /// Looks at the parts, and is woken when those on their way are settled.
+    fn phase(&mut self, cx: &mut Context<'_>) -> Phase {
+        let (mut settled, mut gathering) = (true, false);
+        for joined in &mut self.parts {
+            let phase = joined.part.poll(cx, &mut joined.place);
+            settled &= phase == Phase::Settled;
+            gathering |= phase == Phase::Gathering;
+        }
+        match settled {
+            true => Phase::Settled,
+            false if gathering => Phase::Gathering,
+            false => Phase::Sent,
+        }
+    }
+
+    /// Whether nobody came between several polls, so that all who are awaited together have been polled.
+    fn is_calm(&mut self) -> bool {
+        let traffic = &self.request.inner.traffic;
+        let Some(mut look) = traffic.look() else {
+            self.calm = 0;
+            return false;
+        };
+        self.looks += 1;
+        self.calm = if self.seen == Some(look) { self.calm + 1 } else { 0 };
+        if self.seen.is_none_or(|seen| seen.settled != look.settled) {
+            // Those who were woken meanwhile stand behind this reader: that it looks for the first time since then counts
+            // as an arrival, to hold back others that are polled more often.
+            look.arrivals = traffic.arrived();
+        }
+        self.seen = Some(look);
+        let enough = if look.settled == 0 { CALM } else { CALM_AFTER_AN_ANSWER };
+        self.calm >= enough || self.looks > MOST_LOOKS
+    }
+}
+
 impl<S: Source> Future for &mut Waiting<'_, S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut **self;
-        let (mut settled, mut gathering) = (true, false);
-        for joined in &mut this.parts {
-            let phase = joined.part.poll(cx, &mut joined.place);
-            settled &= phase == Phase::Settled;
-            gathering |= phase == Phase::Gathering;
+        let mut phase = this.phase(cx);
+        if phase == Phase::Gathering && this.is_calm() {
+            let core = &this.request.inner;
+            core.send(&mut lock(&core.state));
+            // sent by now, by us or by another one just before: only now it takes our waker
+            phase = this.phase(cx);
         }
-        if settled {
-            this.done = true;
-            return Poll::Ready(());
-        }
-        if gathering {
-            let mut state = lock(&this.request.inner.state);
-            this.looks += u32::from(state.settling == 0);
-            let calm = state.settling == 0 && this.seen == Some((state.arrivals, state.settled));
-            this.calm = if calm { this.calm + 1 } else { 0 };
-            if this.seen.is_none_or(|(_, settled)| settled != state.settled) {
-                // Those who were woken meanwhile stand behind this reader: that it looks for the first time
-                // since then counts as an arrival, to hold back others that are polled more often.
-                state.arrivals += 1;
+        match phase {
+            Phase::Settled => {
+                this.done = true;
+                return Poll::Ready(());
             }
-            let enough = if state.settled == 0 { CALM } else { CALM_AFTER_AN_ANSWER };
-            if this.calm >= enough || this.looks > MOST_LOOKS {
-                this.request.inner.send(&mut state);
-            } else {
-                // others may be about to add keys in this turn: look again when they have been polled
-                this.seen = Some((state.arrivals, state.settled));
-                drop(state);
-                cx.waker().wake_by_ref();
-            }
+            // others may be about to add keys in this turn: look again when they have been polled
+            Phase::Gathering => cx.waker().wake_by_ref(),
+            Phase::Sent => {}
         }
         Poll::Pending
     }
