@@ -82,14 +82,14 @@ impl Redis {
         let mut arguments = vec![self.full(&ask.key), Bytes::copy_from_slice(&number)];
         arguments.extend([Bytes::from_static(b"NX"), Bytes::from_static(b"GET")]);
         arguments.extend(expiry(ask.ttl));
-        Command::new("SET", arguments)
+        Command::new("SET", &arguments)
     }
 
     fn set_stamp(&self, ask: &Stamp) -> Command {
         let number = ask.value.to_le_bytes();
         let mut arguments = vec![self.full(&ask.key), Bytes::copy_from_slice(&number)];
         arguments.extend(expiry(ask.ttl));
-        Command::new("SET", arguments)
+        Command::new("SET", &arguments)
     }
 
     /// What the stamps came to. One that is no number is replaced.
@@ -111,7 +111,7 @@ impl Redis {
 
     /// Something else stands in the place of a stamp: it goes, and whoever comes first sets a new one.
     async fn replace_stamp(&self, ask: &Stamp) -> Result<u64, Fault> {
-        let remove = Command::new("UNLINK", [self.full(&ask.key)]);
+        let remove = Command::new("UNLINK", &[self.full(&ask.key)]);
         let replies = self.run_in_order(vec![remove, self.ask_stamp(ask)]).await?;
         match replies.into_iter().nth(1) {
             Some(Reply::Nil | Reply::Done) => Ok(ask.value),
@@ -141,7 +141,7 @@ impl Redis {
             None => {
                 let words = ["NX", "GET", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
                 let [nx, get, px] = words;
-                Command::new("SET", [key, ask.record.clone(), nx, get, px, ttl])
+                Command::new("SET", &[key, ask.record.clone(), nx, get, px, ttl])
             }
             Some(fence) => {
                 let fence = Bytes::copy_from_slice(&fence.0.to_le_bytes());
@@ -157,7 +157,7 @@ impl Redis {
         if compare && fill.over == Over::Lease {
             let lease = Bytes::from(entry::lease(fill.expected, incarnation));
             let [ifeq, px] = ["IFEQ", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
-            return Command::new("SET", [key, fill.record.clone(), ifeq, lease, px, millis(fill.ttl)]);
+            return Command::new("SET", &[key, fill.record.clone(), ifeq, lease, px, millis(fill.ttl)]);
         }
         let number = |number: u64| Bytes::copy_from_slice(&number.to_le_bytes());
         let arguments = [number(fill.expected.0), number(incarnation), fill.record.clone(), millis(fill.ttl)];
@@ -188,7 +188,7 @@ impl Redis {
 
     /// A value of another type stands under the key: it is nobody's entry.
     async fn lease_over_other_type(&self, ask: &Lease) -> Result<Leased, Fault> {
-        let remove = Command::new("UNLINK", [self.full(&ask.key)]);
+        let remove = Command::new("UNLINK", &[self.full(&ask.key)]);
         let replies = self.run_in_order(vec![remove, self.lease_command(ask)]).await?;
         match replies.into_iter().nth(1) {
             Some(Reply::Nil | Reply::Done) => Ok(Leased::Granted),
@@ -241,7 +241,7 @@ impl Redis {
             return Err(unexpected("a stamp", other));
         }
         // all of them, in their order: one that was taken came before one that was not
-        let removed = stamps.iter().map(|ask| Command::new("UNLINK", [self.full(&ask.key)])).collect();
+        let removed = stamps.iter().map(|ask| Command::new("UNLINK", &[self.full(&ask.key)])).collect();
         match self.run(removed).await?.iter().find(|reply| !matches!(reply, Reply::Number(_))) {
             Some(other) => Err(unexpected("a stamp", other)),
             None => Ok(()),

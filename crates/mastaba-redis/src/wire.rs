@@ -5,12 +5,13 @@ mod explain;
 mod greet;
 mod single;
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use mastaba::{Fault, FaultKind};
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value};
 
 use crate::config::{AtStart, Servers};
 use crate::error::ConnectError;
@@ -30,6 +31,18 @@ pub(crate) struct Command {
     script: Option<(&'static Script, Vec<Bytes>)>,
 }
 
+/// One argument, in two pieces.
+struct Joined<'a>([&'a [u8]; 2]);
+
+impl ToRedisArgs for Joined<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut argument = out.writer_for_next_arg();
+        for piece in self.0 {
+            argument.write_all(piece).expect("memory takes all bytes");
+        }
+    }
+}
+
 /// What a server answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
@@ -43,12 +56,8 @@ pub(crate) enum Reply {
 
 impl Command {
     /// A plain command, and its arguments.
-    pub(crate) fn new<A: AsRef<[u8]>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut cmd = redis::cmd(name);
-        arguments.into_iter().for_each(|argument| {
-            cmd.arg(argument.as_ref());
-        });
-        Self { cmd, script: None }
+    pub(crate) fn new(name: &str, arguments: &[Bytes]) -> Self {
+        Self { cmd: command(&[name], arguments), script: None }
     }
 
     /// A call of a script, by its digest.
@@ -63,10 +72,19 @@ impl Command {
     }
 }
 
+/// Of one key.
 fn call(name: &str, script: &str, all: &[Bytes]) -> Cmd {
-    let mut cmd = redis::cmd(name);
-    cmd.arg(script).arg(1);
-    all.iter().for_each(|argument| {
+    command(&[name, script, "1"], all)
+}
+
+/// In buffers that are large enough: there are many of these in one trip.
+fn command(words: &[&str], arguments: &[Bytes]) -> Cmd {
+    let bytes = words.iter().map(|word| word.len()).chain(arguments.iter().map(Bytes::len)).sum();
+    let mut cmd = Cmd::with_capacity(words.len() + arguments.len(), bytes);
+    words.iter().for_each(|word| {
+        cmd.arg(*word);
+    });
+    arguments.iter().for_each(|argument| {
         cmd.arg(&argument[..]);
     });
     cmd
@@ -96,10 +114,10 @@ impl Wire {
         cmd.arg("MGET");
         for key in keys {
             if prefix.is_empty() {
-                cmd.arg(&key[..])
+                cmd.arg(&key[..]);
             } else {
-                cmd.arg([prefix, &key[..]].concat())
-            };
+                cmd.arg(Joined([prefix, key]));
+            }
         }
         let value = match self {
             Self::Single(link) => link.one(&cmd).await,

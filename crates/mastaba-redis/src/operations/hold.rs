@@ -55,7 +55,7 @@ impl Redis {
     ) -> Result<T, Fault> {
         for _ in 0..TRIES {
             let full = self.full(key);
-            let look = vec![Command::new("GET", [full.clone()]), Command::new("PTTL", [full])];
+            let look = ["GET", "PTTL"].map(|name| Command::new(name, std::slice::from_ref(&full))).into();
             let replies = self.run(look).await?;
             let [record, expiry] = &replies[..] else { return Err(unexpected("a hold", &Reply::Nil)) };
             let now_ms = clock::now_ms();
