@@ -278,7 +278,7 @@ async fn a_budget_that_is_not_kept_panics_with_the_whole_table() {
         let lines: Vec<_> = said.lines().map(str::trim).collect();
         let Budget { trips, statements } = budget;
         let first =
-            format!("the request cost 2 trips and 1 statements, and may cost {trips} and {statements}");
+            format!("the request cost 2 trips and 1 statement, and may cost {trips} and {statements}");
         assert_eq!(lines[0], first);
         let row: Vec<_> = lines[3].split_whitespace().collect();
         assert_eq!(row, ["user", "1", "0", "0", "2", "0", "1", "0", "0"], "{said}");

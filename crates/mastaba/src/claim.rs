@@ -157,9 +157,8 @@ impl<S: Source> Claim<S> {
         hurry: CancellationToken,
     ) -> Self {
         let begun = bound.part.begun();
-        let mut claim = Self::empty(&bound.source, bound.part.clone(), request, bound.lane, begun);
+        let mut claim = Self::empty(&bound.source, bound.part.clone(), request, bound.lane, begun, hurry);
         claim.nested = bound.nested;
-        claim.hurry = hurry;
         let records = claim.records(keys.iter().map(|(_, key)| key));
         claim.items.reserve(keys.len());
         // where readers do not see each other's keys on their way, two of them may have given the same one
@@ -195,6 +194,7 @@ impl<S: Source> Claim<S> {
         request: Arc<RequestCore>,
         lane: Lane,
         begun: u64,
+        hurry: CancellationToken,
     ) -> Self {
         Self {
             part,
@@ -208,7 +208,7 @@ impl<S: Source> Claim<S> {
             read: None,
             carry: None,
             incarnation: source.region.incarnation(),
-            hurry: CancellationToken::new(),
+            hurry,
             ready: source.region.stores(),
             outage: false,
             items: Vec::new(),
@@ -472,7 +472,8 @@ impl<S: Source> AnyClaim for Claim<S> {
         let part = Part::new(0, 0);
         // in a request of its own: what this one remembers is older than the load (R6)
         let own = RequestCache::new(cache.clone());
-        let mut claim = Self::empty(&self.source, part, own.inner.clone(), Lane::Background, cache.tick());
+        let (request, hurry) = (own.inner.clone(), CancellationToken::new());
+        let mut claim = Self::empty(&self.source, part, request, Lane::Background, cache.tick(), hurry);
         claim.meter = self.meter.in_background();
         for item in due {
             let mut again = claim.item(item.key.clone(), 0);

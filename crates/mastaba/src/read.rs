@@ -252,6 +252,9 @@ where
     C: DerefMut<Target = D> + Send,
     D: AnyClaim + ?Sized,
 {
+    if !claims.iter().any(|claim| claim.waits()) {
+        return; // everything was found
+    }
     let mut leases = Vec::new();
     let mut tags: Vec<&'static str> = Vec::new();
     let mut counts = Vec::with_capacity(claims.len());
@@ -280,10 +283,10 @@ where
 
 /// The source, and everything after it.
 async fn load(claims: Claims, hurry: &CancellationToken, meter: &Meter) {
-    let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
-    if waiting.is_empty() {
-        return finish(ready, meter).await;
+    if !claims.iter().any(|claim| claim.waits()) {
+        return finish(claims, meter).await;
     }
+    let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
     let patience = waiting.iter().map(|claim| claim.patience()).max().unwrap_or_default();
     let mut loading: Loading = waiting.into_iter().map(load_one).collect();
     let mut together = ready;

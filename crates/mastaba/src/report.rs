@@ -215,21 +215,18 @@ impl Report {
     pub fn server_timing(&self) -> String {
         let mut header = String::with_capacity(128);
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let counted = |count: u64, one: &str| {
-            if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
-        };
         let (shared, source) = self.waits();
         for (tier, hits) in [
             (Tier::Request, self.sum(|outcomes| outcomes.request_hits)),
             (Tier::Near, self.sum(|outcomes| outcomes.near_hits)),
         ] {
             if hits > 0 {
-                let _ = write!(header, "{tier};desc=\"{}\", ", counted(hits, "hit"));
+                let _ = write!(header, "{tier};desc=\"{}\", ", counted(hits as usize, "hit"));
             }
         }
         for (tier, waited, cost) in [
-            (Tier::Shared, shared, counted(self.shared_trips() as u64, "trip")),
-            (Tier::Source, source, counted(self.statements() as u64, "statement")),
+            (Tier::Shared, shared, counted(self.shared_trips(), "trip")),
+            (Tier::Source, source, counted(self.statements(), "statement")),
         ] {
             let _ = write!(header, "{tier};dur={:.3};desc=\"{cost}\", ", ms(waited));
         }
@@ -264,7 +261,9 @@ impl Report {
         let (trips, statements) = (self.shared_trips(), self.statements());
         assert!(
             self.is_within(budget),
-            "the request cost {trips} trips and {statements} statements, and may cost {} and {}\n{self}",
+            "the request cost {} and {}, and may cost {} and {}\n{self}",
+            counted(trips, "trip"),
+            counted(statements, "statement"),
             budget.trips,
             budget.statements,
         );
@@ -275,19 +274,24 @@ impl Report {
     }
 }
 
+/// `1 trip`, `2 trips`.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (shared, source) = self.waits();
         writeln!(
             f,
-            "{} trips ({shared:.1?}), {} statements ({source:.1?}), {:.1?} in all",
-            self.shared_trips(),
-            self.statements(),
+            "{} ({shared:.1?}), {} ({source:.1?}), {:.1?} in all",
+            counted(self.shared_trips(), "trip"),
+            counted(self.statements(), "statement"),
             self.elapsed,
         )?;
         if self.passed_over > 0 {
-            let times = if self.passed_over == 1 { "time" } else { "times" };
-            writeln!(f, "  shared tier passed over {} {times}: breaker open", self.passed_over)?;
+            let times = counted(self.passed_over as usize, "time");
+            writeln!(f, "  shared tier passed over {times}: breaker open")?;
         }
         if !self.outcomes.is_empty() {
             writeln!(

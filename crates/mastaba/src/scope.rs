@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tracing::{Instrument, Level, Span};
 
 use crate::cache::Cache;
-use crate::report::{Budget, Report};
+use crate::report::{Budget, Report, counted};
 use crate::request::RequestCache;
 
 /// A [`RequestCache`] that says at its end what it cost. See [`Cache::scope`].
@@ -206,10 +206,10 @@ impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "N+1? {} cost {} trips and {} statements, and may cost {} and {}",
+            "N+1? {} cost {} and {}, and may cost {} and {}",
             if self.name.is_empty() { "a request" } else { &self.name },
-            self.report.shared_trips(),
-            self.report.statements(),
+            counted(self.report.shared_trips(), "trip"),
+            counted(self.report.statements(), "statement"),
             self.budget.trips,
             self.budget.statements,
         )?;

@@ -16,7 +16,7 @@ use crate::error::{BoxError, Error};
 use crate::event::Event;
 use crate::flight::{Late, Seat};
 use crate::policy::EntryPolicy;
-use crate::report::{Operation, Tier};
+use crate::report::{Operation, Tier, counted};
 use crate::request::{Lane, Nesting, RequestCache, outcome};
 use crate::source::{Fetched, LoadContext, Row, Rows, Source};
 use crate::telemetry;
@@ -419,7 +419,7 @@ async fn guarded<S: Source, T, E: Into<BoxError>>(
     budget: Duration,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Error> {
-    let keys = if count == 1 { "1 key".to_owned() } else { format!("{count} keys") };
+    let keys = counted(count, "key");
     let name = S::NAME;
     match timeout(budget, AssertUnwindSafe(work).catch_unwind()).await {
         Ok(Ok(Ok(done))) => Ok(done),

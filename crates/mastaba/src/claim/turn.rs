@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Claim;
 use crate::error::Error;
 use crate::event::Event;
+use crate::report::counted;
 use crate::source::Source;
 use crate::telemetry;
 
@@ -40,7 +41,7 @@ impl<S: Source> Claim<S> {
             }
             Err(late) => {
                 telemetry::held_back(S::NAME, &region.name, late.wait, "refused");
-                let keys = if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") };
+                let keys = counted(keys, "key");
                 Err(Error::timeout(format!(
                     "source {}: loading {keys} did not begin: the shared tier is out, and the turn of this load would \
                      come in {:.1?}, later than the budget of {within:?}",
