@@ -61,6 +61,34 @@ async fn a_server_that_wants_to_see_a_certificate_is_shown_one() {
 }
 
 #[tokio::test]
+async fn every_node_of_a_cluster_is_met_by_tls() {
+    limit(async {
+        let Some(cluster) = Cluster::start_with(RedisServer::builder().tls()).await else { return };
+        let urls = cluster.urls();
+        let nodes: Vec<_> = urls.iter().map(|url| url.trim_start_matches("rediss://")).collect();
+        let it = cluster.node(0).certificates().unwrap();
+        let url = format!("rediss-cluster://{}?tls_ca={}", nodes.join(","), show(&it.ca()));
+        let shown =
+            format!("{url}&tls_cert={}&tls_key={}", show(&it.client_certificate()), show(&it.client_key()));
+        // their slots are spread over all nodes
+        for _ in 0..8 {
+            assert_works(&shown).await;
+        }
+        for node in 0..3 {
+            assert_ne!(cluster.node(node).command(&["DBSIZE"]).await, "0", "node {node} was given nothing");
+        }
+        let error = connect(&url).await.unwrap_err();
+        assert!(error.is_unreachable(), "{error}");
+        assert_sentence(&error, &["tls_cert and tls_key"]);
+        let Some(other) = RedisServer::builder().tls().start().await else { return };
+        let wrong = show(&other.certificates().unwrap().ca());
+        let error = connect(&shown.replace(&show(&it.ca()), &wrong)).await.unwrap_err();
+        assert_sentence(&error, &["not trusted", "tls_ca"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn tls_and_none_do_not_meet() {
     limit(async {
         let Some(tls) = RedisServer::builder().tls_for_all().start().await else { return };

@@ -1,9 +1,11 @@
 //! A Redis cluster.
 
 use futures_util::future::join_all;
+use tempfile::TempDir;
 
 use super::redis::{CONTROL, RedisBuilder, RedisServer};
 use super::resp::Reply;
+use super::tls::Certificates;
 use super::wait;
 
 /// The first and the last slot of each master.
@@ -14,6 +16,8 @@ const SLOTS: [[&str; 2]; 3] = [["0", "5460"], ["5461", "10922"], ["10923", "1638
 pub struct Cluster {
     /// The replica comes last.
     nodes: Vec<RedisServer>,
+    /// Where the certificates are that all nodes share, with TLS.
+    _shared: Option<TempDir>,
 }
 
 impl Cluster {
@@ -28,15 +32,24 @@ impl Cluster {
         Self::start_with(RedisServer::builder()).await
     }
 
-    /// The same with nodes of this shape. They take each other for dead after one second of silence.
+    /// The same with nodes of this shape. They take each other for dead after one second of silence. With TLS they share
+    /// one authority, and talk to each other by TLS as well; then [`owner`](Cluster::owner) and all that looks for a
+    /// port knows none, as the nodes tell those of TLS only to who came by it.
     ///
     /// # Panics
     ///
     /// When it does not start.
     pub async fn start_with(shape: RedisBuilder) -> Option<Self> {
-        let shape = shape.replicated().set("cluster-enabled", "yes").set("cluster-node-timeout", "1000");
+        let mut shape = shape.replicated().set("cluster-enabled", "yes").set("cluster-node-timeout", "1000");
+        let shared = shape.tls.then(|| {
+            tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder")
+        });
+        if let Some(folder) = &shared {
+            shape = shape.set("tls-cluster", "yes").set("tls-replication", "yes");
+            shape = shape.certificates(Certificates::write(folder.path()));
+        }
         let nodes = join_all((0..=SLOTS.len()).map(|_| shape.clone().start())).await;
-        let cluster = Self { nodes: nodes.into_iter().collect::<Option<_>>()? };
+        let cluster = Self { nodes: nodes.into_iter().collect::<Option<_>>()?, _shared: shared };
         cluster.join().await;
         Some(cluster)
     }

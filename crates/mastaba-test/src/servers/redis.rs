@@ -60,7 +60,8 @@ impl RedisServer {
             return None;
         }
         let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
-        let certificates = shape.tls.then(|| Certificates::write(folder.path()));
+        let own = || shape.tls.then(|| Certificates::write(folder.path()));
+        let certificates = shape.certificates.clone().or_else(own);
         let mut server = Self { shape, port: 0, bus: 0, process: Mutex::default(), folder, certificates };
         loop {
             (server.port, server.bus) = (free_port(), free_port());

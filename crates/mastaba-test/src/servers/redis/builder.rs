@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::fs;
 
+use super::super::tls::Certificates;
 use super::RedisServer;
 
 /// The name and the password of the user by whom [`RedisServer::command`] gets in where others need a password.
@@ -26,7 +27,9 @@ pub(super) const REPLICATION: [&str; 2] = ["mastaba-replication", "replication"]
 pub struct RedisBuilder {
     settings: Vec<(String, String)>,
     pub(super) password: Option<String>,
-    pub(super) tls: bool,
+    pub(in super::super) tls: bool,
+    /// Those of another one, which several servers show.
+    pub(super) certificates: Option<Certificates>,
     pub(super) sentinel: bool,
 }
 
@@ -65,6 +68,12 @@ impl RedisBuilder {
     pub fn tls_for_all(mut self) -> Self {
         self.tls = true;
         self.set("tls-auth-clients", "optional")
+    }
+
+    /// Shows these certificates, and trusts whoever shows others of their authority.
+    pub(in super::super) fn certificates(mut self, certificates: Certificates) -> Self {
+        self.certificates = Some(certificates);
+        self
     }
 
     /// Watches other servers instead of holding data.
