@@ -113,11 +113,7 @@ impl Wire {
         let mut cmd = Cmd::with_capacity(1 + keys.len(), 4 + bytes);
         cmd.arg("MGET");
         for key in keys {
-            if prefix.is_empty() {
-                cmd.arg(&key[..]);
-            } else {
-                cmd.arg(Joined([prefix, key]));
-            }
+            cmd.arg(Joined([prefix, key]));
         }
         let value = match self {
             Self::Single(link) => link.one(&cmd).await,

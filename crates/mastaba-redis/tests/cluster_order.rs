@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{limited, until, url_of};
+use common::{limited, until};
 use mastaba::entry::{self, Fence, Header, Kind};
 use mastaba::shared::{Fill, Filled, Lease, Leased, Over, Shared, Stamp};
 use mastaba_redis::{Redis, RedisConfig};
@@ -16,8 +16,7 @@ const TTL: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(1500);
 
 async fn connect(cluster: &Cluster) -> Redis {
-    let url = url_of("redis-cluster", &cluster.urls());
-    let mut config = RedisConfig::from_url(&url).unwrap();
+    let mut config = RedisConfig::from_url(&cluster.url()).unwrap();
     config.connect_timeout = PAUSE * 10;
     Redis::connect(config).await.unwrap()
 }

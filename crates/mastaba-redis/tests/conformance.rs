@@ -30,23 +30,13 @@ async fn with_a_prefix_and_another_database_it_conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_conforms() {
     let Some(cluster) = Cluster::start().await else { return };
-    let hosts: Vec<_> = cluster
-        .urls()
-        .iter()
-        .map(|url| url.trim_start_matches("redis://").trim_end_matches('/').to_owned())
-        .collect();
-    let redis = connect(&format!("redis-cluster://{}", hosts.join(","))).await;
+    let redis = connect(&cluster.url()).await;
     conformance::run(|| async { redis.clone() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_of_sentinels_conforms() {
     let Some(sentinels) = Sentinels::start().await else { return };
-    let hosts: Vec<_> = sentinels
-        .urls()
-        .iter()
-        .map(|url| url.trim_start_matches("redis://").trim_end_matches('/').to_owned())
-        .collect();
-    let redis = connect(&format!("redis-sentinel://{}/{}", hosts.join(","), sentinels.name())).await;
+    let redis = connect(&sentinels.url()).await;
     conformance::run(|| async { redis.clone() }).await;
 }

@@ -28,6 +28,20 @@ async fn warm(cache: &Cache, id: u64) {
     .await;
 }
 
+/// No read that began later than this after a write was acknowledged misses it.
+async fn a_write_is_seen_within(bound: Duration, table: &Table, writer: &Cache, reader: &Cache) {
+    let expected = table.commit(1);
+    writer.request().invalidate::<Row>([1]).await.unwrap();
+    let acknowledged = Instant::now();
+    loop {
+        let began = Instant::now();
+        if sees(reader, 1).await == expected {
+            break;
+        }
+        assert!(began - acknowledged < bound, "a read that began {:?} after it", began - acknowledged);
+    }
+}
+
 #[tokio::test]
 async fn a_write_elsewhere_is_seen_at_once_by_a_fenced_near_which_costs_one_ping_a_request() {
     let Some(server) = RedisServer::start().await else { return };
@@ -81,16 +95,7 @@ async fn a_write_elsewhere_is_seen_by_a_bounded_near_within_its_bound() {
     let reader = process(&server.url(), &table, |region| region.near(near(Coherence::Bounded(bound)))).await;
     let writer = process(&server.url(), &table, |region| region).await;
     warm(&reader, 1).await;
-    let expected = table.commit(1);
-    writer.request().invalidate::<Row>([1]).await.unwrap();
-    let acknowledged = Instant::now();
-    loop {
-        let began = Instant::now();
-        if sees(&reader, 1).await == expected {
-            break;
-        }
-        assert!(began - acknowledged < bound, "a read that began {:?} after it", began - acknowledged);
-    }
+    a_write_is_seen_within(bound, &table, &writer, &reader).await;
 }
 
 #[tokio::test]
@@ -103,16 +108,7 @@ async fn near_serves_nothing_past_its_bound_when_the_server_has_fallen_silent() 
     let writer = process(&server.url(), &table, |region| region).await;
     warm(&reader, 1).await;
     proxy.half_open().await;
-    let expected = table.commit(1);
-    writer.request().invalidate::<Row>([1]).await.unwrap();
-    let acknowledged = Instant::now();
-    loop {
-        let began = Instant::now();
-        if sees(&reader, 1).await == expected {
-            break;
-        }
-        assert!(began - acknowledged < bound, "a read that began {:?} after it", began - acknowledged);
-    }
+    a_write_is_seen_within(bound, &table, &writer, &reader).await;
 }
 
 #[tokio::test]
@@ -186,12 +182,7 @@ async fn a_clear_and_tags_of_another_process_reach_near() {
 #[tokio::test]
 async fn in_a_cluster_every_node_tells_near() {
     let Some(cluster) = Cluster::start().await else { return };
-    let hosts: Vec<_> = cluster
-        .urls()
-        .iter()
-        .map(|url| url.trim_start_matches("redis://").trim_end_matches('/').to_owned())
-        .collect();
-    let url = format!("redis-cluster://{}", hosts.join(","));
+    let url = cluster.url();
     let table = Table::new();
     let reader = process(&url, &table, |region| region.near(near(Coherence::Fenced))).await;
     let writer = process(&url, &table, |region| region).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mastaba::entry::{self, Fence, Header, Kind};
 use mastaba::shared::{Fill, Filled, Lease, Leased, Listener, Shared, Stamp};
+use mastaba_redis::Redis;
 use mastaba_test::servers::RedisServer;
 use rows::{connect, until};
 use tokio::time::timeout;
@@ -28,6 +29,15 @@ impl Heard {
     fn so_far(&self) -> usize {
         self.changes.load(Ordering::SeqCst)
     }
+}
+
+/// Listens, and gives what has been heard once it is told of everything.
+async fn listen(redis: &Redis) -> (Arc<Heard>, usize) {
+    let heard = Arc::new(Heard::default());
+    redis.listen(b"m:one:", heard.clone());
+    redis.catch_up().await.unwrap();
+    let before = heard.so_far();
+    (heard, before)
 }
 
 const LONG: Duration = Duration::from_secs(10);
@@ -73,10 +83,7 @@ async fn who_lost_patience_while_tracking_was_being_set_is_told_later_all_the_sa
 async fn what_this_process_voids_itself_its_other_caches_are_told_of_once() {
     let Some(server) = RedisServer::start().await else { return };
     let redis = connect(&server.url()).await;
-    let heard = Arc::new(Heard::default());
-    redis.listen(b"m:one:", heard.clone());
-    redis.catch_up().await.unwrap();
-    let before = heard.so_far();
+    let (heard, before) = listen(&redis).await;
     let stamp = |key: &'static str| Stamp { key: key.into(), value: 7, ttl: None };
     redis.invalidate(&[], &[stamp("m:one:#tag"), stamp("m:other:#tag")]).await.unwrap();
     assert_eq!(heard.so_far(), before + 1, "before it has returned");
@@ -90,10 +97,7 @@ async fn what_this_process_voids_itself_its_other_caches_are_told_of_once() {
 async fn of_the_leases_that_this_process_takes_it_is_not_told() {
     let Some(server) = RedisServer::start().await else { return };
     let redis = connect(&server.url()).await;
-    let heard = Arc::new(Heard::default());
-    redis.listen(b"m:one:", heard.clone());
-    redis.catch_up().await.unwrap();
-    let before = heard.so_far();
+    let (heard, before) = listen(&redis).await;
     let header = Header::new(Kind::Lease, Fence::random(), redis.incarnation());
     let record = entry::write(&header, &[], &[], &[]).into();
     let lease = Lease { key: "m:one:1".into(), record, over: None, ttl: LONG };
@@ -106,10 +110,7 @@ async fn of_the_leases_that_this_process_takes_it_is_not_told() {
 async fn a_key_that_another_process_voids_is_told_of_also_where_nothing_stands() {
     let Some(server) = RedisServer::start().await else { return };
     let (redis, other) = (connect(&server.url()).await, connect(&server.url()).await);
-    let heard = Arc::new(Heard::default());
-    redis.listen(b"m:one:", heard.clone());
-    redis.catch_up().await.unwrap();
-    let before = heard.so_far();
+    let (heard, before) = listen(&redis).await;
     other.invalidate(&["m:one:1".into()], &[]).await.unwrap();
     redis.catch_up().await.unwrap();
     assert!(heard.so_far() > before, "what was read before it went may be about to enter near");

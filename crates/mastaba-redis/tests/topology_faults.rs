@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::load::{Load, Oracle, all_current};
-use common::{Process, limited, record, until, url_of};
+use common::{Process, limited, record, until};
 use mastaba::Coherence;
 use mastaba_test::servers::{Cluster, RedisServer, Sentinels};
 use mastaba_test::world::Db;
@@ -76,8 +76,7 @@ async fn stands(server: &RedisServer, key: u64) -> bool {
 async fn what_a_replica_brings_back_after_a_failover_by_sentinel_is_never_served() {
     limited(async {
         let Some(sentinels) = Sentinels::start().await else { return };
-        let url = format!("{}/{}", url_of("redis-sentinel", &sentinels.urls()), sentinels.name());
-        let busy = Busy::new(&url).await;
+        let busy = Busy::new(&sentinels.url()).await;
         for key in 1..=8 {
             for (process, _) in &busy.processes {
                 process.warm(key).await;
@@ -108,8 +107,7 @@ async fn what_a_replica_brings_back_after_a_failover_by_sentinel_is_never_served
 async fn a_failover_by_sentinel_in_order_costs_no_reader_anything_but_time() {
     limited(async {
         let Some(sentinels) = Sentinels::start().await else { return };
-        let url = format!("{}/{}", url_of("redis-sentinel", &sentinels.urls()), sentinels.name());
-        let busy = Busy::new(&url).await;
+        let busy = Busy::new(&sentinels.url()).await;
         let load = busy.load();
         load.goes_on(100, 20).await;
         sentinels.failover().await;
@@ -124,7 +122,7 @@ async fn a_failover_by_sentinel_in_order_costs_no_reader_anything_but_time() {
 async fn slots_move_while_others_read_and_write_and_nobody_notices() {
     limited(async {
         let Some(cluster) = Cluster::start().await else { return };
-        let busy = Busy::new(&url_of("redis-cluster", &cluster.urls())).await;
+        let busy = Busy::new(&cluster.url()).await;
         let load = busy.load();
         load.goes_on(100, 20).await;
         for key in 1..=3 {
@@ -148,7 +146,7 @@ async fn slots_move_while_others_read_and_write_and_nobody_notices() {
 async fn what_the_replica_of_a_dead_master_brings_back_is_never_served() {
     limited(async {
         let Some(cluster) = Cluster::start().await else { return };
-        let busy = Busy::new(&url_of("redis-cluster", &cluster.urls())).await;
+        let busy = Busy::new(&cluster.url()).await;
         let mut of_first = Vec::new();
         for key in 1..=8 {
             for (process, _) in &busy.processes {
@@ -183,7 +181,7 @@ async fn what_the_replica_of_a_dead_master_brings_back_is_never_served() {
 async fn a_master_hands_over_to_its_replica_and_no_reader_fails() {
     limited(async {
         let Some(cluster) = Cluster::start().await else { return };
-        let busy = Busy::new(&url_of("redis-cluster", &cluster.urls())).await;
+        let busy = Busy::new(&cluster.url()).await;
         let load = busy.load();
         load.goes_on(100, 20).await;
         cluster.failover().await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mastaba::{Outcomes, Report};
 
 use super::reader::{Loading, Mode, Naive, Reader};
+use super::views::counted;
 use crate::Result;
 use crate::database::Database;
 
@@ -89,8 +90,8 @@ pub(crate) trait Gather: Sync {
 fn told(report: &Report, aside: usize) -> String {
     let mut text = report.to_string();
     if aside > 0 {
-        let statements = if aside == 1 { "statement" } else { "statements" };
-        text.push_str(&format!("  and {aside} {statements} past the cache: the search\n"));
+        let statements = counted(aside, "statement", "statements");
+        text.push_str(&format!("  and {statements} past the cache: the search\n"));
     }
     text
 }

@@ -127,6 +127,6 @@ pub(crate) fn refusal(status: StatusCode, sentence: &str) -> Markup {
 }
 
 /// A number and its noun.
-fn counted(number: usize, one: &str, many: &str) -> String {
+pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }

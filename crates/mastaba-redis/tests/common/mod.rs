@@ -184,12 +184,6 @@ pub(crate) fn record(key: u64) -> String {
     format!("mastaba:objects:user:{key}")
 }
 
-/// The URL of a deployment with several servers: `redis-cluster://a:1,b:2`.
-pub(crate) fn url_of(scheme: &str, urls: &[String]) -> String {
-    let hosts: Vec<_> = urls.iter().map(|url| url.trim_start_matches("redis://")).collect();
-    format!("{scheme}://{}", hosts.join(","))
-}
-
 /// Looks again and again until it is so.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
     let began = Instant::now();

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
-use super::redis::{CONTROL, RedisBuilder, RedisServer};
+use super::redis::{CONTROL, RedisBuilder, RedisServer, url_of_all};
 use super::resp::Reply;
 use super::tls::Certificates;
 use super::wait;
@@ -86,6 +86,12 @@ impl Cluster {
             }
         }
         self.replica().is_linked().await
+    }
+
+    /// Where clients of `mastaba-redis` connect: `redis-cluster://`, or `rediss-cluster://` with TLS, and all nodes. No
+    /// password is in it.
+    pub fn url(&self) -> String {
+        url_of_all("cluster", &self.nodes)
     }
 
     /// Of all nodes, masters first.

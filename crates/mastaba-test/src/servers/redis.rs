@@ -268,6 +268,13 @@ impl RedisServer {
     }
 }
 
+/// Several servers as one place: `redis-cluster://a:1,b:2`.
+pub(super) fn url_of_all(kind: &str, servers: &[RedisServer]) -> String {
+    let addresses: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
+    let scheme = if servers.iter().any(|server| server.certificates.is_some()) { "rediss" } else { "redis" };
+    format!("{scheme}-{kind}://{}", addresses.join(","))
+}
+
 fn program() -> String {
     env::var(PROGRAM).unwrap_or_else(|_| "redis-server".to_owned())
 }

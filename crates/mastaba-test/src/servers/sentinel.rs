@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::redis::RedisServer;
+use super::redis::{RedisServer, url_of_all};
 use super::resp::Reply;
 use super::wait;
 
@@ -100,9 +100,10 @@ impl Sentinels {
         NAME
     }
 
-    /// Of the sentinels.
-    pub fn urls(&self) -> Vec<String> {
-        self.sentinels.iter().map(RedisServer::url).collect()
+    /// Where clients of `mastaba-redis` connect: `redis-sentinel://`, the sentinels, and the name of the master. No
+    /// password is in it.
+    pub fn url(&self) -> String {
+        format!("{}/{}", url_of_all("sentinel", &self.sentinels), self.name())
     }
 
     /// One of the sentinels 0, 1 and 2.
