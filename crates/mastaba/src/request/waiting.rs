@@ -174,3 +174,43 @@ impl<S: Source> Drop for Waiting<'_, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::{Cache, LoadContext, Region, Rows};
+
+    struct Same;
+
+    impl Source for Same {
+        type Key = u32;
+        type Value = u32;
+        type Error = Infallible;
+        const NAME: &'static str = "same";
+        const REGION: &'static str = "objects";
+
+        async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, Infallible> {
+            Ok(keys.iter().map(|key| (*key, *key)).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_sends_while_a_batch_is_being_answered() {
+        let builder = Cache::builder().region("objects", Region::memory()).source(Same);
+        let request = builder.build().await.unwrap().request();
+        let gathering = || lock(&request.inner.state).gathering.len();
+        let settling = request.inner.traffic.settling();
+        let mut read = pin!(request.get::<Same>(1));
+        for _ in 0..100 {
+            assert!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!(gathering(), 1, "others of that batch may be about to add keys");
+        drop(settling);
+        assert_eq!(read.await.unwrap().as_deref(), Some(&1));
+        assert_eq!(gathering(), 0);
+    }
+}
