@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use mastaba_test::servers::missing;
+use mastaba_test::servers::{Program, missing};
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> (bool, String, String) {
@@ -64,7 +64,7 @@ fn worst(lines: &[Value], row: &str, case: &str) -> f64 {
 
 #[test]
 fn a_warm_request_is_one_mget_and_nothing_else_as_the_server_counts() {
-    if missing(&["redis-server"]) {
+    if missing(&[Program::RedisServer]) {
         return;
     }
     let lines = rows(&["P3"]);
@@ -77,7 +77,7 @@ fn a_warm_request_is_one_mget_and_nothing_else_as_the_server_counts() {
 
 #[test]
 fn half_of_the_keys_can_be_made_cold_again_and_again() {
-    if missing(&["redis-server", "initdb", "postgres"]) {
+    if missing(&[Program::RedisServer, Program::Initdb, Program::Postgres]) {
         return;
     }
     let lines = rows(&["P5"]);
@@ -88,7 +88,7 @@ fn half_of_the_keys_can_be_made_cold_again_and_again() {
 
 #[test]
 fn a_stampede_is_one_statement_and_each_key_once_in_one_process_and_in_two() {
-    if missing(&["redis-server"]) {
+    if missing(&[Program::RedisServer]) {
         return;
     }
     let lines = rows(&["P7"]);

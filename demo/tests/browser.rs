@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mastaba_test::servers::missing;
+use mastaba_test::servers::{Program, missing};
 use serde_json::{Value, json};
 
 use self::web::{Answer, Explorer, connect, package, read};
@@ -34,11 +34,11 @@ struct Browser {
 impl Browser {
     /// None, and a word about it, where there is no browser.
     fn start() -> Option<Self> {
-        if missing(&["chromium", "chromedriver"]) {
+        if missing(&[Program::Chromium, Program::Chromedriver]) {
             return None;
         }
         let profile = tempfile::tempdir().unwrap();
-        let mut driver = Command::new("chromedriver")
+        let mut driver = Command::new(Program::Chromedriver.find().expect("it was there before"))
             .arg("--port=0")
             .env("TMPDIR", profile.path())
             .stdin(Stdio::null())

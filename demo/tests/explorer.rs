@@ -4,6 +4,8 @@ mod web;
 
 use std::net::TcpListener;
 
+use mastaba_test::servers::Signal;
+
 use self::web::{Explorer, MODES, content, demo, ended, figure, in_mode, line, links, package};
 
 #[test]
@@ -284,14 +286,14 @@ fn every_page_says_what_browsers_may_do_with_it() {
 #[cfg(unix)]
 #[test]
 fn a_signal_stops_it_in_order_and_its_files_go_with_it() {
-    for signal in ["-INT", "-TERM"] {
+    for signal in [Signal::Int, Signal::Term] {
         let explorer = Explorer::start(&[]);
         explorer.get("/").page();
         // a browser keeps connections that it does not use
         let idle = web::connect(&explorer.host);
         let output = explorer.signal(signal);
         drop(idle);
-        assert_eq!(output.status.code(), Some(0), "{signal}: {output:?}");
+        assert_eq!(output.status.code(), Some(0), "{signal:?}: {output:?}");
         assert!(output.stderr.is_empty(), "{output:?}");
     }
     let temporary = tempfile::tempdir().unwrap();
@@ -302,18 +304,17 @@ fn a_signal_stops_it_in_order_and_its_files_go_with_it() {
     let form = "description=kept+over+a+restart&keywords=";
     assert_eq!(explorer.post(&demo, form).status, 303);
     explorer.get(&demo).page();
-    assert_eq!(explorer.signal("-INT").status.code(), Some(0));
+    assert_eq!(explorer.signal(Signal::Int).status.code(), Some(0));
     let explorer = Explorer::start(&["--data-dir", &at]);
     let page = explorer.get(&demo).page();
     assert!(page.contains("kept over a restart"), "{page}");
     assert_eq!(figure(&page, "statements"), 0.0, "the file is warm: it was closed in order");
-    assert_eq!(explorer.signal("-TERM").status.code(), Some(0));
+    assert_eq!(explorer.signal(Signal::Term).status.code(), Some(0));
 
     // also while it is still starting
     let mut child = demo_in(temporary.path());
     std::thread::sleep(std::time::Duration::from_millis(300));
-    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    mastaba_test::servers::signal(child.id(), Signal::Int);
     drop(child.stdout.take());
     let output = ended(child);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

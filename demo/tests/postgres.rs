@@ -4,7 +4,7 @@
 
 mod web;
 
-use mastaba_test::servers::Postgres;
+use mastaba_test::servers::{Postgres, Signal};
 
 use self::web::{Explorer, MODES, content, demo, ended, figure, in_mode, line, links, package, wait};
 
@@ -38,7 +38,7 @@ fn pages_over_postgres_are_those_over_sqlite() {
     for mode in MODES {
         assert!(postgres.get(&in_mode("/?q=serde", mode)).page().contains("Written to Postgres"), "{mode}");
     }
-    assert_eq!(postgres.signal("-INT").status.code(), Some(0));
+    assert_eq!(postgres.signal(Signal::Int).status.code(), Some(0));
     let again = Explorer::start(&["--postgres", &url]);
     assert!(again.get(&serde).page().contains("Written to Postgres"), "it is found, and not filled again");
 
@@ -93,7 +93,7 @@ fn without_postgres_what_the_cache_knows_is_shown_and_the_rest_says_that_it_cann
         explorer.get(&address).page();
     }
     assert!(!explorer.get(&serde).page().contains("lost"));
-    let output = explorer.signal("-TERM");
+    let output = explorer.signal(Signal::Term);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(!told.is_empty() && told.lines().all(|line| line.starts_with("demo: ")), "{told}");

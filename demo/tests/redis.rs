@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mastaba_test::proxy::Proxy;
-use mastaba_test::servers::{Postgres, RedisServer};
+use mastaba_test::servers::{Postgres, RedisServer, Signal};
 
 use self::web::{Explorer, MODES, demo, ended, figure, in_mode, line, package, timing, wait, warm};
 
@@ -27,7 +27,7 @@ fn explorer(redis: &RedisServer, postgres: &Postgres, more: &[&str]) -> Explorer
 /// What stopped in order has said.
 #[track_caller]
 fn told(explorer: Explorer) -> String {
-    let output = explorer.signal("-TERM");
+    let output = explorer.signal(Signal::Term);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }

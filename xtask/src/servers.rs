@@ -1,28 +1,18 @@
-//! The servers that the tests talk to.
+//! The programs that the tests start. Nothing is started here: each test has servers of its own on free ports, so a
+//! service that a package brings along does not matter.
 
 use std::env;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What the tests start, and the Debian packages that bring it. Nothing is started here: each test has servers of its
-/// own on free ports, so a service that a package brings along does not matter.
-const NEEDED: [Program; 4] = [
-    Program { name: "redis-server", package: "redis-server", instead: Some("MASTABA_REDIS_SERVER") },
-    Program { name: "initdb", package: "postgresql", instead: None },
-    Program { name: "postgres", package: "postgresql", instead: None },
-    Program { name: "chromium", package: "chromium", instead: None },
-];
+use programs::Program;
+
+/// The one table of them, as the tests have it.
+#[path = "../../crates/mastaba-test/src/servers/programs.rs"]
+#[allow(unreachable_pub, reason = "there it is public")]
+mod programs;
 
 /// So that no package asks anything.
 const QUIET: &str = "DEBIAN_FRONTEND=noninteractive";
-
-#[derive(Debug, PartialEq, Eq)]
-struct Program {
-    name: &'static str,
-    package: &'static str,
-    /// A variable that names another program to be used in its place.
-    instead: Option<&'static str>,
-}
 
 /// How it ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,13 +27,13 @@ pub(crate) enum Readiness {
 /// Installs what is missing, when this process may.
 pub(crate) fn prepare() -> Readiness {
     let ci = env::var("CI").is_ok_and(|value| value != "false" && !value.is_empty());
-    ensure(ci, missing, || installer(has("apt-get"), is_root(), may_sudo), run)
+    ensure(ci, missing, || installer(may_run("apt-get"), is_root(), may_sudo), run)
 }
 
 /// [`prepare`] with hands that can be watched. `installer` is what a call of apt-get begins with, when it may be called.
 fn ensure(
     ci: bool,
-    missing: impl Fn() -> Vec<&'static Program>,
+    missing: impl Fn() -> Vec<Program>,
     installer: impl FnOnce() -> Option<Vec<&'static str>>,
     run: impl Fn(&[&str]) -> bool,
 ) -> Readiness {
@@ -63,7 +53,7 @@ fn ensure(
     if lacking.is_empty() {
         return Readiness::Ready;
     }
-    let names: Vec<&str> = lacking.iter().map(|program| program.name).collect();
+    let names: Vec<&str> = lacking.iter().map(|program| program.name()).collect();
     let sentence = format!(
         "not installed: {} (Debian: apt-get install {})",
         names.join(", "),
@@ -72,17 +62,13 @@ fn ensure(
     if ci { Readiness::Failed(sentence) } else { Readiness::Lacking(sentence) }
 }
 
-fn missing() -> Vec<&'static Program> {
-    let is_missing = |program: &&Program| {
-        let instead = program.instead.and_then(env::var_os).filter(|value| !value.is_empty());
-        instead.is_none() && !has(program.name)
-    };
-    NEEDED.iter().filter(is_missing).collect()
+fn missing() -> Vec<Program> {
+    Program::ALL.into_iter().filter(|program| program.find().is_none()).collect()
 }
 
 /// Each once.
-fn packages(programs: &[&Program]) -> Vec<&'static str> {
-    let mut packages: Vec<&str> = programs.iter().map(|program| program.package).collect();
+fn packages(programs: &[Program]) -> Vec<&'static str> {
+    let mut packages: Vec<&str> = programs.iter().map(|program| program.package()).collect();
     packages.dedup();
     packages
 }
@@ -113,16 +99,9 @@ fn run(command: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Where the tests look too: the path, and the folders where Debian puts what is not on the path of everybody.
-fn has(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/local/bin", "/usr/sbin"].map(PathBuf::from));
-    folders.chain(postgres()).any(|folder| folder.join(program).is_file())
-}
-
-fn postgres() -> Vec<PathBuf> {
-    let versions = Path::new("/usr/lib/postgresql").read_dir();
-    versions.into_iter().flatten().flatten().map(|version| version.path().join("bin")).collect()
+/// Whether the path has a program of this name.
+fn may_run(name: &str) -> bool {
+    env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(name).is_file())
 }
 
 #[cfg(test)]
@@ -130,7 +109,7 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    /// A machine that lacks what is at these places of [`NEEDED`].
+    /// A machine that lacks what is at these places of [`Program::ALL`].
     struct Machine {
         lacking: RefCell<Vec<usize>>,
         /// How many calls fail before one installs.
@@ -145,7 +124,7 @@ mod tests {
         }
 
         fn prepare(&self, ci: bool, root: bool) -> Readiness {
-            let missing = || self.lacking.borrow().iter().map(|&index| &NEEDED[index]).collect();
+            let missing = || self.lacking.borrow().iter().map(|&index| Program::ALL[index]).collect();
             ensure(ci, missing, || installer(true, root, || false), |command| self.call(command))
         }
 
@@ -175,9 +154,9 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_installed_and_each_package_once() {
-        let machine = Machine::new(&[1, 2, 3], 0);
+        let machine = Machine::new(&[2, 3, 4, 5], 0);
         assert_eq!(machine.prepare(false, true), Readiness::Ready);
-        let install = format!("{APT} install -y --no-install-recommends postgresql chromium");
+        let install = format!("{APT} install -y --no-install-recommends postgresql chromium chromium-driver");
         assert_eq!(*machine.calls.borrow(), [install]);
     }
 
@@ -192,7 +171,7 @@ mod tests {
     #[test]
     fn what_cannot_be_installed_is_named_and_fails_in_ci_alone() {
         let sentence =
-            "not installed: redis-server, initdb (Debian: apt-get install redis-server postgresql)";
+            "not installed: redis-server, redis-cli (Debian: apt-get install redis-server redis-tools)";
         for root in [true, false] {
             let prepare = |ci| Machine::new(&[0, 1], 2).prepare(ci, root);
             assert_eq!(prepare(false), Readiness::Lacking(sentence.to_owned()));
@@ -212,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_found_where_they_are() {
-        assert!(has("sh") && !has("no-such-program-anywhere"));
+    fn only_what_is_there_may_be_run() {
+        assert!(may_run("sh") && !may_run("no-such-program-anywhere"));
     }
 }

@@ -4,6 +4,8 @@ use std::io::{BufReader, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mastaba_test::servers::Signal;
+
 use super::{Explorer, connect, package, read};
 
 /// How many connections read at once.
@@ -94,7 +96,7 @@ pub(crate) fn under_load(more: &[&str], processes: usize) {
         assert!(late < early + 64 && late < 512, "{early} MiB have become {late} MiB");
     }
     for explorer in explorers {
-        let output = explorer.signal("-TERM");
+        let output = explorer.signal(Signal::Term);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert!(output.stderr.is_empty(), "{output:?}");
     }

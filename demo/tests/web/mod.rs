@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
+use mastaba_test::servers::Signal;
 use tokio::runtime::{Builder, Runtime};
 
 /// The longest that anything here may take.
@@ -56,11 +57,10 @@ impl Explorer {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Sends it a signal, by the program `kill`, and waits for its end.
-    pub(crate) fn signal(mut self, signal: &str) -> Output {
+    /// Sends it a signal, and waits for its end.
+    pub(crate) fn signal(mut self, signal: Signal) -> Output {
         let child = self.child.take().unwrap();
-        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        mastaba_test::servers::signal(child.id(), signal);
         ended(child)
     }
 

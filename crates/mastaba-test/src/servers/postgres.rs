@@ -10,8 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::missing::{find, missing};
-use super::process::{Process, Started, free_port, started};
+use super::missing::missing;
+use super::process::{Process, Signal, Started, free_port, started};
+use super::programs::Program;
 
 /// A server with one empty database, which trusts everybody and does not care whether data reach the disk.
 /// Dropping it ends it and removes its folder.
@@ -43,7 +44,7 @@ impl Postgres {
     ///
     /// When it does not start.
     pub async fn start() -> Option<Self> {
-        if missing(&["initdb", "postgres"]) {
+        if missing(&[Program::Initdb, Program::Postgres]) {
             return None;
         }
         let folder =
@@ -62,7 +63,7 @@ impl Postgres {
         if let Some((user, group)) = self.user() {
             chown(self.folder.path(), Some(user), Some(group)).expect("root can give a folder away");
         }
-        let mut command = self.program("initdb");
+        let mut command = self.program(Program::Initdb);
         command.args(["--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"]);
         command.arg("--pgdata").arg(self.data());
         let output = command.output().await.expect("initdb can be run");
@@ -73,7 +74,7 @@ impl Postgres {
     async fn spawn(&self) -> Started {
         let log = self.log();
         fs::write(&log, "").expect("a log can be emptied");
-        let mut command = self.program("postgres");
+        let mut command = self.program(Program::Postgres);
         command.arg("-D").arg(self.data());
         let folder = self.folder.path().display();
         let settings = [
@@ -87,7 +88,7 @@ impl Postgres {
         ];
         command.args(settings.iter().flat_map(|setting| ["-c", setting]));
         // killed at once, it would leave its children and its shared memory behind
-        let mut process = Process::spawn(command, &log).farewell("QUIT");
+        let mut process = Process::spawn(command, &log).farewell(Signal::Quit);
         let pid = process.pid().to_string();
         let ready = async || self.is_ready(&pid).unwrap_or_default();
         let started = started(&mut process, &log, ready).await;
@@ -127,7 +128,7 @@ impl Postgres {
     /// run.
     pub async fn stop(&self) {
         if let Some(process) = self.hold(None) {
-            process.stop("INT").await;
+            process.stop(Signal::Int).await;
         }
     }
 
@@ -146,8 +147,8 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(find(name).expect("it was there before"));
+    fn program(&self, program: Program) -> Command {
+        let mut command = Command::new(program.find().expect("it was there before"));
         command.current_dir(self.folder.path()).env("LC_ALL", "C").env_remove("PGDATA");
         if let Some((user, group)) = self.user() {
             command.uid(user).gid(group);

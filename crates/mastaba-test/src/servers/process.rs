@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Process {
     child: Child,
     pid: u32,
-    farewell: Option<&'static str>,
+    farewell: Option<Signal>,
 }
 
 impl Process {
@@ -33,7 +33,7 @@ impl Process {
     }
 
     /// Dropping it sends this signal first: it has children of its own, and ends them when it has the time.
-    pub(super) fn farewell(mut self, signal: &'static str) -> Self {
+    pub(super) fn farewell(mut self, signal: Signal) -> Self {
         self.farewell = Some(signal);
         self
     }
@@ -47,12 +47,12 @@ impl Process {
     }
 
     /// Asks it to end, and kills it when it does not.
-    pub(super) async fn stop(mut self, how: &str) {
-        signal(self.pid, how).await;
+    pub(super) async fn stop(mut self, how: Signal) {
+        signal(self.pid, how);
         // a process that is stopped hears of it only when it goes on
-        signal(self.pid, "CONT").await;
+        signal(self.pid, Signal::Cont);
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
-        assert!(ended.is_ok(), "process {} did not end within {PATIENCE:?} of SIG{how}", self.pid);
+        assert!(ended.is_ok(), "process {} did not end within {PATIENCE:?} of {how:?}", self.pid);
     }
 
     /// Waits until it is gone: only then its port and its folder are free, and a test may end with the next line.
@@ -75,11 +75,7 @@ impl Drop for Process {
             return;
         }
         if let Some(farewell) = self.farewell {
-            for name in [farewell, "CONT"] {
-                let _ = std::process::Command::new("kill")
-                    .args([&format!("-{name}"), &self.pid.to_string()])
-                    .status();
-            }
+            let _ = send(self.pid, farewell).and_then(|()| send(self.pid, Signal::Cont));
             self.linger();
         }
         let _ = self.child.start_kill();
@@ -87,10 +83,43 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal, by name without `SIG`, with the program `kill`: this workspace has no unsafe code.
-pub(super) async fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().await;
-    assert!(sent.is_ok_and(|status| status.success()), "SIG{name} could not be sent to process {pid}");
+/// What a process can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Stand still.
+    Stop,
+    /// Go on.
+    Cont,
+    /// End, as by Ctrl-C.
+    Int,
+    /// End.
+    Term,
+    /// End at once.
+    Quit,
+}
+
+/// Sends a signal to a process that runs.
+///
+/// # Panics
+///
+/// When it does not run, or belongs to somebody else.
+pub fn signal(pid: u32, signal: Signal) {
+    let sent = send(pid, signal);
+    assert!(sent.is_ok(), "{signal:?} could not be sent to process {pid}: {sent:?}");
+}
+
+/// By a call of the system, and not by the program `kill`, which a small machine may lack.
+fn send(pid: u32, signal: Signal) -> std::io::Result<()> {
+    let signal = match signal {
+        Signal::Stop => rustix::process::Signal::STOP,
+        Signal::Cont => rustix::process::Signal::CONT,
+        Signal::Int => rustix::process::Signal::INT,
+        Signal::Term => rustix::process::Signal::TERM,
+        Signal::Quit => rustix::process::Signal::QUIT,
+    };
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| std::io::Error::other("no process has this number"))?;
+    Ok(rustix::process::kill_process(pid, signal)?)
 }
 
 /// A loopback port where nothing listens now.

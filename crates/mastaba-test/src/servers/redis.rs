@@ -3,7 +3,6 @@
 mod builder;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,14 +15,12 @@ use tokio::process::Command;
 pub(super) use builder::CONTROL;
 pub use builder::RedisBuilder;
 
-use super::missing::{find, missing};
-use super::process::{Process, Started, free_port, signal, started};
+use super::missing::missing;
+use super::process::{Process, Signal, Started, free_port, signal, started};
+use super::programs::Program;
 use super::resp::{Connection, Reply};
 use super::tls::Certificates;
 use super::wait;
-
-/// Names another program than the `redis-server` of the path, such as that of a Valkey.
-const PROGRAM: &str = "MASTABA_REDIS_SERVER";
 
 /// A server that keeps nothing on disk unless it is told to. Dropping it kills it and removes its folder.
 ///
@@ -56,7 +53,7 @@ impl RedisServer {
     }
 
     async fn launch(shape: RedisBuilder) -> Option<Self> {
-        if missing(&[&program()]) {
+        if missing(&[Program::RedisServer]) {
             return None;
         }
         let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
@@ -76,7 +73,7 @@ impl RedisServer {
         let log = self.log();
         // an old one would show an address that was in use then
         fs::write(&log, "").expect("a log can be emptied");
-        let mut command = Command::new(find(&program()).expect("it was there before"));
+        let mut command = Command::new(Program::RedisServer.find().expect("it was there before"));
         command.arg(self.folder.path().join("conf")).current_dir(self.folder.path());
         if self.shape.sentinel {
             command.arg("--sentinel");
@@ -138,7 +135,7 @@ impl RedisServer {
     /// Ends it in an orderly way (`SIGTERM`), and waits until it is gone. Nothing happens when it does not run.
     pub async fn stop(&self) {
         if let Some(process) = self.hold(None) {
-            process.stop("TERM").await;
+            process.stop(Signal::Term).await;
         }
     }
 
@@ -173,12 +170,12 @@ impl RedisServer {
 
     /// Freezes it (`SIGSTOP`): connections stay open and new ones are made, but nothing is answered.
     pub async fn pause(&self) {
-        signal(self.pid().expect("only what runs can be paused"), "STOP").await;
+        signal(self.pid().expect("only what runs can be paused"), Signal::Stop);
     }
 
     /// Lets it go on after [`pause`](Self::pause); it then answers all that came in meanwhile.
     pub async fn resume(&self) {
-        signal(self.pid().expect("only what runs can go on"), "CONT").await;
+        signal(self.pid().expect("only what runs can go on"), Signal::Cont);
     }
 
     /// Sends a command and gives the text of the answer, also of a refusal; lists have one line per part.
@@ -273,8 +270,4 @@ pub(super) fn url_of_all(kind: &str, servers: &[RedisServer]) -> String {
     let addresses: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
     let scheme = if servers.iter().any(|server| server.certificates.is_some()) { "rediss" } else { "redis" };
     format!("{scheme}-{kind}://{}", addresses.join(","))
-}
-
-fn program() -> String {
-    env::var(PROGRAM).unwrap_or_else(|_| "redis-server".to_owned())
 }

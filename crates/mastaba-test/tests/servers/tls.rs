@@ -2,14 +2,14 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use mastaba_test::servers::resp::Connection;
-use mastaba_test::servers::{Certificates, RedisServer, missing};
+use mastaba_test::servers::{Certificates, Program, RedisServer, missing};
 use tokio::process::Command;
 
 use super::limited;
 
 /// `redis-cli` speaks TLS, and comes with the server.
 async fn ping(server: &RedisServer, ca: PathBuf, own: Option<&Certificates>) -> Output {
-    let mut command = Command::new("redis-cli");
+    let mut command = Command::new(Program::RedisCli.find().expect("it was there before"));
     command.args(["-h", "localhost", "-p", &server.port().to_string(), "--tls", "--cacert"]).arg(ca);
     if let Some(own) = own {
         command.arg("--cert").arg(own.client_certificate()).arg("--key").arg(own.client_key());
@@ -24,7 +24,7 @@ fn ponged(output: &Output) -> bool {
 #[tokio::test]
 async fn tls_lets_in_who_shows_a_certificate_and_nobody_else() {
     limited(async {
-        if missing(&["redis-cli"]) {
+        if missing(&[Program::RedisCli]) {
             return;
         }
         let Some(server) = RedisServer::builder().tls().start().await else { return };
@@ -46,7 +46,7 @@ async fn tls_lets_in_who_shows_a_certificate_and_nobody_else() {
 #[tokio::test]
 async fn tls_for_all_asks_nobody_for_a_certificate_but_is_never_plain() {
     limited(async {
-        if missing(&["redis-cli"]) {
+        if missing(&[Program::RedisCli]) {
             return;
         }
         let Some(server) = RedisServer::builder().tls_for_all().start().await else { return };
