@@ -88,6 +88,18 @@ pub enum Event {
         /// Why.
         error: crate::Error,
     },
+    /// A loader, or its hook, gave back errors for some of the keys of a load ([`Rows::fail`](crate::Rows::fail)); the
+    /// others were answered. Said once per load.
+    KeysFailed {
+        /// The source.
+        source: &'static str,
+        /// How many keys failed.
+        failed: usize,
+        /// Of how many.
+        keys: usize,
+        /// Why the first of them did; it names the key.
+        error: crate::Error,
+    },
     /// A value could not be encoded, or is larger than the backend takes: it was not stored.
     NotStored {
         /// The source.
@@ -136,6 +148,9 @@ impl fmt::Display for Event {
             }
             Self::LoadFailed { source, keys, error } => {
                 write!(f, "source {source}: a load of {keys} keys failed: {error}")
+            }
+            Self::KeysFailed { source, failed, keys, error } => {
+                write!(f, "source {source}: {failed} of {keys} keys of a load failed, the first so: {error}")
             }
             Self::NotStored { source, why } => write!(f, "source {source}: a value was not stored: {why}"),
             Self::WriteDropped { collected } => write!(

@@ -64,7 +64,8 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// Loads every key that exists.
     ///
     /// `keys` are distinct, never empty, and at most [`Policy::max_batch`]. A key with no row is left out of
-    /// the answer and becomes absent; only a failure to look is an error. Rows are given back under the very
+    /// the answer and becomes absent; only a failure to look is an error. A failure that concerns some of the
+    /// keys alone is said by [`Rows::fail`], and the others get their values. Rows are given back under the very
     /// keys that were asked for: a row under another key is dropped with a warning, two rows under one key
     /// fail that key.
     ///
@@ -81,7 +82,7 @@ pub trait Source: Send + Sync + Sized + 'static {
 
     /// Once per load, before anything is stored or returned: enriches the rows.
     ///
-    /// It may load through [`LoadContext::request`]. An error fails the load.
+    /// It may load through [`LoadContext::request`]. An error fails the load; [`Rows::fail`] fails one key of it.
     fn before_store(
         &self,
         cx: &LoadContext<'_>,
@@ -127,6 +128,8 @@ pub struct Rows<S: Source> {
     pub(crate) rows: Vec<Row<S>>,
     /// Absences that have a policy of their own.
     pub(crate) absent: Vec<(S::Key, EntryPolicy)>,
+    /// Keys that could not be looked up.
+    pub(crate) failed: Vec<(S::Key, BoxError)>,
 }
 
 pub(crate) struct Row<S: Source> {
@@ -139,7 +142,7 @@ impl<S: Source> Rows<S> {
     /// No rows: nothing that was asked for exists.
     #[must_use]
     pub fn new() -> Self {
-        Self { rows: Vec::new(), absent: Vec::new() }
+        Self { rows: Vec::new(), absent: Vec::new(), failed: Vec::new() }
     }
 
     /// Adds a row.
@@ -157,7 +160,52 @@ impl<S: Source> Rows<S> {
         self.absent.push((key, policy));
     }
 
-    /// Keys and values.
+    /// Says that one key could not be looked up: that key alone fails, and the others of the load are answered and
+    /// stored.
+    ///
+    /// Everybody who waits for the key gets an error with this cause ([`Error::is_source`](crate::Error::is_source)),
+    /// or the old value where [`Policy::stale_if_error`] allows it. The failure is not remembered by any tier, and an
+    /// [`Event::KeysFailed`](crate::Event::KeysFailed) says how many keys of a load failed so. It counts before a row
+    /// or an absence of the same key, whichever of them came first; said twice of one key, the first cause stays. For
+    /// a key that was not asked for it does nothing, and is an
+    /// [`Event::ForeignRow`](crate::Event::ForeignRow).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba::{Cache, LoadContext, Region, Rows, Source};
+    ///
+    /// struct HalfOf;
+    ///
+    /// impl Source for HalfOf {
+    ///     type Key = u32;
+    ///     type Value = u32;
+    ///     type Error = std::convert::Infallible;
+    ///     const NAME: &'static str = "half_of";
+    ///     const REGION: &'static str = "numbers";
+    ///
+    ///     async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, Self::Error> {
+    ///         let mut rows = Rows::new();
+    ///         for key in keys {
+    ///             match key % 2 {
+    ///                 0 => rows.insert(*key, key / 2),
+    ///                 _ => rows.fail(*key, "it is odd"),
+    ///             }
+    ///         }
+    ///         Ok(rows)
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::builder().region("numbers", Region::memory()).source(HalfOf).build().await?;
+    /// let halves = cache.request().try_get_many::<HalfOf>([6, 7]).await;
+    /// assert_eq!(halves[&6].value()?.map(|half| **half), Some(3));
+    /// assert!(halves[&7].error().unwrap().is_source());
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    pub fn fail(&mut self, key: S::Key, error: impl Into<BoxError>) {
+        self.failed.push((key, error.into()));
+    }
+
+    /// Keys and values. A key that [failed](Rows::fail) is here as long as it has a row.
     pub fn iter(&self) -> impl Iterator<Item = (&S::Key, &S::Value)> {
         self.rows.iter().map(|row| (&row.key, &row.value))
     }

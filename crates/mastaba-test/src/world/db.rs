@@ -80,6 +80,8 @@ pub enum DbFault {
     Forget(Vec<u64>),
     /// It gives these twice.
     Twice(Vec<u64>),
+    /// It gives errors for these, and rows for the others.
+    FailKeys(Vec<u64>),
     /// It gives rows under keys that were not asked for.
     Foreign(Vec<u64>),
 }
@@ -223,6 +225,9 @@ impl Source for UserById {
                     .filter(|id| !keys.contains(id))
                     .filter_map(|id| Some((*id, self.0.user(*id)?)))
                     .collect();
+            }
+            Some(DbFault::FailKeys(keys)) => {
+                keys.into_iter().for_each(|id| rows.fail(id, DbError(format!("row {id} is locked"))));
             }
             Some(DbFault::Twice(keys) | DbFault::Foreign(keys)) => {
                 rows.extend(keys.iter().filter_map(|id| Some((*id, self.0.user(*id)?))));

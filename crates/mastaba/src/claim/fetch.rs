@@ -318,18 +318,44 @@ impl<S: Source> Claim<S> {
             _ => places.get(key).copied(),
         };
         let mut fetched: Vec<_> = keys.iter().map(|_| Fetch::Absent(EntryPolicy::default())).collect();
+        let foreign = |key: &S::Key| {
+            events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(key) })
+        };
+        // first what failed: neither a row nor an absence of such a key counts
+        let mut failed: Option<(usize, Error)> = None;
+        for (key, cause) in rows.failed {
+            match place(&key) {
+                None => foreign(&key),
+                Some(at) if matches!(fetched[at], Fetch::Failed(_)) => {}
+                Some(at) => {
+                    let text = self.source.keys.show(&key);
+                    let error = Error::source(
+                        format!("source {}: loading key {text} failed: {cause}", S::NAME),
+                        cause,
+                    );
+                    failed.get_or_insert_with(|| (0, error.clone())).0 += 1;
+                    fetched[at] = Fetch::Failed(error);
+                }
+            }
+        }
+        if let Some((failed, error)) = failed {
+            events.tell(Event::KeysFailed { source: S::NAME, failed, keys: keys.len(), error });
+        }
         for (key, policy) in rows.absent {
             match place(&key) {
+                None => foreign(&key),
+                Some(at) if matches!(fetched[at], Fetch::Failed(_)) => {}
                 Some(at) => fetched[at] = Fetch::Absent(policy),
-                None => events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(&key) }),
             }
         }
         for Row { key, value, policy } in rows.rows {
             match place(&key) {
-                None => events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(&key) }),
+                None => foreign(&key),
                 Some(at) if matches!(fetched[at], Fetch::Absent(_)) => {
                     fetched[at] = Fetch::Row(value, policy);
                 }
+                // failed by the loader, or by two rows before this one: said already
+                Some(at) if matches!(fetched[at], Fetch::Failed(_)) => {}
                 Some(at) => {
                     let text = self.source.keys.show(&key);
                     fetched[at] = Fetch::Failed(Error::rows(format!(
