@@ -18,3 +18,12 @@ pub fn now_ms() -> u64 {
     let passed = tokio::time::Instant::now().into_std().saturating_duration_since(*start);
     unix.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// Whether the clock that timers go by here is the real one. A test may have stopped tokio's, or moved it: then it
+/// lies outside of two looks at the real one, before and after it.
+#[cfg(feature = "embedded")]
+pub(crate) fn is_real() -> bool {
+    let before = Instant::now();
+    let here = tokio::time::Instant::now().into_std();
+    before <= here && here <= Instant::now()
+}

@@ -72,6 +72,8 @@ mod report;
 mod request;
 mod scope;
 mod source;
+#[allow(dead_code, reason = "it is for the compiler alone")]
+mod spawnable;
 mod sync;
 mod write;
 

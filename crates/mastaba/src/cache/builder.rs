@@ -29,7 +29,8 @@ use crate::shared::null::Null;
 use crate::source::Source;
 use crate::telemetry;
 
-type Register = Box<dyn FnOnce(&mut Assembly) + Send>;
+// `Sync`, so that a builder may be borrowed while a backend is being opened, and `build` still be spawned
+type Register = Box<dyn FnOnce(&mut Assembly) + Send + Sync>;
 
 /// Builds a [`Cache`]. Begin with [`Cache::builder`], [`Cache::from_settings`] or one of its siblings.
 #[derive(Default)]

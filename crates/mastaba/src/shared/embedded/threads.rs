@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::tables::{RECORDS, Tables, standing};
 use super::{EmbeddedConfig, file};
+use crate::clock;
 use crate::error::{Fault, FaultKind};
 
 /// How many calls may wait for a thread.
@@ -124,8 +125,9 @@ pub(super) async fn start(config: EmbeddedConfig) -> Result<Handle, Fault> {
             close.send_replace(true);
         }
     })?;
-    let (opened, incarnation) =
-        opened.await.map_err(|_| Fault::new(FaultKind::Down, "the embedded store's thread ended"))??;
+    let (opened, incarnation) = answered(opened)
+        .await
+        .ok_or_else(|| Fault::new(FaultKind::Down, "the embedded store's thread ended"))??;
     Ok(Handle { path, incarnation, opened, queues: RwLock::new(Some((writes, reads))), closed })
 }
 
@@ -134,6 +136,21 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Fault> 
     started.map(drop).map_err(|cause| {
         Fault::new(FaultKind::Refused, "the embedded store cannot start its threads").because(cause)
     })
+}
+
+/// What a thread answers; `None`: it has let go of the question.
+///
+/// A runtime whose clock a test has stopped moves that clock on to the next timer as soon as all of its tasks wait, and
+/// sees nothing of a thread that works for one of them: the budget of the trip would be over at once. It does wait for
+/// its own blocking threads, so there one of them waits for the answer.
+async fn answered<T: Send + 'static>(answer: oneshot::Receiver<T>) -> Option<T> {
+    if clock::is_real() {
+        return answer.await.ok();
+    }
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(move || answer.blocking_recv().ok()).await.ok().flatten(),
+        Err(_) => answer.await.ok(),
+    }
 }
 
 impl Handle {
@@ -159,14 +176,14 @@ impl Handle {
             }))
         });
         self.send(|(writes, _)| queued(writes.try_send(Write { durable, work, waiting })))?;
-        answer.await.map_err(|_| self.opened.fault())?
+        answered(answer).await.ok_or_else(|| self.opened.fault())?
     }
 
     pub(super) async fn read(&self, keys: Vec<Bytes>, now_ms: u64) -> Result<Vec<Option<Bytes>>, Fault> {
         self.opened.now_ms.fetch_max(now_ms, Ordering::Relaxed);
         let (send, answer) = oneshot::channel();
         self.send(|(_, reads)| queued(reads.try_send(Read { keys, now_ms, answer: Some(send) })))?;
-        answer.await.map_err(|_| self.opened.fault())?
+        answered(answer).await.ok_or_else(|| self.opened.fault())?
     }
 
     fn send(
