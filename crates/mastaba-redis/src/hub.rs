@@ -9,11 +9,13 @@ use mastaba::shared::Listener;
 use tokio::sync::Notify;
 
 use crate::config::RedisConfig;
+use crate::own::OwnChanges;
 
 /// Shared by the backend and its connections.
 pub(crate) struct Hub {
     pub(crate) config: RedisConfig,
     listeners: Mutex<Vec<(Vec<u8>, Arc<dyn Listener>)>>,
+    pub(crate) own: OwnChanges,
     /// Counts up with every prefix that is to be tracked; what a connection tracks has one of these numbers.
     wanted: AtomicU64,
     /// The store's incarnation; 0: not known, so nothing that is stored counts, and nothing is stored.
@@ -117,6 +119,7 @@ impl Hub {
         Arc::new(Self {
             config,
             listeners: Mutex::default(),
+            own: OwnChanges::default(),
             wanted: AtomicU64::new(0),
             incarnation: AtomicU64::new(0),
             nodes: Mutex::default(),

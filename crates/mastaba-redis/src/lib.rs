@@ -51,6 +51,7 @@ mod config;
 mod error;
 mod hub;
 mod operations;
+mod own;
 mod script;
 mod wire;
 

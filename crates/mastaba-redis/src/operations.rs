@@ -16,6 +16,7 @@ use mastaba::{Fault, FaultKind, clock, entry, lease};
 use crate::config::RedisConfig;
 use crate::error::ConnectError;
 use crate::hub::Hub;
+use crate::own::OwnChange;
 use crate::script;
 use crate::wire::{Command, Reply, Wire};
 
@@ -269,6 +270,8 @@ impl Shared for Redis {
     }
 
     async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
+        let keys = leases.iter().map(|ask| &ask.key).chain(stamps.iter().map(|ask| &ask.key));
+        let own = OwnChange::begin(&self.inner.hub, keys.cloned());
         let asked = leases.iter().map(|ask| self.lease_command(ask));
         let mut stamped: Vec<_> = stamps.iter().map(|ask| self.ask_stamp(ask)).collect();
         // On several nodes the last stamp is read after the others: an invalidation by tag renews it before them.
@@ -285,7 +288,13 @@ impl Shared for Redis {
                 other => return Err(unexpected("a lease", &other)),
             });
         }
-        Ok(Leases { leased, stamps: self.stamps(stamps, numbers).await? })
+        let stamped = self.stamps(stamps, numbers).await?;
+        let granted = leases.iter().zip(&leased).filter(|(_, leased)| **leased == Leased::Granted);
+        let set = stamps.iter().zip(&stamped).filter(|(ask, number)| ask.value == **number);
+        own.only(
+            granted.map(|(ask, _)| ask.key.clone()).chain(set.map(|(ask, _)| ask.key.clone())).collect(),
+        );
+        Ok(Leases { leased, stamps: stamped })
     }
 
     async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
@@ -332,6 +341,9 @@ impl Shared for Redis {
     }
 
     async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
+        // told at the end, whatever becomes of it: see `OwnChange`
+        let keys_changed = stamps.iter().map(|stamp| &stamp.key).chain(keys).cloned();
+        let _own = OwnChange::begin(&self.inner.hub, keys_changed);
         // the first stamp before the others, and all of them before the keys
         let alone = if self.is_cluster() { stamps.len().min(1) } else { 0 };
         let (first, rest) = stamps.split_at(alone);
@@ -342,8 +354,6 @@ impl Shared for Redis {
             // derived meanwhile from an inner object that was still to go is void after the second time.
             self.invalidate_keys(keys).await?;
         }
-        // our own connection is not told of what it has changed itself
-        stamps.iter().map(|stamp| &stamp.key).chain(keys).for_each(|key| self.inner.hub.tell(key));
         Ok(())
     }
 
@@ -367,8 +377,12 @@ impl Shared for Redis {
     }
 
     async fn catch_up(&self) -> Result<(), Fault> {
-        if self.inner.hub.config.tell {
-            return self.inner.wire.catch_up().await;
+        let hub = &self.inner.hub;
+        if hub.config.tell {
+            let begun = hub.own.begun();
+            self.inner.wire.catch_up().await?;
+            hub.own.told(begun).await;
+            return Ok(());
         }
         let sentence = "redis: the argument `tell` is false, so near cannot be told of changes";
         Err(Fault::new(FaultKind::Refused, sentence))

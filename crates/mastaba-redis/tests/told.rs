@@ -93,17 +93,79 @@ async fn what_this_process_voids_itself_its_other_caches_are_told_of_once() {
     assert!(heard.so_far() > before + 1);
 }
 
+/// A wish to fill this key, and the fence of its lease.
+fn wish(redis: &Redis, key: &'static str, over: Option<Fence>) -> (Lease, Fence) {
+    let fence = Fence::random();
+    let record = entry::lease(fence, redis.incarnation()).into();
+    (Lease { key: key.into(), record, over, ttl: LONG }, fence)
+}
+
+fn missing_stamp() -> Stamp {
+    Stamp { key: "m:one:#tag".into(), value: 7, ttl: None }
+}
+
 #[tokio::test]
-async fn of_the_leases_that_this_process_takes_it_is_not_told() {
+async fn what_this_process_places_where_nothing_stood_its_caches_are_told_of_and_what_it_finds_they_are_not()
+{
     let Some(server) = RedisServer::start().await else { return };
     let redis = connect(&server.url()).await;
     let (heard, before) = listen(&redis).await;
-    let header = Header::new(Kind::Lease, Fence::random(), redis.incarnation());
-    let record = entry::write(&header, &[], &[], &[]).into();
-    let lease = Lease { key: "m:one:1".into(), record, over: None, ttl: LONG };
-    assert_eq!(redis.lease(&[lease], &[]).await.unwrap().leased, [Leased::Granted]);
+    let (lease, fence) = wish(&redis, "m:one:1", None);
+    let leased = redis.lease(&[lease], &[missing_stamp()]).await.unwrap();
+    assert_eq!(leased.leased, [Leased::Granted]);
+    assert_eq!(heard.so_far(), before + 2, "the lease and the stamp, before it has returned");
     redis.catch_up().await.unwrap();
+    assert_eq!(heard.so_far(), before + 2, "and not by the server as well");
+    let (again, _) = wish(&redis, "m:one:1", None);
+    let found = redis.lease(&[again], &[Stamp { value: 8, ..missing_stamp() }]).await.unwrap();
+    assert!(matches!(found.leased[..], [Leased::Found(_)]), "{found:?}");
+    assert_eq!(heard.so_far(), before + 2, "nothing was changed");
+    let (over, _) = wish(&redis, "m:one:1", Some(fence));
+    assert_eq!(redis.lease(&[over], &[]).await.unwrap().leased, [Leased::Granted]);
+    assert!(heard.so_far() > before + 2);
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_waits_for_any_longer_is_told_of_all_the_same() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let (heard, before) = listen(&redis).await;
+    server.pause().await;
+    let (lease, _) = wish(&redis, "m:one:1", None);
+    let given_up = timeout(Duration::from_millis(100), redis.lease(&[lease], &[])).await;
+    assert!(given_up.is_err(), "a stopped server answers nobody");
+    server.resume().await;
+    redis.catch_up().await.unwrap();
+    assert_eq!(server.command(&["EXISTS", "m:one:1"]).await, "1", "it was placed");
+    assert_eq!(heard.so_far(), before + 1);
+}
+
+#[tokio::test]
+async fn a_ping_is_not_answered_before_the_leases_that_were_sent_before_it_are_told_of() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let (heard, before) = listen(&redis).await;
+    let (lease, _) = wish(&redis, "m:one:1", None);
+    let leases = [lease];
+    let mut leasing = std::pin::pin!(redis.lease(&leases, &[]));
+    // it is sent, and whoever waits for its answer is not woken
+    assert!(futures_util::poll!(leasing.as_mut()).is_pending());
+    until("the lease being placed", async || server.command(&["EXISTS", "m:one:1"]).await == "1").await;
+    let early = timeout(Duration::from_millis(200), redis.catch_up()).await;
+    assert!(early.is_err(), "what the lease may hide has not been told of");
     assert_eq!(heard.so_far(), before);
+    let (leased, caught_up) = tokio::join!(leasing, redis.catch_up());
+    assert_eq!(leased.unwrap().leased, [Leased::Granted]);
+    caught_up.unwrap();
+    assert_eq!(heard.so_far(), before + 1);
+    // one that is sent later is not waited for
+    let (lease, _) = wish(&redis, "m:one:2", None);
+    let leases = [lease];
+    let mut asked = std::pin::pin!(redis.catch_up());
+    assert!(futures_util::poll!(asked.as_mut()).is_pending(), "the ping is on its way");
+    let mut leasing = std::pin::pin!(redis.lease(&leases, &[]));
+    assert!(futures_util::poll!(leasing.as_mut()).is_pending());
+    timeout(LONG, asked).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -79,14 +79,17 @@ pub trait Shared: Send + Sync + 'static {
 
     /// From now on tells `listener` of every change, by anybody, of a record whose key begins with `prefix`.
     ///
-    /// Called once per region, before its first read. What this very backend fills and leases need not be told; what
-    /// it invalidates may be. A backend that does not tell of changes ([`Abilities::tells`]) ignores it.
+    /// Called once per region, before its first read. What this very backend changes need not be told, unless it could
+    /// keep a change by somebody else from being told: a lease that is placed right after the record was removed, for one.
+    /// Of such a change the listener hears before the call that made it returns. A backend that does not tell of changes
+    /// ([`Abilities::tells`]) ignores it.
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
         let (_, _) = (prefix, listener);
     }
 
     /// Waits until every change that was acknowledged to anybody before this call has been told to the
-    /// listeners: one ping on every connection on which changes are told.
+    /// listeners: one ping on every connection on which changes are told, and the end of the own changes that were begun
+    /// before it.
     fn catch_up(&self) -> impl Future<Output = Result<(), Fault>> + Send {
         async { Ok(()) }
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::Fault;
-use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Reach, Shared, Stamp};
+use mastaba::shared::{
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Listener, Reach, Shared, Stamp,
+};
 
 use super::gate::{Gate, Place};
 
@@ -151,5 +153,17 @@ impl<B: Shared, const PROCESSES: bool> Shared for Watched<B, PROCESSES> {
 
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
+    }
+
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
+        self.inner.listen(prefix, listener);
+    }
+
+    async fn catch_up(&self) -> Result<(), Fault> {
+        self.inner.catch_up().await
+    }
+
+    async fn close(&self) -> Result<(), Fault> {
+        self.inner.close().await
     }
 }

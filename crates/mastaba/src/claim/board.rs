@@ -102,7 +102,14 @@ impl<S: Source> Claim<S> {
         }
         let incarnation = self.source.region.incarnation();
         for (at, leased) in leasing.into_iter().zip(leased) {
-            let Leased::Found(record) = leased else { continue };
+            let Leased::Found(record) = leased else {
+                // Granted: a backend that is told of changes counts this as one (R13). What is loaded from now on is newer
+                // than everything that was told until now.
+                if self.source.near.is_some() {
+                    self.items[at].mark = self.source.region.changes.mark(&self.items[at].record);
+                }
+                continue;
+            };
             self.items[at].fence = None;
             self.items[at].over = None;
             self.judge(at, record, stamps, incarnation);
