@@ -2,41 +2,50 @@
 //!
 //! postcard is small and fast but its bytes mean something only to the very type that wrote them. So it is used
 //! only where that type is known: it is traced when its source is registered, a fingerprint of what was found
-//! stands in every entry, and each value is held against it before it is written. MessagePack with names survives
-//! added fields and every serde attribute.
+//! stands in every entry, and each value is held against it before it is written. What cannot be traced is written
+//! [with names](named), and read back before it is stored: a value that would come back as another one is refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::entry::Format;
 use crate::error::BoxError;
 
+mod deep;
+mod named;
 mod pack;
+mod print;
 mod probe;
 mod shape;
 mod trace;
 
+pub(crate) use named::Refused;
 pub(crate) use pack::{pack, unpack};
 use shape::Shapes;
 
-/// How deep a MessagePack value may be nested. Deeper ones would end the stack of a worker thread.
-const MOST_DEPTH: usize = 128;
+/// What a codec can write and read: every [`Source::Value`](crate::Source::Value).
+pub(crate) trait Value: Serialize + DeserializeOwned + Send + Sync {}
+
+impl<V: Serialize + DeserializeOwned + Send + Sync> Value for V {}
 
 /// Raised when the bytes of a format change: every entry written before is then a miss.
 const POSTCARD: &str = "postcard 1";
-const MESSAGE_PACK: u64 = fingerprint(b"messagepack 1");
+const NAMED: &str = "messagepack 2";
 
 /// rapidhash V3 with its default seed: the same in every process and on every platform.
-const fn fingerprint(text: &[u8]) -> u64 {
-    rapidhash::v3::rapidhash_v3(text)
+fn fingerprint(text: &str) -> u64 {
+    rapidhash::v3::rapidhash_v3(text.as_bytes())
 }
 
 /// The codec of one value type.
 #[derive(Debug)]
 pub(crate) struct Codec {
-    schema: u64,
+    /// The fingerprint that stands in entries without names.
+    plain: u64,
+    /// The fingerprint that stands in entries with names.
+    named: u64,
     shapes: Result<Shapes, String>,
 }
 
@@ -45,23 +54,24 @@ impl Codec {
     ///
     /// postcard it is when `V` can be traced in full, is not recursive, and values of it serialize as they
     /// deserialize: no `flatten`, `untagged`, `tag` or `skip_serializing`.
-    pub(crate) fn of<V: Serialize + DeserializeOwned>() -> Self {
+    pub(crate) fn of<V: Value>() -> Self {
         let shapes = trace::trace::<V>().map_err(|stop| stop.to_string()).and_then(|(shapes, values)| {
             // Implementations by hand may panic here too.
             let same = || values.iter().all(|value| comes_back(value, &shapes));
             let same = catch_unwind(AssertUnwindSafe(same)).unwrap_or(false);
             if same { Ok(shapes) } else { Err("it does not serialize as it deserializes".to_owned()) }
         });
-        let schema = match &shapes {
-            Ok(shapes) => fingerprint(format!("{POSTCARD} {}", shapes.text()).as_bytes()),
-            Err(_) => MESSAGE_PACK,
-        };
-        Self { schema, shapes }
+        let text = shapes.as_ref().map(Shapes::text).unwrap_or_default();
+        let of = |format: &str| fingerprint(&format!("{format} {text}"));
+        Self { plain: of(POSTCARD), named: of(NAMED), shapes }
     }
 
-    /// The fingerprint of the type. Types that are written with names share one.
-    pub(crate) fn schema(&self) -> u64 {
-        self.schema
+    /// The fingerprint of the type, as it stands in entries of a format. Types that cannot be traced share one.
+    pub(crate) fn schema(&self, format: Format) -> u64 {
+        match format {
+            Format::Postcard => self.plain,
+            Format::MessagePack => self.named,
+        }
     }
 
     /// The format that entries have as a rule.
@@ -79,35 +89,22 @@ impl Codec {
     /// Appends `value` to `out`, which stays as it was on an error.
     ///
     /// Also under postcard a single value may be written with names: one that leaves out a field.
-    pub(crate) fn encode<V: Serialize>(&self, value: &V, out: &mut Vec<u8>) -> Result<Format, BoxError> {
+    pub(crate) fn encode<V: Value>(&self, value: &V, out: &mut Vec<u8>) -> Result<Format, Refused> {
         if let Ok(shapes) = &self.shapes
             && probe::fits(value, shapes)
             && to_postcard(value, out).is_ok()
         {
             return Ok(Format::Postcard);
         }
-        if !probe::has_one_null(value) {
-            return Err("a Some(None) or Some(()) in it would be read back as None".into());
-        }
-        let start = out.len();
-        let written = rmp_serde::encode::write_named(&mut *out, value)
-            .map_err(BoxError::from)
-            .and_then(|()| check_message_pack(&out[start..]));
-        if written.is_err() {
-            out.truncate(start);
-        }
-        written.map(|()| Format::MessagePack)
+        named::write(value, out).map(|()| Format::MessagePack)
     }
 
     /// Reads what [`encode`](Self::encode) wrote. Any bytes may be given; all of them must be used.
-    pub(crate) fn decode<V: DeserializeOwned>(&self, format: Format, bytes: &[u8]) -> Result<V, BoxError> {
+    pub(crate) fn decode<V: Value>(&self, format: Format, bytes: &[u8]) -> Result<V, BoxError> {
         match format {
             Format::Postcard if self.shapes.is_err() => Err("the type is never written without names".into()),
             Format::Postcard => from_postcard(bytes),
-            Format::MessagePack => {
-                check_message_pack(bytes)?;
-                Ok(V::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes))?)
-            }
+            Format::MessagePack => named::read(bytes),
         }
     }
 }
@@ -156,17 +153,6 @@ fn comes_back<V: Serialize + DeserializeOwned>(value: &V, shapes: &Shapes) -> bo
         && to_postcard(value, &mut bytes).is_ok()
         && from_postcard::<V>(&bytes).is_ok_and(|value| to_postcard(&value, &mut again).is_ok())
         && bytes == again
-}
-
-/// Whether `bytes` are exactly one value, and one that is not nested too deep.
-///
-/// A pass of its own, because the reader counts the depth of arrays and maps but not that of enums.
-fn check_message_pack(bytes: &[u8]) -> Result<(), BoxError> {
-    let mut rest = bytes;
-    let mut reader = rmp_serde::Deserializer::new(&mut rest);
-    reader.set_max_depth(MOST_DEPTH);
-    IgnoredAny::deserialize(&mut reader)?;
-    if rest.is_empty() { Ok(()) } else { Err(format!("{} bytes are left over", rest.len()).into()) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! | 0 | 2 | magic, `Mt` |
 //! | 2 | 1 | version of this layout |
 //! | 3 | 1 | [`Kind`] |
-//! | 4 | 2 | flags: bit 0 compressed, bit 1 the payload is MessagePack (else postcard) |
+//! | 4 | 2 | flags: bit 0 compressed, bit 1 the payload is MessagePack in readable form (else postcard) |
 //! | 6 | 1 | number of tags |
 //! | 7 | 1 | number of holders |
 //! | 8 | 8 | [`Fence`], always at [`FENCE_AT`], so that a backend can compare it without parsing |
@@ -133,7 +133,7 @@ pub enum Format {
     #[default]
     /// postcard, guarded by the schema fingerprint.
     Postcard,
-    /// MessagePack with named fields.
+    /// MessagePack with named fields, in the form that types have for readable formats.
     MessagePack,
 }
 

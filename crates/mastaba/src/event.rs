@@ -100,10 +100,22 @@ pub enum Event {
         /// Why the first of them did; it names the key.
         error: crate::Error,
     },
-    /// A value could not be encoded, or is larger than the backend takes: it was not stored.
+    /// A value has too many tags, or is larger than the backend takes: it was not stored.
     NotStored {
         /// The source.
         source: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// A value would not come back from the shared tier as it is, or is nested too deep: it was not stored. The reads
+    /// that it was loaded for have it; later ones load it again.
+    ///
+    /// Said once per source and reason, for the values of one type mostly share their fate.
+    CannotBeStored {
+        /// The source.
+        source: &'static str,
+        /// The type of its values.
+        value: &'static str,
         /// Why.
         why: String,
     },
@@ -153,6 +165,11 @@ impl fmt::Display for Event {
                 write!(f, "source {source}: {failed} of {keys} keys of a load failed, the first so: {error}")
             }
             Self::NotStored { source, why } => write!(f, "source {source}: a value was not stored: {why}"),
+            Self::CannotBeStored { source, value, why } => write!(
+                f,
+                "source {source}: a value of type {value} cannot be stored, and is loaded again by every request: {why} \
+                 (said once)"
+            ),
             Self::WriteDropped { collected } => write!(
                 f,
                 "a write was dropped before it was published: {collected} keys, tags and regions were not invalidated"

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::claim::{Carried, Landed, millis};
-use crate::codec::Codec;
+use crate::codec::{Codec, Refused};
+use crate::event::{Event, Events};
 use crate::flight::Flights;
 use crate::key::KeySpace;
 use crate::near::{Near, NearEntry};
@@ -33,6 +34,8 @@ pub(crate) struct Registered<S: Source> {
     near_ttl: Option<Duration>,
     /// Whether a value of it has ever had tags of its own: then fills have to prove them.
     pub(crate) tagged: AtomicBool,
+    /// For which reasons it was said that a value cannot be stored: a bit for each.
+    unstorable: AtomicU8,
 }
 
 impl<S: Source> Registered<S> {
@@ -56,6 +59,7 @@ impl<S: Source> Registered<S> {
             hooked: OnceLock::new(),
             near_ttl,
             tagged: AtomicBool::new(false),
+            unstorable: AtomicU8::new(0),
         }
     }
 
@@ -69,6 +73,19 @@ impl<S: Source> Registered<S> {
             entry.until_ms = entry.until_ms.min(now_ms.saturating_add(millis(ttl)));
         }
         entry
+    }
+
+    /// Says that a value cannot be stored, once per reason: a type that cannot would say so at every load.
+    pub(crate) fn cannot_store(&self, events: &Events, why: &Refused) {
+        let reason = match why {
+            Refused::TooDeep => 1,
+            Refused::Differs(_) => 2,
+            Refused::Failed(_) => 4,
+        };
+        if self.unstorable.fetch_or(reason, Ordering::Relaxed) & reason == 0 {
+            let (value, why) = (std::any::type_name::<S::Value>(), why.to_string());
+            events.tell(Event::CannotBeStored { source: S::NAME, value, why });
+        }
     }
 
     pub(crate) fn set_tagged(&self) {

@@ -48,6 +48,9 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// What a value is asked for by: `i64`, `String`, `(TenantId, i64)`, ...
     type Key: Key;
     /// What is kept. It needs neither `Clone` nor `Debug`.
+    ///
+    /// How it is stored, which values come back as they are, and what happens to those that do not:
+    /// `docs/values.md` in the repository.
     type Value: Serialize + DeserializeOwned + Send + Sync + 'static;
     /// Why looking may fail.
     type Error: Into<BoxError> + Send;

@@ -225,7 +225,7 @@ impl<S: Source> Claim<S> {
         Some(match self.source.codec.encode(value, &mut payload) {
             Ok(format) => Some(Carried::Packed(Arc::new(Packed { format, payload }))),
             Err(why) => {
-                self.request.cache.events.tell(Event::NotStored { source: S::NAME, why: why.to_string() });
+                self.source.cannot_store(&self.request.cache.events, &why);
                 None
             }
         })

@@ -79,7 +79,8 @@ impl<S: Source> Claim<S> {
         let names = S::TAGS.iter().copied().chain(own.iter().map(String::as_str));
         let stamped = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>()?;
         match self.record(loaded, generation, &stamped) {
-            Ok((record, ttl)) => {
+            Ok(None) => None,
+            Ok(Some((record, ttl))) => {
                 let over = if item.lease == Some(expected) { Over::Lease } else { Over::Record };
                 Some(Fill { key: item.record.clone(), expected, over, record, ttl })
             }
@@ -118,13 +119,13 @@ impl<S: Source> Claim<S> {
         places.into_iter().zip(stored).collect()
     }
 
-    /// One entry, and how long the shared tier keeps it.
+    /// One entry, and how long the shared tier keeps it. `None`: its value cannot be stored, which was said.
     fn record(
         &self,
         loaded: &Loaded<S>,
         generation: u64,
         tags: &[(&str, u64)],
-    ) -> Result<(Bytes, Duration), String> {
+    ) -> Result<Option<(Bytes, Duration)>, String> {
         let policy = &self.source.policy;
         let absent = loaded.carried.is_none();
         if let Some((tag, _)) = tags.iter().find(|(tag, _)| tag.len() > MAX_TAG_NAME) {
@@ -140,9 +141,13 @@ impl<S: Source> Claim<S> {
             }
             Some(Carried::Live(value)) => {
                 let mut payload = Vec::new();
-                let format =
-                    self.source.codec.encode(&**value, &mut payload).map_err(|why| why.to_string())?;
-                (format, codec::pack(payload, policy.compress_above))
+                match self.source.codec.encode(&**value, &mut payload) {
+                    Ok(format) => (format, codec::pack(payload, policy.compress_above)),
+                    Err(why) => {
+                        self.source.cannot_store(&self.request.cache.events, &why);
+                        return Ok(None);
+                    }
+                }
             }
         };
         let kind = if absent { Kind::Absent } else { Kind::Value };
@@ -152,7 +157,7 @@ impl<S: Source> Claim<S> {
         header.compressed = packed.compressed;
         header.raw_len = packed.raw_len;
         header.region_stamp = generation;
-        header.schema = self.source.codec.schema();
+        header.schema = self.source.codec.schema(format);
         header.created_ms = clock::now_ms();
         header.soft_ms = millis(ages.soft);
         header.hard_ms = millis(ages.hard);
@@ -162,7 +167,7 @@ impl<S: Source> Claim<S> {
         if record.len() > most {
             return Err(format!("its entry has {} bytes, and the backend takes {most}", record.len()));
         }
-        Ok((Bytes::from(record), ages.hard))
+        Ok(Some((Bytes::from(record), ages.hard)))
     }
 
     /// Tells those who joined which keys were stored (`R5`), and near what was.

@@ -62,7 +62,7 @@ impl<S: Source> Claim<S> {
 
     fn weigh(&mut self, at: usize, entry: &EntryRef<'_>, header: Header, stamps: &Stamps) {
         let age = self.now_ms.saturating_sub(header.created_ms);
-        let schema = header.schema == self.source.codec.schema();
+        let schema = header.schema == self.source.codec.schema(header.format);
         if !schema && header.created_ms > self.request.cache.started_ms {
             // written by a program that runs beside this one, with another shape: leave it to that one
             self.items[at].sealed = true;

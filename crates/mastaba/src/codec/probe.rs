@@ -1,10 +1,9 @@
-//! Walks over a value as it serializes, and writes nothing: does a format give back exactly this value?
+//! Walks over a value as it serializes, and writes nothing: does postcard give back exactly this value?
 //!
 //! postcard writes neither names nor lengths of structs. It reads back what it wrote only if the value serializes
 //! as the type deserializes, so every value is held against the [shapes](Shapes) of its type: a field that
-//! `skip_serializing_if` leaves out, a sequence of unknown length or an unlike variant is found here.
-//!
-//! MessagePack writes `None`, `()` and `Some(None)` alike; a value in which that matters is found here too.
+//! `skip_serializing_if` leaves out, a sequence of unknown length or an unlike variant is found here. The walk
+//! goes no deeper than the shapes do, and those of a recursive type do not exist.
 
 use std::fmt;
 
@@ -33,43 +32,32 @@ impl ser::Error for Unfit {
 
 /// Whether `value` serializes exactly as its type deserializes.
 pub(super) fn fits<T: Serialize + ?Sized>(value: &T, shapes: &Shapes) -> bool {
-    value.serialize(Probe { expect: Some((shapes, Shapes::ROOT)), in_some: false }).is_ok()
-}
-
-/// Whether no `Some` in `value` would be read back as `None` from a format with a single null.
-pub(super) fn has_one_null<T: Serialize + ?Sized>(value: &T) -> bool {
-    value.serialize(Probe { expect: None, in_some: false }).is_ok()
+    value.serialize(Probe { shapes, node: Shapes::ROOT }).is_ok()
 }
 
 #[derive(Clone, Copy)]
 struct Probe<'a> {
-    /// What must come now; `None`: anything, but a null inside a `Some`.
-    expect: Option<(&'a Shapes, Id)>,
-    in_some: bool,
+    shapes: &'a Shapes,
+    /// What must come now.
+    node: Id,
 }
 
 impl<'a> Probe<'a> {
-    fn shape(self) -> Option<(&'a Shapes, &'a Shape)> {
-        self.expect.map(|(shapes, node)| (shapes, &shapes.nodes[node]))
+    fn shape(self) -> &'a Shape {
+        &self.shapes.nodes[self.node]
+    }
+
+    fn at(self, node: Id) -> Self {
+        Self { node, ..self }
     }
 
     fn scalar(self, scalar: Scalar) -> Result<(), Unfit> {
-        match self.shape() {
-            None if scalar == Scalar::Unit && self.in_some => Err(Unfit),
-            None => Ok(()),
-            Some((_, shape)) if *shape == Shape::Scalar(scalar) => Ok(()),
-            Some(_) => Err(Unfit),
-        }
+        if *self.shape() == Shape::Scalar(scalar) { Ok(()) } else { Err(Unfit) }
     }
 
     /// Items, each of which must have the next of `nodes`.
     fn items(self, nodes: &'a [Id]) -> Items<'a> {
-        let (shapes, nodes) = self.expect.map_or((None, &[][..]), |(shapes, _)| (Some(shapes), nodes));
-        Items { shapes, nodes, fields: &[], place: 0, repeat: None }
-    }
-
-    fn anything(self) -> Items<'a> {
-        self.items(&[])
+        Items { probe: self, nodes, fields: &[], place: 0, repeat: None }
     }
 
     fn repeated(self, nodes: &'a [Id], len: Option<usize>) -> Result<Items<'a>, Unfit> {
@@ -77,60 +65,50 @@ impl<'a> Probe<'a> {
         Ok(Items { repeat: Some(items), ..self.items(nodes) })
     }
 
-    fn body(self) -> Result<Option<&'a Body>, Unfit> {
+    fn kind(self) -> Result<&'a Kind, Unfit> {
         match self.shape() {
-            None => Ok(None),
-            Some((shapes, Shape::Named(index))) => match &shapes.named[*index].kind {
-                Kind::Struct(body) => Ok(Some(body)),
-                Kind::Enum(_) => Err(Unfit),
-            },
-            Some(_) => Err(Unfit),
+            Shape::Named(index) => Ok(&self.shapes.named[*index].kind),
+            _ => Err(Unfit),
         }
     }
 
-    fn variant(self, number: u32, name: &str) -> Result<Option<&'a Body>, Unfit> {
-        match self.shape() {
-            None => Ok(None),
-            Some((shapes, Shape::Named(index))) => match &shapes.named[*index].kind {
-                Kind::Enum(variants) => match variants.get(number as usize) {
-                    Some(variant) if variant.name == name => variant.body.as_ref().map(Some).ok_or(Unfit),
-                    _ => Err(Unfit),
-                },
-                Kind::Struct(_) => Err(Unfit),
-            },
-            Some(_) => Err(Unfit),
+    fn body(self) -> Result<&'a Body, Unfit> {
+        match self.kind()? {
+            Kind::Struct(body) => Ok(body),
+            Kind::Enum(_) => Err(Unfit),
         }
     }
 
-    fn unit(self, body: Option<&Body>) -> Result<(), Unfit> {
+    fn variant(self, number: u32, name: &str) -> Result<&'a Body, Unfit> {
+        let Kind::Enum(variants) = self.kind()? else { return Err(Unfit) };
+        match variants.get(number as usize) {
+            Some(variant) if variant.name == name => variant.body.as_ref().ok_or(Unfit),
+            _ => Err(Unfit),
+        }
+    }
+
+    fn unit(self, body: &Body) -> Result<(), Unfit> {
+        if matches!(body, Body::Unit) { Ok(()) } else { Err(Unfit) }
+    }
+
+    fn newtype<T: Serialize + ?Sized>(self, body: &Body, value: &T) -> Result<(), Unfit> {
         match body {
-            None | Some(Body::Unit) => Ok(()),
-            Some(_) => Err(Unfit),
+            Body::NewType(node) => value.serialize(self.at(*node)),
+            _ => Err(Unfit),
         }
     }
 
-    fn newtype<T: Serialize + ?Sized>(self, body: Option<&Body>, value: &T) -> Result<(), Unfit> {
-        let expect = match (self.expect, body) {
-            (Some((shapes, _)), Some(Body::NewType(node))) => Some((shapes, *node)),
-            (None, _) => None,
-            _ => return Err(Unfit),
-        };
-        value.serialize(Probe { expect, ..self })
-    }
-
-    fn tuple(self, body: Option<&'a Body>) -> Result<Items<'a>, Unfit> {
+    fn tuple(self, body: &'a Body) -> Result<Items<'a>, Unfit> {
         match body {
-            None => Ok(self.anything()),
-            Some(Body::Tuple(nodes)) => Ok(self.items(nodes)),
-            Some(_) => Err(Unfit),
+            Body::Tuple(nodes) => Ok(self.items(nodes)),
+            _ => Err(Unfit),
         }
     }
 
-    fn fields(self, body: Option<&'a Body>) -> Result<Items<'a>, Unfit> {
+    fn fields(self, body: &'a Body) -> Result<Items<'a>, Unfit> {
         match body {
-            None => Ok(self.anything()),
-            Some(Body::Struct(fields, nodes)) => Ok(Items { fields, ..self.items(nodes) }),
-            Some(_) => Err(Unfit),
+            Body::Struct(fields, nodes) => Ok(Items { fields, ..self.items(nodes) }),
+            _ => Err(Unfit),
         }
     }
 }
@@ -186,20 +164,14 @@ impl<'a> Serializer for Probe<'a> {
     }
 
     fn serialize_none(self) -> Result<(), Unfit> {
-        match self.shape() {
-            None if self.in_some => Err(Unfit),
-            None | Some((_, Shape::Option(_))) => Ok(()),
-            Some(_) => Err(Unfit),
-        }
+        if matches!(self.shape(), Shape::Option(_)) { Ok(()) } else { Err(Unfit) }
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unfit> {
-        let expect = match self.shape() {
-            None => None,
-            Some((shapes, Shape::Option(inner))) => Some((shapes, *inner)),
-            Some(_) => return Err(Unfit),
-        };
-        value.serialize(Probe { expect, in_some: true })
+        match self.shape() {
+            Shape::Option(inner) => value.serialize(self.at(*inner)),
+            _ => Err(Unfit),
+        }
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unfit> {
@@ -225,22 +197,20 @@ impl<'a> Serializer for Probe<'a> {
         name: &'static str,
         value: &T,
     ) -> Result<(), Unfit> {
-        Probe { in_some: false, ..self }.newtype(self.variant(number, name)?, value)
+        self.newtype(self.variant(number, name)?, value)
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Items<'a>, Unfit> {
         match self.shape() {
-            None => Ok(self.anything()),
-            Some((_, Shape::Seq(item))) => self.repeated(std::slice::from_ref(item), len),
-            Some(_) => Err(Unfit),
+            Shape::Seq(item) => self.repeated(std::slice::from_ref(item), len),
+            _ => Err(Unfit),
         }
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Items<'a>, Unfit> {
         match self.shape() {
-            None => Ok(self.anything()),
-            Some((_, Shape::Tuple(nodes))) => Ok(self.items(nodes)),
-            Some(_) => Err(Unfit),
+            Shape::Tuple(nodes) => Ok(self.items(nodes)),
+            _ => Err(Unfit),
         }
     }
 
@@ -260,9 +230,8 @@ impl<'a> Serializer for Probe<'a> {
 
     fn serialize_map(self, len: Option<usize>) -> Result<Items<'a>, Unfit> {
         match self.shape() {
-            None => Ok(self.anything()),
-            Some((_, Shape::Map(pair))) => self.repeated(pair, len),
-            Some(_) => Err(Unfit),
+            Shape::Map(pair) => self.repeated(pair, len),
+            _ => Err(Unfit),
         }
     }
 
@@ -283,8 +252,7 @@ impl<'a> Serializer for Probe<'a> {
 
 /// The items of one level, as they come.
 struct Items<'a> {
-    /// `None`: anything may come.
-    shapes: Option<&'a Shapes>,
+    probe: Probe<'a>,
     nodes: &'a [Id],
     fields: &'a [&'static str],
     place: usize,
@@ -294,30 +262,18 @@ struct Items<'a> {
 
 impl Items<'_> {
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unfit> {
-        let Some(shapes) = self.shapes else {
-            return value.serialize(Probe { expect: None, in_some: false });
-        };
         let place = if self.repeat.is_some() { self.place % self.nodes.len() } else { self.place };
         let node = *self.nodes.get(place).ok_or(Unfit)?;
         self.place += 1;
-        value.serialize(Probe { expect: Some((shapes, node)), in_some: false })
+        value.serialize(self.probe.at(node))
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unfit> {
-        if self.shapes.is_some() && self.fields.get(self.place) != Some(&name) {
-            return Err(Unfit);
-        }
-        self.item(value)
-    }
-
-    /// postcard would write nothing, and read the next field here.
-    fn skip(&self) -> Result<(), Unfit> {
-        if self.shapes.is_some() { Err(Unfit) } else { Ok(()) }
+        if self.fields.get(self.place) == Some(&name) { self.item(value) } else { Err(Unfit) }
     }
 
     fn done(&self) -> Result<(), Unfit> {
-        let all = self.place == self.repeat.unwrap_or(self.nodes.len());
-        if self.shapes.is_none() || all { Ok(()) } else { Err(Unfit) }
+        if self.place == self.repeat.unwrap_or(self.nodes.len()) { Ok(()) } else { Err(Unfit) }
     }
 }
 
@@ -355,8 +311,9 @@ macro_rules! fields {
             ) -> Result<(), Unfit> {
                 self.field(name, value)
             }
+            // postcard would write nothing, and read the next field here
             fn skip_field(&mut self, _: &'static str) -> Result<(), Unfit> {
-                self.skip()
+                Err(Unfit)
             }
             fn end(self) -> Result<(), Unfit> {
                 self.done()

@@ -5,15 +5,16 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use serde::{Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serializer};
 
 use super::*;
 
+mod named;
 mod types;
 use types::*;
 
 /// Encodes, decodes and compares; gives the format.
-fn round<V: Serialize + DeserializeOwned + PartialEq + Debug>(value: &V) -> Format {
+fn round<V: Value + PartialEq + Debug>(value: &V) -> Format {
     let codec = Codec::of::<V>();
     let mut out = b"before".to_vec();
     let format = codec.encode(value, &mut out).unwrap();
@@ -25,9 +26,9 @@ fn round<V: Serialize + DeserializeOwned + PartialEq + Debug>(value: &V) -> Form
     format
 }
 
-fn traced<V: Serialize + DeserializeOwned>() -> Result<u64, String> {
+fn traced<V: Value>() -> Result<u64, String> {
     let codec = Codec::of::<V>();
-    codec.why_named().map_or(Ok(codec.schema()), |why| Err(why.to_owned()))
+    codec.why_named().map_or(Ok(codec.schema(Format::Postcard)), |why| Err(why.to_owned()))
 }
 
 #[test]
@@ -134,22 +135,11 @@ fn a_type_that_cannot_be_made_is_no_reason_to_stop() {
 }
 
 #[test]
-fn a_null_that_would_be_lost_is_refused() {
-    let codec = Codec::of::<Lossy>();
-    let mut out = vec![1];
-    let lossy = Lossy { a: Some(None), skipped: None };
-    assert!(codec.encode(&lossy, &mut out).unwrap_err().to_string().contains("Some(None)"));
-    assert_eq!(out, [1]);
-    round(&Lossy { a: Some(Some(1)), skipped: None });
-    round(&Lossy { a: Some(None), skipped: Some(1) });
-}
-
-#[test]
 fn fingerprints_are_the_same_in_every_process() {
     // If one of these changes, every entry that programs have stored becomes a miss.
     assert_eq!(traced::<Account>(), Ok(0x30dd_2ee8_934b_65d7));
     assert_eq!(traced::<Vec<Option<State>>>(), Ok(0x0942_42cb_05f3_e96a));
-    assert_eq!(Codec::of::<Untagged>().schema(), 0x2ad6_808c_0295_9218);
+    assert_eq!(Codec::of::<Untagged>().schema(Format::MessagePack), 0x52c2_6c04_4373_bec6);
     let shapes = trace::trace::<Wide>().unwrap().0;
     assert_eq!(shapes.text(), r#"StructFields "Wide"("id":U32,"name":Str,)"#);
 }
@@ -187,20 +177,6 @@ fn an_added_field_is_read_from_entries_with_names() {
     let format = old.encode(&flat, &mut out).unwrap();
     let new: v2::Flat = Codec::of::<v2::Flat>().decode(format, &out).unwrap();
     assert_eq!((new.key, new.added), (1, 7));
-}
-
-#[test]
-fn deep_nesting_is_an_error_and_not_the_end_of_the_stack() {
-    let (tree, term) = (Codec::of::<Tree>(), Codec::of::<Term>());
-    let arrays = vec![0x91; 3_000_000];
-    let variants = [0x81, 0xa3, b'N', b'o', b't'].repeat(1_000_000);
-    assert!(tree.decode::<Tree>(Format::MessagePack, &arrays).is_err());
-    assert!(term.decode::<Term>(Format::MessagePack, &variants).is_err());
-    assert!(term.decode::<Term>(Format::Postcard, &[0; 1_000_000]).is_err());
-    let nested = (0..1000).fold(Term::True, |inner, _| Term::Not(Box::new(inner)));
-    let mut out = Vec::new();
-    assert!(term.encode(&nested, &mut out).is_err());
-    assert!(out.is_empty());
 }
 
 #[test]
@@ -244,7 +220,7 @@ proptest! {
 
     #[test]
     fn random_bytes_are_an_error_or_a_value(bytes in any::<Vec<u8>>()) {
-        fn read<V: Serialize + DeserializeOwned>(bytes: &[u8]) {
+        fn read<V: Value>(bytes: &[u8]) {
             let codec = Codec::of::<V>();
             _ = codec.decode::<V>(Format::Postcard, bytes);
             _ = codec.decode::<V>(Format::MessagePack, bytes);

@@ -1,0 +1,197 @@
+//! Values that do not come back from a format as they are, or are nested too deep, are answered and not stored.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mastaba::{BoxError, Cache, Event, Fetched, LoadContext, NearConfig, Region, Rows, Source};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Thing {
+    Addr(IpAddr),
+    Pools(BTreeMap<String, Vec<u8>>),
+    Exact(u128),
+    Text(String),
+    List(Vec<Thing>),
+}
+
+/// What stands under a key.
+fn thing(key: u32) -> Thing {
+    match key {
+        0..100 => Thing::Addr(IpAddr::from([127, 0, 0, 1])),
+        100..200 => Thing::Pools(BTreeMap::from([("V4".into(), vec![127, 0, 0, 1])])),
+        // serde gives an untagged enum no number of 128 bits
+        200..300 => Thing::Exact(u128::MAX),
+        300..400 => nested(100),
+        _ => nested(1_000),
+    }
+}
+
+fn nested(levels: usize) -> Thing {
+    (0..levels).fold(Thing::Text("end".into()), |inner, _| Thing::List(vec![inner]))
+}
+
+/// Loads things.
+struct Plain(Arc<AtomicUsize>);
+
+/// The same with a hook that changes what enters a request.
+struct Hooked(Arc<AtomicUsize>);
+
+async fn load<S: Source<Key = u32, Value = Thing>>(loads: &AtomicUsize, keys: &[u32]) -> Rows<S> {
+    loads.fetch_add(1, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    keys.iter().map(|key| (*key, thing(*key))).collect()
+}
+
+impl Source for Plain {
+    type Key = u32;
+    type Value = Thing;
+    type Error = BoxError;
+    const NAME: &'static str = "thing";
+    const REGION: &'static str = "things";
+
+    async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, BoxError> {
+        Ok(load(&self.0, keys).await)
+    }
+}
+
+impl Source for Hooked {
+    type Key = u32;
+    type Value = Thing;
+    type Error = BoxError;
+    const NAME: &'static str = "thing";
+    const REGION: &'static str = "things";
+
+    async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, BoxError> {
+        Ok(load(&self.0, keys).await)
+    }
+
+    async fn after_fetch(&self, _: &LoadContext<'_>, rows: &mut Fetched<Self>) -> Result<(), BoxError> {
+        for (_, value) in rows.iter_mut() {
+            if let Thing::Pools(pools) = value {
+                assert_eq!(pools.len(), 1, "nobody else's change is in it");
+                pools.insert("hooked".into(), vec![]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a request sees under a key.
+fn seen<S: Source>(key: u32) -> Thing {
+    match thing(key) {
+        Thing::Pools(mut pools) if std::any::type_name::<S>().ends_with("Hooked") => {
+            pools.insert("hooked".into(), vec![]);
+            Thing::Pools(pools)
+        }
+        thing => thing,
+    }
+}
+
+struct World {
+    cache: Cache,
+    loads: Arc<AtomicUsize>,
+    events: Arc<Mutex<Vec<String>>>,
+}
+
+impl World {
+    async fn new<S: Source>(region: Region, source: impl FnOnce(Arc<AtomicUsize>) -> S) -> Self {
+        let (loads, events) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let said = events.clone();
+        let cache = Cache::builder()
+            .region("things", region)
+            .source(source(loads.clone()))
+            .on_event(move |event| {
+                assert!(matches!(event, Event::CannotBeStored { .. }), "{event}");
+                said.lock().unwrap().push(event.to_string());
+            })
+            .build()
+            .await
+            .unwrap();
+        Self { cache, loads, events }
+    }
+
+    /// Reads a key in a new request, and waits for what goes on behind it.
+    async fn read<S: Source<Key = u32, Value = Thing>>(&self, key: u32) -> Arc<Thing> {
+        let thing = self.cache.request().get::<S>(key).await.unwrap().unwrap();
+        self.cache.idle().await;
+        thing
+    }
+
+    fn loads(&self) -> usize {
+        self.loads.swap(0, Ordering::SeqCst)
+    }
+
+    fn events(&self) -> Vec<String> {
+        std::mem::take(&mut self.events.lock().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn what_serde_buffers_comes_back_from_the_shared_tier_as_it_was_loaded() {
+    async fn stored<S: Source<Key = u32, Value = Thing>>(new: fn(Arc<AtomicUsize>) -> S, region: Region) {
+        let world = World::new(region, new).await;
+        for key in [1, 101, 301] {
+            for _ in 0..3 {
+                assert_eq!(*world.read::<S>(key).await, seen::<S>(key));
+            }
+            assert_eq!(world.loads(), 1, "{key}");
+        }
+        assert_eq!(world.events(), [""; 0]);
+    }
+    stored(Plain, Region::memory()).await;
+    stored(Hooked, Region::memory()).await;
+    stored(Hooked, Region::memory().near(NearConfig::entries(100))).await;
+}
+
+#[tokio::test]
+async fn what_would_come_back_as_another_value_is_answered_and_not_stored_and_said_once() {
+    async fn unstored<S: Source<Key = u32, Value = Thing>>(new: fn(Arc<AtomicUsize>) -> S, region: Region) {
+        let world = World::new(region, new).await;
+        for key in [201, 202, 201] {
+            assert_eq!(*world.read::<S>(key).await, seen::<S>(key));
+        }
+        assert_eq!(world.loads(), 3);
+        let events = world.events();
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(events[0].contains("values::Thing") && events[0].contains("another value"), "{events:?}");
+        assert!(events[0].starts_with("source thing: "), "{events:?}");
+        // too deep is another reason
+        for key in [401, 402] {
+            assert_eq!(*world.read::<S>(key).await, seen::<S>(key));
+        }
+        assert_eq!(world.loads(), 2);
+        let events = world.events();
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(events[0].contains("512 steps"), "{events:?}");
+    }
+    unstored(Plain, Region::memory()).await;
+    unstored(Hooked, Region::memory()).await;
+    unstored(Plain, Region::memory().near(NearConfig::entries(100))).await;
+    unstored(Hooked, Region::memory().near(NearConfig::entries(100))).await;
+}
+
+#[tokio::test]
+async fn those_who_join_the_load_of_a_value_that_is_not_stored_are_answered_by_it() {
+    let world = World::new(Region::memory(), Plain).await;
+    for key in [201, 401] {
+        let requests: Vec<_> = (0..10).map(|_| world.cache.request()).collect();
+        let gets = requests.iter().map(|request| request.get::<Plain>(key));
+        for answer in futures_util::future::join_all(gets).await {
+            assert_eq!(*answer.unwrap().unwrap(), thing(key));
+        }
+        assert_eq!(world.loads(), 1);
+        world.cache.idle().await;
+    }
+    // with a hook each of them needs a value of its own, and there is no other way to one than to load it
+    let world = World::new(Region::memory(), Hooked).await;
+    let requests: Vec<_> = (0..10).map(|_| world.cache.request()).collect();
+    let gets = requests.iter().map(|request| request.get::<Hooked>(201));
+    for answer in futures_util::future::join_all(gets).await {
+        assert_eq!(*answer.unwrap().unwrap(), thing(201));
+    }
+}
