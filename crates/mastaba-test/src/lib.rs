@@ -1,6 +1,7 @@
 //! What tests of caches need: a small world with a trip ledger, fault injection, and the conformance suite for
 //! authors of backends.
 
+pub mod clock;
 pub mod conformance;
 pub mod faulty;
 pub mod ledger;

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::Outcome;
 use crate::batch::Part;
-use crate::clock;
+use crate::clock::Now;
 use crate::coherence::Mark;
 use crate::entry::Fence;
 use crate::error::Error;
@@ -53,7 +53,7 @@ pub(crate) struct Claim<S: Source> {
     nested: bool,
     /// The tick at which the read began.
     begun: u64,
-    now_ms: u64,
+    now: Now,
     /// What near compares with, as of before the shared tier was read.
     era: Era,
     /// The stamps that came with the read.
@@ -203,7 +203,7 @@ impl<S: Source> Claim<S> {
             lane,
             nested: false,
             begun,
-            now_ms: clock::now_ms(),
+            now: Now::look(),
             era: source.region.era(),
             read: None,
             carry: None,
@@ -316,7 +316,7 @@ impl<S: Source> AnyClaim for Claim<S> {
         }
         let (changes, era) = (&source.region.changes, source.region.era());
         for item in self.items.iter_mut().filter(|item| item.answer.is_none()) {
-            item.aside = near.get(&item.key, era, changes, self.now_ms).is_some();
+            item.aside = near.get(&item.key, era, changes, self.now.steady_ms).is_some();
         }
         self.items.iter().any(|item| item.aside)
     }
@@ -334,7 +334,7 @@ impl<S: Source> AnyClaim for Claim<S> {
         }
         let (changes, era) = (&source.region.changes, source.region.era());
         for item in self.items.iter_mut().filter(|item| item.answer.is_none() && !item.asked) {
-            let Some(found) = near.get(&item.key, era, changes, self.now_ms) else { continue };
+            let Some(found) = near.get(&item.key, era, changes, self.now.steady_ms) else { continue };
             let value = match found {
                 None => None,
                 Some(Carried::Live(value)) => Some(value),

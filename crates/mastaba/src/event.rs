@@ -65,6 +65,14 @@ pub enum Event {
         /// What was wrong with it.
         why: String,
     },
+    /// An entry says that it was made later than now, by more than [`clock::SKEW`](crate::clock::SKEW): the clock of this
+    /// process is wrong, or that of the one that made it. Such entries count as misses and are replaced. Told once per source.
+    ClocksDiffer {
+        /// The source.
+        source: &'static str,
+        /// How far in the future it was made.
+        ahead: Duration,
+    },
     /// A loader gave back a row under a key that it was not asked for; it was dropped.
     ForeignRow {
         /// The source.
@@ -152,6 +160,11 @@ impl fmt::Display for Event {
             Self::ForeignRecord { source, key, why } => {
                 write!(f, "source {source}: the record under {key} counts as a miss: {why}")
             }
+            Self::ClocksDiffer { source, ahead } => write!(
+                f,
+                "source {source}: an entry was made {ahead:.1?} in the future, so the clock of this process is behind, or \
+                 that of the one that made it is ahead: such entries count as misses"
+            ),
             Self::ForeignRow { source, key } => {
                 write!(f, "source {source}: the loader gave back a row for {key}, which it was not asked for")
             }

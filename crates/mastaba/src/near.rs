@@ -30,7 +30,7 @@ pub(crate) struct Near<K, T> {
 pub(crate) struct NearEntry<T> {
     /// `None`: known to be absent.
     pub(crate) value: Option<T>,
-    /// Unix milliseconds up to which it is fresh.
+    /// Up to when it is fresh, by the steady clock of this process: no jump of the clock keeps it.
     pub(crate) until_ms: u64,
     /// The era that it was read in.
     pub(crate) era: Era,

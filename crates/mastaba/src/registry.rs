@@ -34,8 +34,20 @@ pub(crate) struct Registered<S: Source> {
     near_ttl: Option<Duration>,
     /// Whether a value of it has ever had tags of its own: then fills have to prove them.
     pub(crate) tagged: AtomicBool,
-    /// For which reasons it was said that a value cannot be stored: a bit for each.
-    unstorable: AtomicU8,
+    /// What was said of it, one bit each.
+    said: AtomicU8,
+}
+
+/// What is said once per source.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum Once {
+    /// The clocks of two processes differ.
+    Clocks = 1,
+    /// A value cannot be stored, for one of three reasons.
+    TooDeep = 2,
+    Differs = 4,
+    Failed = 8,
 }
 
 impl<S: Source> Registered<S> {
@@ -59,7 +71,7 @@ impl<S: Source> Registered<S> {
             hooked: OnceLock::new(),
             near_ttl,
             tagged: AtomicBool::new(false),
-            unstorable: AtomicU8::new(0),
+            said: AtomicU8::new(0),
         }
     }
 
@@ -75,14 +87,19 @@ impl<S: Source> Registered<S> {
         entry
     }
 
+    /// Whether this is still to be said; it counts as said then.
+    pub(crate) fn says(&self, what: Once) -> bool {
+        self.said.fetch_or(what as u8, Ordering::Relaxed) & what as u8 == 0
+    }
+
     /// Says that a value cannot be stored, once per reason: a type that cannot would say so at every load.
     pub(crate) fn cannot_store(&self, events: &Events, why: &Refused) {
         let reason = match why {
-            Refused::TooDeep => 1,
-            Refused::Differs(_) => 2,
-            Refused::Failed(_) => 4,
+            Refused::TooDeep => Once::TooDeep,
+            Refused::Differs(_) => Once::Differs,
+            Refused::Failed(_) => Once::Failed,
         };
-        if self.unstorable.fetch_or(reason, Ordering::Relaxed) & reason == 0 {
+        if self.says(reason) {
             let (value, why) = (std::any::type_name::<S::Value>(), why.to_string());
             events.tell(Event::CannotBeStored { source: S::NAME, value, why });
         }

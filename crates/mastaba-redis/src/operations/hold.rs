@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use mastaba::entry::{EntryRef, Kind};
 use mastaba::lease::{self, Change, Standing};
 use mastaba::shared::{End, Ended, Hold};
 use mastaba::{Fault, FaultKind, clock};
@@ -58,18 +59,17 @@ impl Redis {
             let look = ["GET", "PTTL"].map(|name| Command::new(name, std::slice::from_ref(&full))).into();
             let replies = self.run(look).await?;
             let [record, expiry] = &replies[..] else { return Err(unexpected("a hold", &Reply::Nil)) };
-            let now_ms = clock::now_ms();
             let record = match record {
                 Reply::Nil => None,
                 Reply::Bytes(record) => Some(record.clone()),
                 other => return Err(unexpected("a hold", other)),
             };
-            let expires_ms = match expiry {
-                Reply::Number(left) => {
-                    u64::try_from(*left).map_or(lease::NEVER, |left| now_ms.saturating_add(left))
-                }
+            let left_ms = match expiry {
+                Reply::Number(left) => u64::try_from(*left).ok(),
                 other => return Err(unexpected("a hold", other)),
             };
+            let now_ms = now_of(record.as_ref(), left_ms);
+            let expires_ms = left_ms.map_or(lease::NEVER, |left| now_ms.saturating_add(left));
             let standing = record.as_ref().map(|record| Standing { record, expires_ms });
             let (change, answer) = decide(standing, now_ms)?;
             let done = match change {
@@ -89,5 +89,21 @@ impl Redis {
             FaultKind::Refused,
             "redis: a key was changed by others again and again; its hold was not set",
         ))
+    }
+}
+
+/// What time it is, as far as the record under a key is concerned.
+///
+/// The times in a hold are by the clock of the process that placed its first holder. The record is kept until the last
+/// holder expires, and the server says how long that still is: together these tell the time of that clock, and no two
+/// processes have to agree about theirs. Elsewhere any clock does.
+fn now_of(record: Option<&Bytes>, left_ms: Option<u64>) -> u64 {
+    let hold = record.and_then(|record| EntryRef::read(record).ok());
+    let last = hold
+        .filter(|it| it.header().kind == Kind::Hold)
+        .and_then(|it| it.holders().map(|it| it.expires_ms).max());
+    match (last, left_ms) {
+        (Some(last), Some(left)) => last.saturating_sub(left),
+        _ => clock::now_ms(),
     }
 }

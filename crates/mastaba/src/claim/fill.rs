@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 use super::fetch::Brought;
 use super::{Carried, Claim, Loaded, Way, millis};
+use crate::clock::{self, Now};
+use crate::codec;
 use crate::entry::{self, Fence, Format, Header, Kind, MAX_TAG_NAME};
 use crate::event::Event;
 use crate::near::NearEntry;
@@ -13,7 +15,6 @@ use crate::read::unless_it_panics;
 use crate::region::Stamps;
 use crate::shared::{Fill, Over};
 use crate::source::Source;
-use crate::{clock, codec};
 
 impl<S: Source> Claim<S> {
     /// Asks the source for the tags of what it loaded; gives those whose stamps were not read yet.
@@ -185,7 +186,7 @@ impl<S: Source> Claim<S> {
             departure.confirm(ats.iter().map(|at| kept[*at] && !alone(at)).collect(), stamps);
         }
         let Some(near) = &self.source.near else { return };
-        let now_ms = clock::now_ms();
+        let now_ms = Now::look().steady_ms;
         for (item, kept) in self.items.iter_mut().zip(kept) {
             let Some(loaded) = item.loaded.take() else { continue };
             if !kept || !loaded.policy.store || item.held || matches!(item.way, Way::Alone) {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Carried, Claim, Packed, Way, millis};
+use crate::clock::Now;
 use crate::codec;
 use crate::entry::{EntryRef, Header, Kind};
 use crate::event::Event;
 use crate::near::NearEntry;
 use crate::policy::refresh_early;
 use crate::region::Stamps;
+use crate::registry::Once;
 use crate::report::Tier;
 use crate::request::{Lane, outcome};
 use crate::source::Source;
@@ -61,7 +63,10 @@ impl<S: Source> Claim<S> {
     }
 
     fn weigh(&mut self, at: usize, entry: &EntryRef<'_>, header: Header, stamps: &Stamps) {
-        let age = self.now_ms.saturating_sub(header.created_ms);
+        let Some(age) = self.age(&header) else {
+            self.items[at].over = Some(header.fence);
+            return;
+        };
         let schema = header.schema == self.source.codec.schema(header.format);
         if !schema && header.created_ms > self.request.cache.started_ms {
             // written by a program that runs beside this one, with another shape: leave it to that one
@@ -108,6 +113,21 @@ impl<S: Source> Claim<S> {
         }
     }
 
+    /// How old an entry is, in milliseconds; `None`: nobody can say, for one of two clocks is wrong.
+    fn age(&mut self, header: &Header) -> Option<u64> {
+        if let Some(age) = self.now.age_ms(header.created_ms) {
+            return Some(age);
+        }
+        // it may have been made while this read waited
+        self.now = Now::look();
+        let age = self.now.age_ms(header.created_ms);
+        if age.is_none() && self.source.says(Once::Clocks) {
+            let ahead = Duration::from_millis(header.created_ms.saturating_sub(self.now.unix_ms));
+            self.request.cache.events.tell(Event::ClocksDiffer { source: S::NAME, ahead });
+        }
+        age
+    }
+
     /// Bytes that are no entry of this source count as a miss, and may be replaced.
     fn foreign(&mut self, at: usize, why: String) {
         let key = String::from_utf8_lossy(&self.items[at].record).into_owned();
@@ -126,8 +146,10 @@ impl<S: Source> Claim<S> {
             item.fence = Some(header.fence);
             return;
         }
-        if self.now_ms < soft {
-            let left = Duration::from_millis(soft - self.now_ms);
+        let now = self.now;
+        if now.unix_ms < soft {
+            let left_ms = soft - now.unix_ms;
+            let left = Duration::from_millis(left_ms);
             let cost = Duration::from_micros(header.cost_us.into());
             if value.is_some() && self.lane != Lane::Peek && refresh_early(policy.early_refresh, cost, left) {
                 item.refresh = Some(header.fence);
@@ -146,17 +168,18 @@ impl<S: Source> Claim<S> {
                     let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
                     let entry = NearEntry {
                         value: carried,
-                        until_ms: soft,
+                        // not by the time that it was made: that is of another clock
+                        until_ms: now.steady_ms.saturating_add(left_ms.min(header.soft_ms)),
                         era: self.era,
                         tagged,
                         mark: item.mark,
                         size: hit.size,
                     };
-                    near.insert(item.key.clone(), self.source.near_entry(entry, self.now_ms), item.seen);
+                    near.insert(item.key.clone(), self.source.near_entry(entry, now.steady_ms), item.seen);
                 }
             }
             item.answer = Some(outcome(value, false, Tier::Shared));
-        } else if self.now_ms < soft.saturating_add(millis(policy.stale)) {
+        } else if now.unix_ms < soft.saturating_add(millis(policy.stale)) {
             if self.lane != Lane::Peek {
                 item.refresh = Some(header.fence);
             }

@@ -10,7 +10,7 @@ use super::Force;
 use crate::answer::Answered;
 use crate::batch::Part;
 use crate::cache::CacheCore;
-use crate::clock;
+use crate::clock::Now;
 use crate::read::{AnyPart, Bound};
 use crate::registry::Registered;
 use crate::report::Outcomes;
@@ -39,13 +39,13 @@ pub(crate) struct Cell<S: Source> {
 
 /// The time that near entries are judged by: a clock is read once for many of them.
 pub(crate) struct Glance {
-    now_ms: u64,
+    steady_ms: u64,
     hits: u32,
 }
 
 impl Glance {
     pub(crate) fn new() -> Self {
-        Self { now_ms: clock::now_ms(), hits: 0 }
+        Self { steady_ms: Now::look().steady_ms, hits: 0 }
     }
 
     fn count(&mut self) {
@@ -167,7 +167,7 @@ impl<S: Source> Slot<S> {
         if !region.near_answers(fenced.contains(&region.id())) {
             return None; // or after the ping that travels with the batch
         }
-        let value = match near.get(key, region.era(), &region.changes, glance.now_ms)? {
+        let value = match near.get(key, region.era(), &region.changes, glance.steady_ms)? {
             None => None,
             Some(carried) => Some(carried.live()?),
         };

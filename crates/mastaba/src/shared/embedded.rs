@@ -5,6 +5,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod time;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,10 @@ impl EmbeddedConfig {
 /// once a second. Clones share the file. When the last one is dropped, the threads end by themselves, after
 /// what was accepted is on disk; [`Shared::close`] waits for that.
 ///
-/// Expiry goes by [`crate::clock::now_ms`] of the caller. Across restarts this is the clock of the machine.
+/// Records expire by the time that the file has been open: it goes on with [`crate::clock::now_ms`] of the caller, and
+/// stands still while nobody has the file. So a clock that is wrong, or was, neither keeps a record for longer nor drops a
+/// hold early. Where the clock was set back by more than [`crate::clock::SKEW`] since the file was written last, nobody
+/// can say how old its entries are: they count as misses, once.
 #[derive(Clone)]
 pub struct Embedded(Arc<Handle>);
 
@@ -72,7 +76,7 @@ impl Embedded {
     /// file of this backend, where its layout is of another version, where it cannot be written. The
     /// sentence names the file and says what to do.
     pub async fn open(config: EmbeddedConfig) -> Result<Self, Fault> {
-        Ok(Self(Arc::new(threads::start(config).await?)))
+        Ok(Self(Arc::new(threads::start(config, now_ms()).await?)))
     }
 
     /// The file.
@@ -86,7 +90,8 @@ impl Embedded {
         work: impl FnOnce(&mut tables::Tables<'_>, u64) -> Result<T, Work> + Send + 'static,
     ) -> Result<T, Fault> {
         let now = now_ms();
-        self.0.write(durable, now, move |tables| work(tables, now)).await
+        let time = self.0.time_of(now);
+        self.0.write(durable, now, move |tables| work(tables, time)).await
     }
 }
 

@@ -8,6 +8,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableHandle}
 
 use super::EmbeddedConfig;
 use super::tables::{META, Tables};
+use super::time::FileTime;
 use crate::entry;
 use crate::error::{Fault, FaultKind};
 
@@ -16,8 +17,15 @@ const LAYOUT: u64 = 2;
 const LAYOUT_NAME: &str = "layout";
 const INCARNATION: &str = "incarnation";
 
-/// Opens the file or makes it; its incarnation.
-pub(super) fn open(config: &EmbeddedConfig) -> Result<(Database, u64), Fault> {
+/// A file that was opened.
+pub(super) struct File {
+    pub(super) database: Database,
+    pub(super) incarnation: u64,
+    pub(super) time: FileTime,
+}
+
+/// Opens the file or makes it, while the clock of this process says so much.
+pub(super) fn open(config: &EmbeddedConfig, now_ms: u64) -> Result<File, Fault> {
     let path = &config.path;
     if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|cause| {
@@ -34,7 +42,7 @@ pub(super) fn open(config: &EmbeddedConfig) -> Result<(Database, u64), Fault> {
             }
             Err(cause) => return Err(refused(path, cause)),
             Ok(database) => {
-                let incarnation = recognise(&database, config).map_err(|sort| match sort {
+                let (incarnation, time) = recognise(&database, config, now_ms).map_err(|sort| match sort {
                     Stranger::Foreign => damaged(path, "is a redb file, but not one of Mastaba's"),
                     Stranger::Layout(found) => Fault::new(
                         FaultKind::Refused,
@@ -46,7 +54,7 @@ pub(super) fn open(config: &EmbeddedConfig) -> Result<(Database, u64), Fault> {
                     ),
                     Stranger::Failed(cause) => damaged(path, "is damaged").because(*cause),
                 })?;
-                return Ok((database, incarnation));
+                return Ok(File { database, incarnation, time });
             }
         }
     }
@@ -72,7 +80,7 @@ impl<E: Into<redb::Error>> From<E> for Stranger {
     }
 }
 
-fn recognise(database: &Database, config: &EmbeddedConfig) -> Result<u64, Stranger> {
+fn recognise(database: &Database, config: &EmbeddedConfig, now_ms: u64) -> Result<(u64, FileTime), Stranger> {
     let look = || {
         let txn = database.begin_read()?;
         let names: Vec<_> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
@@ -87,12 +95,24 @@ fn recognise(database: &Database, config: &EmbeddedConfig) -> Result<u64, Strang
         if layout != Some(LAYOUT) {
             return Err(layout.map_or(Stranger::Foreign, Stranger::Layout));
         }
-        Ok(meta.get(INCARNATION)?.map(|it| it.value()))
+        let incarnation = meta.get(INCARNATION)?.map(|it| it.value());
+        Ok(incarnation.zip(Some(Tables::remembered(&meta)?)))
     };
     let known = catch_unwind(AssertUnwindSafe(look))
         .unwrap_or_else(|_| Err(StorageError::Corrupted("reading the file panicked".to_owned()).into()))?;
-    if let Some(incarnation) = known {
-        return Ok(incarnation);
+    let remembered = known.and_then(|(_, remembered)| remembered);
+    let time = FileTime::resume(remembered, now_ms);
+    let set_back = remembered.is_some_and(|it| it.is_later_than(now_ms));
+    if let Some((incarnation, _)) = known.filter(|_| !set_back) {
+        return Ok((incarnation, time));
+    }
+    if set_back {
+        tracing::warn!(
+            target: "mastaba",
+            "the embedded store {} was written to when the clock was later than it is now: how old its entries are \
+             cannot be known, and they count as misses",
+            config.path.display()
+        );
     }
     let incarnation = entry::random();
     let txn = database.begin_write()?;
@@ -101,9 +121,9 @@ fn recognise(database: &Database, config: &EmbeddedConfig) -> Result<u64, Strang
         meta.insert(LAYOUT_NAME, LAYOUT)?;
         meta.insert(INCARNATION, incarnation)?;
     }
-    Tables::open(&txn, incarnation, config.max_bytes)?.settle(0)?;
+    Tables::open(&txn, incarnation, config.max_bytes)?.settle(time.remember(now_ms))?;
     txn.commit()?;
-    Ok(incarnation)
+    Ok((incarnation, time))
 }
 
 fn damaged(path: &Path, what: &str) -> Fault {

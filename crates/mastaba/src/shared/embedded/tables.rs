@@ -5,12 +5,15 @@
 //! | `records` | the key | expiry (8 bytes, little-endian), checksum of key and expiry (the same), record |
 //! | `values` | expiry (8 bytes, big-endian), key | nothing; values and absences only |
 //! | `guards` | the same | nothing; leases, holds and stamps |
-//! | `mastaba` | a name | a number: layout, incarnation, bytes of values, bytes of guards |
+//! | `mastaba` | a name | a number: layout, incarnation, bytes of values, bytes of guards, the clock and the time of the file when it was written last |
+//!
+//! Expiries are in the [time of the file](super::time).
 
 use bytes::Bytes;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::threads::Work;
+use super::time::Remembered;
 use crate::entry::{self, Kind};
 use crate::error::{Fault, FaultKind};
 use crate::lease::{Change, Standing};
@@ -22,6 +25,8 @@ const GUARDS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("guards");
 
 const VALUE_BYTES: &str = "value bytes";
 const GUARD_BYTES: &str = "guard bytes";
+const CLOCK_MS: &str = "clock ms";
+const TIME_MS: &str = "time ms";
 /// What a record takes besides its key, twice, and its bytes.
 const OVERHEAD: u64 = 48;
 /// What stands before a record.
@@ -163,7 +168,8 @@ impl<'t> Tables<'t> {
     /// first that would expire first. Leases, holds and stamps only expire (`R14`).
     ///
     /// Whether there may be more that has expired.
-    pub(super) fn settle(mut self, now_ms: u64) -> Result<bool, redb::Error> {
+    pub(super) fn settle(mut self, now: Remembered) -> Result<bool, redb::Error> {
+        let now_ms = now.time_ms;
         let mut swept = 0;
         while swept < SWEEP && (self.pop_expired(true, now_ms)? || self.pop_expired(false, now_ms)?) {
             swept += 1;
@@ -171,6 +177,8 @@ impl<'t> Tables<'t> {
         while self.value_bytes + self.guard_bytes > self.max_bytes && self.pop_expired(true, u64::MAX)? {}
         self.meta.insert(VALUE_BYTES, self.value_bytes)?;
         self.meta.insert(GUARD_BYTES, self.guard_bytes)?;
+        self.meta.insert(CLOCK_MS, now.clock_ms)?;
+        self.meta.insert(TIME_MS, now.time_ms)?;
         Ok(swept == SWEEP)
     }
 
@@ -191,6 +199,15 @@ impl<'t> Tables<'t> {
             self.records.remove(key)?.map_or(0, |it| weight(key, it.value().get(HEAD..).unwrap_or_default()));
         self.forget(key, Some(Old { expires_ms, value, weight }))?;
         Ok(true)
+    }
+
+    /// The clock and the time of the file when it was written last.
+    pub(super) fn remembered(
+        meta: &impl ReadableTable<&'static str, u64>,
+    ) -> Result<Option<Remembered>, redb::StorageError> {
+        let number = |name| meta.get(name).map(|found| found.map(|it| it.value()));
+        let both = (number(CLOCK_MS)?, number(TIME_MS)?);
+        Ok(both.0.zip(both.1).map(|(clock_ms, time_ms)| Remembered { clock_ms, time_ms }))
     }
 
     /// Bytes of values, and of guards.

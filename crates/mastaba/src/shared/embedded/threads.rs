@@ -13,6 +13,7 @@ use redb::{Database, Durability, ReadableDatabase};
 use tokio::sync::{oneshot, watch};
 
 use super::tables::{RECORDS, Tables, standing};
+use super::time::FileTime;
 use super::{EmbeddedConfig, file};
 use crate::clock;
 use crate::error::{Fault, FaultKind};
@@ -52,6 +53,7 @@ struct Write {
 
 struct Read {
     keys: Vec<Bytes>,
+    /// The time of the file.
     now_ms: u64,
     answer: Option<oneshot::Sender<Result<Vec<Option<Bytes>>, Fault>>>,
 }
@@ -60,7 +62,8 @@ struct Read {
 struct Opened {
     config: EmbeddedConfig,
     database: RwLock<Option<Database>>,
-    /// The latest time that a caller has sent. The threads have no clock of their own: that of a test may
+    pub(super) time: FileTime,
+    /// The latest time that a caller has sent, by the clock of the process. The threads have no clock of their own: that of a test may
     /// stand still.
     now_ms: AtomicU64,
     /// Why the file failed last.
@@ -99,19 +102,20 @@ pub(super) struct Handle {
 }
 
 /// Opens the file on a thread that goes on to write to it.
-pub(super) async fn start(config: EmbeddedConfig) -> Result<Handle, Fault> {
+pub(super) async fn start(config: EmbeddedConfig, now_ms: u64) -> Result<Handle, Fault> {
     let (ready, opened) = oneshot::channel();
     let (writes, to_write) = sync_channel(QUEUE);
     let (reads, to_read) = sync_channel(QUEUE);
     let (close, closed) = watch::channel(false);
     let path = config.path.clone();
-    thread("mastaba-write", move || match file::open(&config) {
+    thread("mastaba-write", move || match file::open(&config, now_ms) {
         Err(fault) => drop(ready.send(Err(fault))),
-        Ok((database, incarnation)) => {
+        Ok(file::File { database, incarnation, time }) => {
             let opened = Arc::new(Opened {
                 config,
                 database: RwLock::new(Some(database)),
-                now_ms: AtomicU64::new(0),
+                time,
+                now_ms: AtomicU64::new(now_ms),
                 failure: Mutex::new(None),
             });
             let for_reads = Arc::clone(&opened);
@@ -154,6 +158,11 @@ async fn answered<T: Send + 'static>(answer: oneshot::Receiver<T>) -> Option<T> 
 }
 
 impl Handle {
+    /// The time of the file, from the clock of this process.
+    pub(super) fn time_of(&self, now_ms: u64) -> u64 {
+        self.opened.time.of(now_ms)
+    }
+
     pub(super) async fn write<T: Send + 'static>(
         &self,
         durable: bool,
@@ -182,6 +191,7 @@ impl Handle {
     pub(super) async fn read(&self, keys: Vec<Bytes>, now_ms: u64) -> Result<Vec<Option<Bytes>>, Fault> {
         self.opened.now_ms.fetch_max(now_ms, Ordering::Relaxed);
         let (send, answer) = oneshot::channel();
+        let now_ms = self.time_of(now_ms);
         self.send(|(_, reads)| queued(reads.try_send(Read { keys, now_ms, answer: Some(send) })))?;
         answered(answer).await.ok_or_else(|| self.opened.fault())?
     }
@@ -293,8 +303,8 @@ impl Writer<'_> {
         self.failed = Some(Instant::now());
         // The incarnation stays: what was acknowledged as durable is in the file, and what is lost are the
         // last leases and fills, the newest first.
-        match file::open(&self.opened.config) {
-            Ok((database, incarnation)) if incarnation == self.incarnation => {
+        match file::open(&self.opened.config, self.opened.now_ms.load(Ordering::Relaxed)) {
+            Ok(file::File { database, incarnation, .. }) if incarnation == self.incarnation => {
                 *self.opened.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
                 *self.opened.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.failed = None;
@@ -325,7 +335,9 @@ impl Writer<'_> {
         for write in group {
             answers.push((write.work)(&mut tables)?);
         }
-        let more = tables.settle(self.opened.now_ms.load(Ordering::Relaxed)).map_err(boxed)?;
+        let more = tables
+            .settle(self.opened.time.remember(self.opened.now_ms.load(Ordering::Relaxed)))
+            .map_err(boxed)?;
         txn.commit().map_err(boxed)?;
         for answer in answers {
             answer();
