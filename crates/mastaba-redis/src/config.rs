@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use crate::error::ConnectError;
 
+/// A server that does not answer within a day is not waited for; and twice as long is within the reach of every clock.
+const LONGEST_TO_CONNECT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How to reach Redis or Valkey.
 ///
 /// ```
@@ -38,7 +41,7 @@ pub struct RedisConfig {
     pub sentinel_username: Option<String>,
     /// The password at the sentinels.
     pub sentinel_password: Option<String>,
-    /// The longest that one attempt to connect may take. Default: 2 s.
+    /// The longest that one attempt to connect may take, up to a day. Default: 2 s.
     pub connect_timeout: Duration,
     /// What to do when no server can be reached at start. Default: [`AtStart::Required`].
     pub at_start: AtStart,
@@ -151,6 +154,12 @@ impl RedisConfig {
             Servers::Socket(_) if self.tls.is_some() => return wrong("there is no TLS over a unix socket"),
             _ => {}
         }
+        if self.connect_timeout.is_zero() || self.connect_timeout > LONGEST_TO_CONNECT {
+            return wrong("connect_timeout has to be above zero, and at most a day");
+        }
+        if self.quarantine.is_some_and(|time| time.is_zero()) {
+            return wrong("quarantine has to be above zero; to have none, leave it out");
+        }
         if self.database < 0 {
             return wrong("the number of the database is 0 or more");
         }
@@ -197,5 +206,26 @@ impl fmt::Debug for RedisConfig {
             .field("sentinel_password", &hidden(&self.sentinel_password))
             .field("at_start", &self.at_start)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_waited_is_refused_by_name() {
+        let config = || RedisConfig::new(Servers::One("h".into(), 6379));
+        for time in [Duration::ZERO, Duration::from_secs(u64::MAX), Duration::MAX] {
+            let error = RedisConfig { connect_timeout: time, ..config() }.check().unwrap_err();
+            assert!(error.is_config() && error.to_string().contains("connect_timeout"), "{error}");
+        }
+        let error = RedisConfig { quarantine: Some(Duration::ZERO), ..config() }.check().unwrap_err();
+        assert!(error.to_string().contains("quarantine"), "{error}");
+        for url in ["redis://h?connect_timeout=forever", "redis://h?connect_timeout=0"] {
+            let error = RedisConfig::from_url(url).unwrap_err();
+            assert!(error.to_string().contains("connect_timeout"), "{error}");
+        }
+        assert!(RedisConfig { quarantine: Some(Duration::MAX), ..config() }.check().is_ok());
     }
 }

@@ -86,6 +86,33 @@ async fn a_backend_that_does_not_exist_is_told_with_those_that_do() {
 }
 
 #[tokio::test]
+async fn room_for_nothing_is_refused_by_every_way_in() {
+    for near in [NearConfig::entries(0), NearConfig::bytes(0)] {
+        let error =
+            Cache::builder().region("objects", Region::memory().near(near)).build().await.unwrap_err();
+        assert!(error.is_config());
+        assert!(error.to_string().contains("region objects: near has room for 0 "), "{error}");
+    }
+    for setting in ["near.max_entries", "near.max_bytes", "arguments.max_bytes", "arguments.max_entries"] {
+        let settings = [("cache.objects.backend", "memory"), (&format!("cache.objects.{setting}"), "0")]
+            .map(|(k, v)| (k.to_owned(), v));
+        let error = Cache::from_settings(settings.iter().map(|(k, v)| (k, *v))).build().await.unwrap_err();
+        assert!(error.to_string().contains(setting) && error.to_string().contains("above zero"), "{error}");
+    }
+}
+
+#[test]
+fn what_may_be_left_out_is_set_with_and_without_some() {
+    let region = Region::memory().compress_above(10).outage_loads_per_second(20);
+    assert_eq!((region.policy.compress_above, region.policy.outage_loads_per_second), (Some(10), Some(20)));
+    let region = region.compress_above(None).outage_loads_per_second(Some(30));
+    assert_eq!((region.policy.compress_above, region.policy.outage_loads_per_second), (None, Some(30)));
+    let second = Duration::from_secs(1);
+    assert_eq!(NearConfig::entries(1).ttl(second), NearConfig::entries(1).ttl(Some(second)));
+    assert_eq!(NearConfig::entries(1).ttl(None), NearConfig::entries(1));
+}
+
+#[tokio::test]
 async fn near_is_refused_where_other_processes_write_unseen() {
     let watched = Watched::<_, true>::new(Memory::default(), Arc::default());
     let region = Region::backend(watched).near(NearConfig::entries(10));

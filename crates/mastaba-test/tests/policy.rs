@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future;
 use mastaba::entry::EntryRef;
 use mastaba::shared::memory::Memory;
-use mastaba::{EntryPolicy, LoadContext, NearConfig, Outcome, Policy, Region, Rows, Source, Tier};
-use mastaba_test::world::{Db, DbError, DbFault, PhotoById, UserById, World};
+use mastaba::{Cache, EntryPolicy, LoadContext, NearConfig, Outcome, Policy, Region, Rows, Source, Tier};
+use mastaba_test::world::{Db, DbError, DbFault, PhotoById, UserById, Watched, World};
 use tokio::time::{Instant, advance};
 
 fn secs(secs: u64) -> Duration {
@@ -159,6 +159,87 @@ async fn a_dear_value_is_refreshed_before_it_expires_and_nobody_waits() {
     let refreshed = ["shared read [1]", "shared lease []", "source load user [1]", "shared fill [1]"];
     assert_eq!(world.trips(), refreshed);
     assert_eq!(version(&outcome(&world, 1).await), Some(("fresh", 1, Tier::Shared)));
+}
+
+/// Key 1 is fresh for no time, key 2 is absent for no time; the others as the region says.
+struct Fleeting(Arc<Db>);
+
+impl Source for Fleeting {
+    type Key = u64;
+    type Value = String;
+    type Error = DbError;
+    const NAME: &'static str = "fleeting";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        self.0.wrote("fleeting", ids);
+        let mut rows = Rows::new();
+        for id in ids {
+            match id {
+                1 => rows.insert_with(*id, "gone".into(), EntryPolicy::ttl(Duration::ZERO)),
+                2 => rows.absent_with(*id, EntryPolicy::ttl(Duration::ZERO)),
+                3 => rows.insert(*id, "kept".into()),
+                _ => {}
+            }
+        }
+        Ok(rows)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_fresh_for_no_time_is_for_its_request_alone_and_no_stale_value_either() {
+    let stale = |region: Region| region.stale(secs(60)).stale_if_error(secs(60));
+    let near = |region: Region| stale(region).near(NearConfig::entries(100));
+    for configure in [Box::new(stale) as Box<dyn FnOnce(Region) -> Region>, Box::new(near)] {
+        let world = World::build::<false>(Memory::default(), configure, |builder, db| {
+            builder.source(Fleeting(db.clone()))
+        })
+        .await;
+        for round in 0..3 {
+            let request = world.request();
+            for _ in 0..2 {
+                let found = request.try_get_many::<Fleeting>([1, 2, 3]).await;
+                assert!(matches!(&found[&1], Outcome::Value { .. }), "{:?}", found[&1]);
+                assert!(found[&2].is_absent());
+            }
+            world.idle().await;
+            let loads: Vec<_> = world.loads_of("fleeting").into_iter().collect();
+            let expected: &[_] = if round == 0 { &[(1, 1), (2, 1), (3, 1)] } else { &[(1, 1), (2, 1)] };
+            assert_eq!(loads, expected, "once in each request");
+            world.trips();
+            advance(millis(2)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absence_that_is_fresh_for_no_time_is_not_remembered_for_other_requests() {
+    let world = World::with(|region| region.absent_ttl(Duration::ZERO)).await;
+    world.db.remove(1);
+    for _ in 0..2 {
+        assert!(outcome(&world, 1).await.is_absent());
+        world.idle().await;
+        assert_eq!(world.loads_of("user"), [(1, 1)].into());
+        world.trips();
+    }
+    world.db.restore(1);
+    assert_eq!(version(&outcome(&world, 1).await), Some(("fresh", 0, Tier::Source)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_does_not_wait_for_a_fill_that_is_not_to_come() {
+    let (memory, db) = (Memory::default(), Arc::default());
+    let build = |memory: &Memory| {
+        let watched = Watched::<_, true>::new(memory.clone(), Arc::default());
+        let db: &Arc<Db> = &db;
+        Cache::builder().region("objects", Region::backend(watched)).source(Fleeting(db.clone())).build()
+    };
+    let (one, two) = (build(&memory).await.unwrap(), build(&memory).await.unwrap());
+    one.request().get::<Fleeting>(1).await.unwrap();
+    one.idle().await;
+    let began = Instant::now();
+    assert_eq!(two.request().get::<Fleeting>(1).await.unwrap().as_deref().map(String::as_str), Some("gone"));
+    assert_eq!(began.elapsed(), Duration::ZERO, "the lease of the first one has been given back");
 }
 
 /// Key 1 lives for a second, key 2 is not stored, absent key 3 lives for a second; the others as the source says.

@@ -34,7 +34,8 @@ pub(crate) use value::bytes;
 /// | `cache.objects.ttl` = `1h` | `[cache.objects]` `ttl = "1h"` | `MASTABA_CACHE__OBJECTS__TTL=1h` |
 /// | `cache.objects.near.ttl` = `5` | `near = { ttl = 5 }` | `MASTABA_CACHE__OBJECTS__NEAR__TTL=5` |
 ///
-/// Durations are written as `250ms`, `1h` or `1h 30m`, or as a bare number of seconds; sizes as `64MiB`, `10MB` or
+/// Durations are written as `250ms`, `1h` or `1h 30m`, as a bare number of seconds, or as `forever`
+/// ([`FOREVER`](crate::FOREVER)); sizes as `64MiB`, `10MB` or
 /// `1_000_000` bytes; shares as `0.1` or `10%`. The names of regions consist of letters, digits, `_` and `-`.
 ///
 /// ```
@@ -102,8 +103,8 @@ pub struct PolicySettings {
     pub lease_ttl: Option<Duration>,
     /// `lease_patience`: the longest that a read waits for the load of another process.
     pub lease_patience: Option<Duration>,
-    /// `compress_above`: payloads of more bytes than this are compressed.
-    pub compress_above: Option<usize>,
+    /// `compress_above`: payloads of more bytes than this are compressed; `never` (`Some(None)`) for none.
+    pub compress_above: Option<Option<usize>>,
     /// `breaker_failures`: after how many failures the shared tier is passed over; 0 for never.
     pub breaker_failures: Option<u32>,
     /// `breaker_pause`: how long before one operation tries again.
@@ -117,7 +118,7 @@ pub struct PolicySettings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NearSettings {
     /// `near.max_entries`: the most entries that it holds.
-    pub max_entries: Option<usize>,
+    pub max_entries: Option<u64>,
     /// `near.max_bytes`: the most bytes that its entries take.
     pub max_bytes: Option<u64>,
     /// `near.ttl`: the longest that an entry is served from it.
@@ -170,7 +171,8 @@ impl Settings {
         bytes(text)
     }
 
-    /// Reads a duration as settings write it, for backends with settings of their own: `250ms`, `1h 30m`, `90`.
+    /// Reads a duration as settings write it, for backends with settings of their own: `250ms`, `1h 30m`, `90`; and
+    /// `forever`, which is [`FOREVER`](crate::FOREVER). Nothing else is longer than 100 years.
     ///
     /// ```
     /// use std::time::Duration;

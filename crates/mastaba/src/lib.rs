@@ -62,6 +62,7 @@ mod error;
 mod event;
 mod flight;
 mod key;
+mod limits;
 mod near;
 mod policy;
 mod read;
@@ -84,6 +85,7 @@ pub use config::{NearSettings, PolicySettings, RegionSettings, Settings};
 pub use error::{BoxError, Error, Fault, FaultKind};
 pub use event::Event;
 pub use key::Key;
+pub use limits::FOREVER;
 pub use policy::{EntryPolicy, Policy};
 pub use relation::Lazy;
 #[cfg(feature = "expand")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::{Limits, Shown, bounded};
+
 /// The policy of a region, of a source ([`Source::policy`](crate::Source::policy)), or in part of one entry
 /// ([`EntryPolicy`]).
 ///
@@ -12,12 +14,16 @@ use std::time::Duration;
 /// let policy = Policy::default().ttl(Duration::from_secs(3600)).stale(Duration::from_secs(60));
 /// assert_eq!(policy.ttl, Duration::from_secs(3600));
 /// ```
+///
+/// A duration is at most 100 years, or [`FOREVER`](crate::FOREVER); `lease_ttl` and `breaker_pause` are a millisecond to
+/// a day. What cannot be used is refused when the cache is built, by the name of the setting.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Policy {
     /// How long a value is fresh. Default: 5 minutes.
     pub ttl: Duration,
-    /// How long an absence is fresh; it is never served stale. Default: 30 seconds.
+    /// How long an absence is fresh; it is never served stale. Zero: it is not kept outside of the request. Default:
+    /// 30 seconds.
     pub absent_ttl: Duration,
     /// How long after `ttl` a value is still served, while it is refreshed in the background. Default: 0.
     pub stale: Duration,
@@ -85,49 +91,84 @@ impl Default for Policy {
     }
 }
 
+/// Setters by the names of their fields. What may be left out is taken with and without `Some`.
 macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
-        $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self { self.$name = $name; self })*
+    ($self:ident => $place:expr; $($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
+        $($(#[$doc])* #[must_use] pub fn $name(mut $self, $name: $type) -> Self {
+            $place.$name = $name.into();
+            $self
+        })*
     };
 }
 pub(crate) use setters;
 
+/// Every setter of a policy, for [`Policy`] and for [`Region`](crate::Region): a list of their own would part ways.
+macro_rules! policy_setters {
+    ($self:ident => $place:expr) => {
+        crate::policy::setters! { $self => $place;
+            /// Sets [`Policy::ttl`].
+            ttl: Duration,
+            /// Sets [`Policy::absent_ttl`].
+            absent_ttl: Duration,
+            /// Sets [`Policy::stale`].
+            stale: Duration,
+            /// Sets [`Policy::stale_if_error`].
+            stale_if_error: Duration,
+            /// Sets [`Policy::jitter`].
+            jitter: f64,
+            /// Sets [`Policy::early_refresh`].
+            early_refresh: f64,
+            /// Sets [`Policy::max_batch`].
+            max_batch: usize,
+            /// Sets [`Policy::shared_soft_budget`].
+            shared_soft_budget: Duration,
+            /// Sets [`Policy::shared_budget`].
+            shared_budget: Duration,
+            /// Sets [`Policy::source_soft_budget`].
+            source_soft_budget: Duration,
+            /// Sets [`Policy::source_budget`].
+            source_budget: Duration,
+            /// Sets [`Policy::lease_ttl`].
+            lease_ttl: Duration,
+            /// Sets [`Policy::lease_patience`].
+            lease_patience: Duration,
+            /// Sets [`Policy::compress_above`]: a number of bytes, or `None` for never.
+            compress_above: impl Into<Option<usize>>,
+            /// Sets [`Policy::breaker_failures`].
+            breaker_failures: u32,
+            /// Sets [`Policy::breaker_pause`].
+            breaker_pause: Duration,
+            /// Sets [`Policy::outage_loads_per_second`]: a number, or `None` for any.
+            outage_loads_per_second: impl Into<Option<u32>>,
+        }
+    };
+}
+pub(crate) use policy_setters;
+
 impl Policy {
-    setters! {
-        /// Sets [`Policy::ttl`].
-        ttl: Duration,
-        /// Sets [`Policy::absent_ttl`].
-        absent_ttl: Duration,
-        /// Sets [`Policy::stale`].
-        stale: Duration,
-        /// Sets [`Policy::stale_if_error`].
-        stale_if_error: Duration,
-        /// Sets [`Policy::jitter`].
-        jitter: f64,
-        /// Sets [`Policy::early_refresh`].
-        early_refresh: f64,
-        /// Sets [`Policy::max_batch`].
-        max_batch: usize,
-        /// Sets [`Policy::shared_soft_budget`].
-        shared_soft_budget: Duration,
-        /// Sets [`Policy::shared_budget`].
-        shared_budget: Duration,
-        /// Sets [`Policy::source_soft_budget`].
-        source_soft_budget: Duration,
-        /// Sets [`Policy::source_budget`].
-        source_budget: Duration,
-        /// Sets [`Policy::lease_ttl`].
-        lease_ttl: Duration,
-        /// Sets [`Policy::lease_patience`].
-        lease_patience: Duration,
-        /// Sets [`Policy::compress_above`].
-        compress_above: Option<usize>,
-        /// Sets [`Policy::breaker_failures`].
-        breaker_failures: u32,
-        /// Sets [`Policy::breaker_pause`].
-        breaker_pause: Duration,
-        /// Sets [`Policy::outage_loads_per_second`].
-        outage_loads_per_second: Option<u32>,
+    policy_setters!(self => self);
+
+    /// Its durations by their names, and what a zero would mean where there may be none.
+    fn durations(&mut self) -> [(&'static str, &mut Duration, &'static str); 11] {
+        [
+            ("ttl", &mut self.ttl, "to keep nothing, use the backend \"null\""),
+            ("absent_ttl", &mut self.absent_ttl, ""),
+            ("stale", &mut self.stale, ""),
+            ("stale_if_error", &mut self.stale_if_error, ""),
+            ("shared_soft_budget", &mut self.shared_soft_budget, ""),
+            ("shared_budget", &mut self.shared_budget, "nothing could ever be read"),
+            ("source_soft_budget", &mut self.source_soft_budget, ""),
+            ("source_budget", &mut self.source_budget, "nothing could ever be loaded"),
+            ("lease_ttl", &mut self.lease_ttl, "nothing could ever be filled"),
+            ("lease_patience", &mut self.lease_patience, ""),
+            ("breaker_pause", &mut self.breaker_pause, "for no breaker at all, set breaker_failures to 0"),
+        ]
+    }
+
+    /// The same policy with an end to what is for ever, so that it can be counted with.
+    pub(crate) fn bounded(mut self) -> Self {
+        self.durations().into_iter().for_each(|(_, duration, _)| *duration = bounded(*duration));
+        self
     }
 
     /// What is wrong with it, if anything: one sentence each.
@@ -147,28 +188,37 @@ impl Policy {
             format!("early_refresh is {}, and must be 0 (never) or more", self.early_refresh),
         );
         check(self.max_batch == 0, "max_batch is 0, and must be at least 1".into());
-        check(self.ttl.is_zero(), "ttl is 0; to keep nothing, use the backend \"null\"".into());
-        check(self.shared_budget.is_zero(), "shared_budget is 0, so nothing could ever be read".into());
-        check(self.source_budget.is_zero(), "source_budget is 0, so nothing could ever be loaded".into());
-        check(self.lease_ttl.is_zero(), "lease_ttl is 0, so nothing could ever be filled".into());
         check(
             self.breaker_failures > 64,
             format!("breaker_failures is {}, and must be 0 (never) to 64", self.breaker_failures),
         );
         check(
-            self.breaker_pause.is_zero(),
-            "breaker_pause is 0; for no breaker at all, set breaker_failures to 0".into(),
-        );
-        check(
             self.outage_loads_per_second == Some(0),
             "outage_loads_per_second is 0, so nothing could be loaded while the shared tier is out".into(),
         );
+        for (name, duration, hint) in self.clone().durations() {
+            if let Err(needed) = Limits::of(name).check(*duration) {
+                let hint = if duration.is_zero() { format!("; {hint}") } else { String::new() };
+                problems.push(format!("{name} is {}, and {needed}{hint}", Shown(*duration)));
+            }
+        }
         problems
+    }
+
+    /// How long an entry is fresh at most: as its loader said, or else as this says.
+    fn fresh_for(&self, absent: bool, entry: EntryPolicy) -> Duration {
+        bounded(entry.ttl.unwrap_or(if absent { self.absent_ttl } else { self.ttl }))
+    }
+
+    /// Whether an entry is kept outside of its request: one that is fresh for no time is not, and not as a stale one
+    /// either.
+    pub(crate) fn keeps(&self, absent: bool, entry: EntryPolicy) -> bool {
+        entry.store && !self.fresh_for(absent, entry).is_zero()
     }
 
     /// The ages at which a new entry turns stale and at which it is gone.
     pub(crate) fn ages(&self, absent: bool, entry: EntryPolicy) -> Ages {
-        let base = entry.ttl.unwrap_or(if absent { self.absent_ttl } else { self.ttl });
+        let base = self.fresh_for(absent, entry);
         let soft = base.mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * fastrand::f64());
         let soft = soft.max(Duration::from_millis(1));
         let more = if absent { Duration::ZERO } else { self.stale.max(self.stale_if_error) };
@@ -189,7 +239,8 @@ impl Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EntryPolicy {
-    /// How long it is fresh, instead of the policy's `ttl` or `absent_ttl`.
+    /// How long it is fresh, instead of the policy's `ttl` or `absent_ttl`. Zero: it is for this request alone, and never
+    /// served as stale. More than 100 years is for ever.
     pub ttl: Option<Duration>,
     /// Whether it may be stored outside of the request at all.
     pub store: bool,
@@ -202,7 +253,7 @@ impl Default for EntryPolicy {
 }
 
 impl EntryPolicy {
-    /// Fresh for this long.
+    /// Fresh for this long; zero is [`unstored`](EntryPolicy::unstored).
     #[must_use]
     pub fn ttl(ttl: Duration) -> Self {
         Self { ttl: Some(ttl), store: true }

@@ -25,6 +25,7 @@ use tracing::Instrument;
 use crate::answer::{Answered, Outcome};
 use crate::claim::Claim;
 use crate::error::Error;
+use crate::limits::later;
 use crate::region::{RegionCore, Stamps};
 use crate::registry::Registered;
 use crate::request::{Lane, Meter, PartOf, RequestCore};
@@ -290,7 +291,7 @@ async fn load(claims: Claims, hurry: &CancellationToken, meter: &Meter) {
     let patience = waiting.iter().map(|claim| claim.patience()).max().unwrap_or_default();
     let mut loading: Loading = waiting.into_iter().map(load_one).collect();
     let mut together = ready;
-    let patience = sleep_until(Instant::now() + patience);
+    let patience = sleep_until(later(Instant::now(), patience));
     tokio::pin!(patience);
     loop {
         tokio::select! {

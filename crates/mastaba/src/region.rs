@@ -81,8 +81,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long the stamp of a tag is kept without an invalidation: longer than anything stored under it.
 fn tag_ttl(policy: &Policy) -> Option<Duration> {
-    let longest = policy.ttl.max(policy.absent_ttl) + policy.stale.max(policy.stale_if_error);
-    Some(longest.max(Duration::from_secs(24 * 3600)) * 4)
+    let fresh = policy.ttl.max(policy.absent_ttl);
+    let longest = fresh.saturating_add(policy.stale.max(policy.stale_if_error));
+    Some(longest.max(Duration::from_secs(24 * 3600)).saturating_mul(4))
 }
 
 impl RegionCore {

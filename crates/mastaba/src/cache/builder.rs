@@ -148,7 +148,8 @@ impl CacheBuilder {
         let mut opened = BTreeMap::new();
         let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
         for (name, region) in &regions {
-            for problem in region.policy.problems() {
+            let of_near = region.near.iter().flat_map(NearConfig::problems);
+            for problem in region.policy.problems().into_iter().chain(of_near) {
                 problems.push(format!("region {name}: {problem}"));
             }
             if let Choice::Named(backend, _) = &region.backend
@@ -376,7 +377,7 @@ impl Assembly {
         let near = opened.config.near.map(|near| Near::new(near.limit));
         let near_ttl = opened.config.near.and_then(|near| near.ttl);
         let codec = Codec::of::<S::Value>();
-        let registered = Registered::new(source, region, keys, codec, policy, near, near_ttl);
+        let registered = Registered::new(source, region, keys, codec, policy.bounded(), near, near_ttl);
         self.sources.insert(TypeId::of::<S>(), Arc::new(registered));
     }
 }
@@ -399,8 +400,14 @@ fn assemble(
     }
     let space = KeySpace::new(namespace, name, "stamps", abilities.max_key, config.mangler.clone())?;
     let near = config.near.map(|near| near.coherence);
-    let core =
-        RegionCore::new(name.to_owned(), config.policy.clone(), backend.0, space, near, events.clone());
+    let core = RegionCore::new(
+        name.to_owned(),
+        config.policy.clone().bounded(),
+        backend.0,
+        space,
+        near,
+        events.clone(),
+    );
     Ok(Opened { core, config })
 }
 
@@ -415,10 +422,10 @@ fn file_in(dir: &std::path::Path, region: &str) -> PathBuf {
 async fn open_memory(mut arguments: Arguments) -> Result<Backend, BoxError> {
     let mut config = MemoryConfig::default();
     if let Some(bytes) = arguments.take_bytes("max_bytes")? {
-        config.max_bytes = bytes;
+        config.max_bytes = above_zero("max_bytes", bytes)?;
     }
     if let Some(entries) = arguments.take_number("max_entries")? {
-        config.max_entries = entries;
+        config.max_entries = above_zero("max_entries", entries)?;
     }
     arguments.finish()?;
     Ok(Backend::new(Memory::new(config)))
@@ -435,13 +442,24 @@ async fn open_embedded(mut arguments: Arguments) -> Result<Backend, BoxError> {
     };
     let mut config = EmbeddedConfig::new(path);
     if let Some(bytes) = arguments.take_bytes("max_bytes")? {
-        config.max_bytes = bytes;
+        config.max_bytes = above_zero("max_bytes", bytes)?;
     }
     if let Some(bytes) = arguments.take_bytes("cache_bytes")? {
         config.cache_bytes = usize::try_from(bytes)?;
     }
     arguments.finish()?;
     Ok(Backend::new(Embedded::open(config).await?))
+}
+
+/// A store without room would still keep one.
+fn above_zero(name: &str, room: u64) -> Result<u64, BoxError> {
+    match room {
+        0 => Err(format!(
+            "arguments.{name} is 0, and must be above zero; to keep nothing, use the backend \"null\""
+        )
+        .into()),
+        room => Ok(room),
+    }
 }
 
 /// Puts the settings of a region over its configuration.
@@ -467,7 +485,7 @@ fn apply(region: &mut Region, name: &str, set: RegionSettings, problems: &mut Pr
         Some(NearSettings { max_entries, max_bytes, ttl, coherence }) => {
             let before = region.near.unwrap_or_else(|| NearConfig::entries(10_000));
             let limit = match (max_entries, max_bytes) {
-                (Some(entries), _) => NearLimit::Entries(entries as u64),
+                (Some(entries), _) => NearLimit::Entries(entries),
                 (None, Some(bytes)) => NearLimit::Bytes(bytes),
                 (None, None) => before.limit,
             };
@@ -486,10 +504,7 @@ fn apply_policy(policy: &mut Policy, set: &PolicySettings) {
     }
     take!(ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch);
     take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience);
-    take!(breaker_failures, breaker_pause, outage_loads_per_second);
-    if let Some(above) = set.compress_above {
-        policy.compress_above = Some(above);
-    }
+    take!(compress_above, breaker_failures, breaker_pause, outage_loads_per_second);
 }
 
 impl fmt::Debug for CacheBuilder {

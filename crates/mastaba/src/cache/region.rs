@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crate::coherence::Coherence;
 use crate::error::BoxError;
+use crate::limits::{Limits, Shown};
 use crate::near::NearLimit;
-use crate::policy::{Policy, setters};
+use crate::policy::{Policy, policy_setters, setters};
 use crate::shared::Shared;
 use crate::shared::erased::DynShared;
 use crate::shared::memory::{Memory, MemoryConfig};
@@ -117,39 +118,8 @@ impl Region {
     }
 }
 
-macro_rules! policy_setters {
-    ($($name:ident: $type:ty),* $(,)?) => {
-        impl Region {
-            $(
-                #[doc = concat!("Sets [`Policy::", stringify!($name), "`].")]
-                #[must_use]
-                pub fn $name(mut self, $name: $type) -> Self {
-                    self.policy.$name = $name;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-policy_setters! {
-    ttl: Duration,
-    absent_ttl: Duration,
-    stale: Duration,
-    stale_if_error: Duration,
-    jitter: f64,
-    early_refresh: f64,
-    max_batch: usize,
-    shared_soft_budget: Duration,
-    shared_budget: Duration,
-    source_soft_budget: Duration,
-    source_budget: Duration,
-    lease_ttl: Duration,
-    lease_patience: Duration,
-    compress_above: Option<usize>,
-    breaker_failures: u32,
-    breaker_pause: Duration,
-    outage_loads_per_second: Option<u32>,
+impl Region {
+    policy_setters!(self => self.policy);
 }
 
 impl fmt::Debug for Region {
@@ -177,23 +147,45 @@ pub struct NearConfig {
 }
 
 impl NearConfig {
-    /// At most so many entries.
+    /// At most so many entries. None at all is refused when the cache is built: leave near out instead.
     #[must_use]
     pub fn entries(most: u64) -> Self {
         Self { limit: NearLimit::Entries(most), ttl: None, coherence: Coherence::default() }
     }
 
-    /// At most so many bytes of encoded values, with what they take beside.
+    /// At most so many bytes of encoded values, with what they take beside. Zero is refused when the cache is built.
     #[must_use]
     pub fn bytes(most: u64) -> Self {
         Self { limit: NearLimit::Bytes(most), ttl: None, coherence: Coherence::default() }
     }
 
-    setters! {
-        /// No entry longer than this, however long the shared tier keeps it.
-        ttl: Option<Duration>,
+    setters! { self => self;
+        /// No entry longer than this, however long the shared tier keeps it; `None`: as long as that.
+        ttl: impl Into<Option<Duration>>,
         /// How current it is where other processes write to the shared tier. Default: bounded by one second.
         coherence: Coherence,
+    }
+
+    /// What is wrong with it, if anything: one sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let room = match self.limit {
+            NearLimit::Entries(0) => Some("entries"),
+            NearLimit::Bytes(0) => Some("bytes"),
+            _ => None,
+        };
+        problems.extend(room.map(|what| format!("near has room for 0 {what}; to have none, leave near out")));
+        let bound = match self.coherence {
+            Coherence::Bounded(bound) => Some(("coherence", bound)),
+            Coherence::Fenced => None,
+        };
+        for (name, duration) in self.ttl.map(|ttl| ("ttl", ttl)).into_iter().chain(bound) {
+            let limits = Limits::of(if name == "ttl" { "near.ttl" } else { name });
+            if let Err(needed) = limits.check(duration) {
+                problems.push(format!("near.{name} is {}, and {needed}", Shown(duration)));
+            }
+        }
+        problems
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Claim;
 use crate::entry::{self, Kind};
+use crate::limits::later;
 use crate::region::Stamps;
 use crate::source::Source;
 
@@ -91,7 +92,7 @@ impl<S: Source> Claim<S> {
         // what had been told of each before it was read last
         let mut left: Vec<_> = ats.into_iter().map(|at| (at, self.items[at].mark)).collect();
         while !left.is_empty() {
-            let look = (Instant::now() + pause).min(until);
+            let look = later(Instant::now(), pause).min(until);
             loop {
                 let next = region.changes.next();
                 if left.iter().any(|(_, mark)| !region.changes.holds(*mark)) {

@@ -15,6 +15,7 @@ use crate::answer::Outcome;
 use crate::error::{BoxError, Error};
 use crate::event::Event;
 use crate::flight::{Late, Seat};
+use crate::limits::later;
 use crate::policy::EntryPolicy;
 use crate::report::{Operation, Tier, counted};
 use crate::request::{Lane, Nesting, RequestCache, outcome};
@@ -86,7 +87,7 @@ impl<S: Source> Claim<S> {
             self.load_own(&now).await
         } else {
             let began = Instant::now();
-            let mut until = began + self.source.policy.lease_patience;
+            let mut until = later(began, self.source.policy.lease_patience);
             let (brought, waited) = {
                 let loads = async {
                     let brought = self.load_own(&now).await;
@@ -103,7 +104,7 @@ impl<S: Source> Claim<S> {
                         if !now.is_empty() {
                             // Who joined what we loaded waits for the rest; and what has tags of its own, and others
                             // may wait for, is not stored before all of it has come.
-                            until = until.min(Instant::now() + (began.elapsed() * 2).max(SHORT));
+                            until = until.min(later(Instant::now(), began.elapsed().saturating_mul(2).max(SHORT)));
                         }
                         match timeout_at(until, &mut waits).await {
                             Ok(waited) => (brought, waited),
@@ -193,7 +194,8 @@ impl<S: Source> Claim<S> {
         let mut brought = Vec::with_capacity(own.len());
         for (chunk, ats) in join_all(chunks).await.into_iter().zip(own.chunks(most)) {
             for (fetched, at) in chunk.fetched.into_iter().zip(ats) {
-                let loaded = |carried, policy: EntryPolicy| {
+                let loaded = |carried, mut policy: EntryPolicy| {
+                    policy.store &= policy.ttl != Some(Duration::ZERO);
                     chunk.storable.then(|| Loaded { carried, policy, cost: chunk.cost, tags: Vec::new() })
                 };
                 brought.push(match fetched {
@@ -275,13 +277,13 @@ impl<S: Source> Claim<S> {
         });
         let request = RequestCache::nested(self.request.clone(), Some(nesting.clone()));
         let budget = self.source.policy.source_budget;
-        let deadline = Instant::now() + budget;
+        let deadline = later(Instant::now(), budget);
         if let Err(error) = self.turn(keys.len(), budget).await {
             let fetched = keys.iter().map(|_| Fetch::Failed(error.clone())).collect();
             return Chunk { fetched, cost: Duration::ZERO, storable: false };
         }
         let began = Instant::now();
-        let budget = deadline - began;
+        let budget = deadline.saturating_duration_since(began);
         let cx = LoadContext::new(&request, writer, deadline, self.lane.fills());
         let source = &self.source.source;
         let done = guarded::<S, _, _>("loading", keys.len(), budget, async {
@@ -399,7 +401,7 @@ impl<S: Source> Claim<S> {
         });
         let request = RequestCache::nested(self.request.clone(), Some(nesting));
         let budget = self.source.policy.source_budget;
-        let deadline = Instant::now() + budget;
+        let deadline = later(Instant::now(), budget);
         let writer = self.lane == Lane::Written || self.request.wrote.load(Ordering::Relaxed);
         let cx = LoadContext::new(&request, writer, deadline, false);
         let mut fetched = Fetched::new(rows);

@@ -67,7 +67,8 @@ impl<S: Source> Claim<S> {
         let item = &self.items[at];
         let carry = self.carry.as_ref()?;
         let (generation, expected) = (carry.generation?, item.fence?);
-        if item.sealed || !loaded.policy.store {
+        let zero = loaded.policy.ttl == Some(Duration::ZERO);
+        if item.sealed || !(loaded.policy.store || zero) {
             return None;
         }
         // Tags of the value were not known before the load, so their stamps were read after it. They are good if no
@@ -79,7 +80,11 @@ impl<S: Source> Claim<S> {
         let stamp = |tag: &str| carry.tags.get(tag).or_else(|| tags?.tags.get(tag)).copied().flatten();
         let names = S::TAGS.iter().copied().chain(own.iter().map(String::as_str));
         let stamped = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>()?;
-        match self.record(loaded, generation, &stamped) {
+        let record = match self.source.policy.keeps(loaded.carried.is_none(), loaded.policy) {
+            true => self.record(loaded, generation, &stamped),
+            false => Ok(Some(self.nothing(generation))),
+        };
+        match record {
             Ok(None) => None,
             Ok(Some((record, ttl))) => {
                 let over = if item.lease == Some(expected) { Over::Lease } else { Over::Record };
@@ -118,6 +123,16 @@ impl<S: Source> Claim<S> {
         let (places, fills): (Vec<_>, Vec<_>) = early.into_iter().unzip();
         let stored = self.source.region.fill(&self.meter.in_background(), &fills).await;
         places.into_iter().zip(stored).collect()
+    }
+
+    /// What stands in for an entry that is not to be kept: it is over before anybody reads it. Without it the lease would
+    /// stay, and other processes would wait for its fill.
+    fn nothing(&self, generation: u64) -> (Bytes, Duration) {
+        let mut header = Header::new(Kind::Absent, Fence::random(), self.incarnation);
+        header.region_stamp = generation;
+        header.schema = self.source.codec.schema(header.format);
+        header.created_ms = clock::now_ms();
+        (Bytes::from(entry::write(&header, &[], &[], &[])), Duration::from_millis(1))
     }
 
     /// One entry, and how long the shared tier keeps it. `None`: its value cannot be stored, which was said.
@@ -189,10 +204,11 @@ impl<S: Source> Claim<S> {
         let now_ms = Now::look().steady_ms;
         for (item, kept) in self.items.iter_mut().zip(kept) {
             let Some(loaded) = item.loaded.take() else { continue };
-            if !kept || !loaded.policy.store || item.held || matches!(item.way, Way::Alone) {
+            let absent = loaded.carried.is_none();
+            let keeps = self.source.policy.keeps(absent, loaded.policy);
+            if !kept || !keeps || item.held || matches!(item.way, Way::Alone) {
                 continue;
             }
-            let absent = loaded.carried.is_none();
             let soft = self.source.policy.ages(absent, loaded.policy).soft;
             let size = match &loaded.carried {
                 Some(Carried::Packed(packed)) => packed.payload.len(),

@@ -12,38 +12,44 @@ type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
 /// to a user and what is read cannot differ, because it is this table.
 const REGION: [(&str, Set); 22] = [
     ("backend", |region, text| set(&mut region.backend, value::text(text.trim()))),
-    ("ttl", |region, text| set(&mut region.policy.ttl, value::duration_above_zero(text))),
-    ("absent_ttl", |region, text| set(&mut region.policy.absent_ttl, value::duration(text))),
-    ("stale", |region, text| set(&mut region.policy.stale, value::duration(text))),
-    ("stale_if_error", |region, text| set(&mut region.policy.stale_if_error, value::duration(text))),
+    ("ttl", |region, text| set(&mut region.policy.ttl, value::duration_of("ttl", text))),
+    ("absent_ttl", |region, text| set(&mut region.policy.absent_ttl, value::duration_of("absent_ttl", text))),
+    ("stale", |region, text| set(&mut region.policy.stale, value::duration_of("stale", text))),
+    ("stale_if_error", |region, text| {
+        set(&mut region.policy.stale_if_error, value::duration_of("stale_if_error", text))
+    }),
     ("jitter", |region, text| set(&mut region.policy.jitter, value::share(text))),
     ("early_refresh", |region, text| set(&mut region.policy.early_refresh, value::factor(text))),
     ("max_batch", |region, text| set(&mut region.policy.max_batch, value::count(text))),
-    ("shared_budget", |region, text| set(&mut region.policy.shared_budget, value::duration_above_zero(text))),
+    ("shared_budget", |region, text| {
+        set(&mut region.policy.shared_budget, value::duration_of("shared_budget", text))
+    }),
     ("shared_soft_budget", |region, text| {
-        set(&mut region.policy.shared_soft_budget, value::duration_above_zero(text))
+        set(&mut region.policy.shared_soft_budget, value::duration_of("shared_soft_budget", text))
     }),
-    ("source_budget", |region, text| set(&mut region.policy.source_budget, value::duration_above_zero(text))),
+    ("source_budget", |region, text| {
+        set(&mut region.policy.source_budget, value::duration_of("source_budget", text))
+    }),
     ("source_soft_budget", |region, text| {
-        set(&mut region.policy.source_soft_budget, value::duration_above_zero(text))
+        set(&mut region.policy.source_soft_budget, value::duration_of("source_soft_budget", text))
     }),
-    ("lease_ttl", |region, text| set(&mut region.policy.lease_ttl, value::duration_above_zero(text))),
-    ("lease_patience", |region, text| set(&mut region.policy.lease_patience, value::duration(text))),
-    ("compress_above", |region, text| {
-        let bytes = value::bytes(text)?;
-        let bytes = usize::try_from(bytes).map_err(|_| "the size is too large".to_owned());
-        set(&mut region.policy.compress_above, bytes)
+    ("lease_ttl", |region, text| set(&mut region.policy.lease_ttl, value::duration_of("lease_ttl", text))),
+    ("lease_patience", |region, text| {
+        set(&mut region.policy.lease_patience, value::duration_of("lease_patience", text))
     }),
+    ("compress_above", |region, text| set(&mut region.policy.compress_above, value::above(text))),
     ("breaker_failures", |region, text| {
         set(&mut region.policy.breaker_failures, value::count_up_to(64, text))
     }),
-    ("breaker_pause", |region, text| set(&mut region.policy.breaker_pause, value::duration_above_zero(text))),
+    ("breaker_pause", |region, text| {
+        set(&mut region.policy.breaker_pause, value::duration_of("breaker_pause", text))
+    }),
     ("outage_loads_per_second", |region, text| {
         set(&mut region.policy.outage_loads_per_second, value::limit(text))
     }),
     ("near.max_entries", |region, text| set(&mut near(region).max_entries, value::count(text))),
     ("near.max_bytes", |region, text| set(&mut near(region).max_bytes, value::bytes_above_zero(text))),
-    ("near.ttl", |region, text| set(&mut near(region).ttl, value::duration_above_zero(text))),
+    ("near.ttl", |region, text| set(&mut near(region).ttl, value::duration_of("near.ttl", text))),
     ("near.coherence", |region, text| set(&mut near(region).coherence, value::coherence(text))),
 ];
 

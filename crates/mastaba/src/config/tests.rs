@@ -60,7 +60,7 @@ fn everything() -> Settings {
             source_soft_budget: millis(500),
             lease_ttl: millis(10_000),
             lease_patience: millis(300),
-            compress_above: Some(4096),
+            compress_above: Some(Some(4096)),
             breaker_failures: Some(3),
             breaker_pause: millis(2000),
             outage_loads_per_second: Some(Some(200)),

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::Coherence;
-
-/// Longer would only be a slip, and could overflow a clock.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+use crate::limits::{FOREVER, Limits};
 
 const UNITS: [(&str, u64); 9] = [
     ("b", 1),
@@ -23,28 +21,33 @@ pub(super) fn text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("it must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// A duration, which may be zero.
+/// A duration, which may be zero; or `forever`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let needed = || "a duration is needed, such as 250ms, 1h or 90 (seconds)".to_owned();
+    within(Limits::Any, text)
+}
+
+/// The duration of a setting, by its name.
+pub(super) fn duration_of(setting: &str, text: &str) -> Result<Duration, String> {
+    within(Limits::of(setting), text)
+}
+
+fn within(limits: Limits, text: &str) -> Result<Duration, String> {
+    let duration = parsed(text)?;
+    limits.check(duration).map(|()| duration)
+}
+
+fn parsed(text: &str) -> Result<Duration, String> {
     let text = text.trim();
+    if text.eq_ignore_ascii_case("forever") {
+        return Ok(FOREVER);
+    }
     let is_bare = text.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '_');
     let parsed = if is_bare {
         humantime::parse_duration(&format!("{}s", text.replace('_', "")))
     } else {
         humantime::parse_duration(text)
     };
-    let duration = parsed.map_err(|_| needed())?;
-    if duration > LONGEST {
-        return Err("a duration of at most 100 years is needed".to_owned());
-    }
-    Ok(duration)
-}
-
-pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("a duration above zero is needed".to_owned()),
-        duration => Ok(duration),
-    }
+    parsed.map_err(|_| "a duration is needed, such as 250ms, 1h or 90 (seconds)".to_owned())
 }
 
 /// `fenced`, or how far near may lag.
@@ -52,8 +55,9 @@ pub(super) fn coherence(text: &str) -> Result<Coherence, String> {
     if text.trim() == "fenced" {
         return Ok(Coherence::Fenced);
     }
-    let bound =
-        duration_above_zero(text).map_err(|_| "`fenced` is needed, or a duration such as 1s".to_owned())?;
+    let bound = parsed(text).map_err(|_| "`fenced` is needed, or a duration such as 1s".to_owned())?;
+    let limits = Limits::of("coherence");
+    limits.check(bound).map_err(|needed| format!("{needed}, or `fenced`"))?;
     Ok(Coherence::Bounded(bound))
 }
 
@@ -81,9 +85,11 @@ pub(crate) fn bytes_above_zero(text: &str) -> Result<u64, String> {
 }
 
 /// How many, at least one.
-pub(super) fn count(text: &str) -> Result<usize, String> {
-    let number = whole(text.trim()).and_then(|number| usize::try_from(number).ok());
-    number.filter(|number| *number > 0).ok_or_else(|| "a whole number above zero is needed".to_owned())
+pub(super) fn count<N: TryFrom<u64> + Default + PartialOrd>(text: &str) -> Result<N, String> {
+    let number = whole(text.trim()).and_then(|number| N::try_from(number).ok());
+    number
+        .filter(|number| *number > N::default())
+        .ok_or_else(|| "a whole number above zero is needed".to_owned())
 }
 
 /// How many, none included.
@@ -102,6 +108,15 @@ pub(super) fn limit(text: &str) -> Result<Option<u32>, String> {
     let number = whole(text.trim()).and_then(|number| u32::try_from(number).ok());
     let number = number.filter(|number| *number > 0);
     number.map(Some).ok_or_else(|| "a whole number above zero is needed, or unlimited".to_owned())
+}
+
+/// More bytes than these, or `never`.
+pub(super) fn above(text: &str) -> Result<Option<usize>, String> {
+    if text.trim().eq_ignore_ascii_case("never") {
+        return Ok(None);
+    }
+    let bytes = bytes(text).map_err(|needed| format!("{needed}, or never"))?;
+    usize::try_from(bytes).map(Some).map_err(|_| "the size is too large".to_owned())
 }
 
 /// A number that is zero or more: `0`, `1.5`.
@@ -154,13 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn for_ever_is_a_word_where_it_makes_sense() {
+        assert_eq!((duration("forever"), duration(" Forever ")), (Ok(FOREVER), Ok(FOREVER)));
+        assert_eq!(duration_of("source_budget", "forever"), Ok(FOREVER));
+        assert!(duration_of("lease_ttl", "forever").unwrap_err().contains("at most a day"));
+        assert!(coherence("forever").unwrap_err().contains("at most a day is needed, or `fenced`"));
+        assert_eq!((above("never"), above("4KiB")), (Ok(None), Ok(Some(4096))));
+        assert!(above("seldom").unwrap_err().contains("or never"));
+    }
+
+    #[test]
     fn what_is_no_duration_is_refused() {
         for text in ["", "soon", "1 fortnight", "-1", "-1s", "1e3", ".", "_", "inf", "99999999999999999999"] {
             assert!(duration(text).unwrap_err().contains("250ms"), "{text}");
         }
         assert!(duration("101y").unwrap_err().contains("100 years"));
-        assert!(duration_above_zero("0ms").unwrap_err().contains("above zero"));
-        assert_eq!(duration_above_zero("1ms"), Ok(Duration::from_millis(1)));
+        assert!(duration_of("ttl", "0ms").unwrap_err().contains("above zero"));
+        assert_eq!(duration_of("ttl", "1ms"), Ok(Duration::from_millis(1)));
     }
 
     #[test]
@@ -190,9 +215,9 @@ mod tests {
 
     #[test]
     fn counts_are_whole_and_above_zero() {
-        assert_eq!(count("1_000"), Ok(1000));
+        assert_eq!(count("1_000"), Ok(1000_u64));
         for text in ["0", "", "-1", "1.5", "many", "99999999999999999999"] {
-            assert!(count(text).is_err(), "{text}");
+            assert!(count::<u64>(text).is_err() && count::<usize>(text).is_err(), "{text}");
         }
     }
 

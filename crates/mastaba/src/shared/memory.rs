@@ -29,9 +29,9 @@ const FEWEST_GUARDS: usize = 256;
 /// How much a [`Memory`] may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryConfig {
-    /// The most bytes of keys and records.
+    /// The most bytes of keys and records. Zero counts as one.
     pub max_bytes: u64,
-    /// The most values.
+    /// The most values. Zero counts as one: to keep nothing, use [`Null`](crate::shared::null::Null).
     pub max_entries: u64,
 }
 

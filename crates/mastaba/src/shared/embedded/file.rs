@@ -33,11 +33,12 @@ pub(super) fn open(config: &EmbeddedConfig, now_ms: u64) -> Result<File, Fault> 
             Fault::new(FaultKind::Refused, sentence).because(cause)
         })?;
     }
-    let until = Instant::now() + config.wait;
+    // `None`: further ahead than the clock reaches
+    let until = Instant::now().checked_add(config.wait);
     loop {
         match create(config) {
             // one that is about to end lets go within a moment
-            Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < until => {
+            Err(DatabaseError::DatabaseAlreadyOpen) if until.is_none_or(|until| Instant::now() < until) => {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
             Err(cause) => return Err(refused(path, cause)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::limits::{bounded, later};
 use crate::sync::lock;
 
 /// The longest pause between two probes.
@@ -112,7 +113,7 @@ impl Breaker {
             return Change::Known; // another one has opened it
         }
         let now = Instant::now();
-        *outage = Outage { since: now, due: Some(now + jittered(self.pause)), pause: self.pause };
+        *outage = Outage { since: now, due: Some(later(now, jittered(self.pause))), pause: self.pause };
         self.phase.store(phase + 1, Ordering::Release);
         Change::Opened(self.within_window(recent).count_ones())
     }
@@ -135,8 +136,8 @@ impl Breaker {
     fn probed(&self, phase: u64, failed: bool) -> Change {
         let mut outage = lock(&self.outage);
         if failed {
-            outage.pause = (outage.pause * 2).min(LONGEST.max(self.pause));
-            outage.due = Some(Instant::now() + jittered(outage.pause));
+            outage.pause = outage.pause.saturating_mul(2).min(LONGEST.max(self.pause));
+            outage.due = Some(later(Instant::now(), jittered(outage.pause)));
             return Change::StillOpen;
         }
         let after = outage.since.elapsed();
@@ -156,7 +157,7 @@ impl Breaker {
 
 /// Up to a quarter shorter, so that the processes of one program do not try all at once.
 fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(1.0 - fastrand::f64() / 4.0)
+    bounded(pause).mul_f64(1.0 - fastrand::f64() / 4.0)
 }
 
 impl Pass<'_> {

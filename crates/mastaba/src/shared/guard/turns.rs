@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Turn;
+use crate::limits::later;
 use crate::sync::lock;
 
 /// Without a load for this long, the next one is of another outage.
@@ -67,8 +68,8 @@ impl Turns {
             // it takes no turn from those who can wait
             return Err(TooLate { wait, first });
         }
-        state.due = Some(due + self.apart);
-        Ok(Turn { at: now + wait, first })
+        state.due = Some(later(due, self.apart));
+        Ok(Turn { at: later(now, wait), first })
     }
 
     /// The outage is over.
