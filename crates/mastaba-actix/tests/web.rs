@@ -127,6 +127,24 @@ async fn a_streaming_body_keeps_its_request_until_it_has_ended_or_is_dropped() {
 }
 
 #[actix_web::test]
+async fn a_request_ends_with_the_last_chunk_of_its_body_although_the_body_is_still_held() {
+    in_time(async {
+        let (log, _guard) = Log::start();
+        let world = World::new().await;
+        let middleware = MastabaCache::new(world.cache.clone());
+        let app = App::new().wrap(middleware).route("/user/{id}", web::get().to(users));
+        let reply = call_service(&init_service(app).await, get("/user/7").to_request()).await;
+        let mut body = Box::pin(reply.into_body());
+        assert!(log.requests().is_empty(), "the body has not begun");
+        while std::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await.is_some() {}
+        assert_eq!(log.requests().len(), 1);
+        drop(body);
+        assert_eq!(log.requests().len(), 1, "and it ends once");
+    })
+    .await;
+}
+
+#[actix_web::test]
 async fn a_request_that_is_dropped_before_its_response_has_ended() {
     in_time(async {
         let (log, _guard) = Log::start();

@@ -438,3 +438,40 @@ impl fmt::Debug for Redis {
         f.debug_struct("Redis").field("config", &self.inner.hub.config).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mastaba::entry::{Fence, Header, Kind};
+    use mastaba_test::servers::RedisServer;
+
+    use super::*;
+
+    /// A fill as of this incarnation, over a lease that stands at the server.
+    async fn leased(server: &RedisServer, key: &'static str, incarnation: u64) -> Fill {
+        let fence = Fence::random();
+        let lease = entry::lease(fence, incarnation);
+        let set: [&[u8]; 3] = [b"SET", key.as_bytes(), &lease];
+        assert_eq!(server.command(&set).await, "OK");
+        let header = Header::new(Kind::Value, Fence::random(), incarnation);
+        let record = entry::write(&header, &[], &[], b"v").into();
+        Fill { key: key.into(), expected: fence, over: Over::Lease, record, ttl: Duration::from_secs(60) }
+    }
+
+    /// R11: what is stored then could be of any store.
+    #[tokio::test]
+    async fn while_it_is_not_known_which_store_it_is_nothing_is_stored() {
+        let Some(server) = RedisServer::start().await else { return };
+        let redis = Redis::connect(RedisConfig::from_url(&server.url()).unwrap()).await.unwrap();
+        let known = redis.incarnation();
+        let fill = leased(&server, "m:1", known).await;
+        assert_eq!(redis.fill(&[fill]).await.unwrap(), [Filled::Stored]);
+        let (before, unknown) = (leased(&server, "m:2", known).await, leased(&server, "m:3", 0).await);
+        redis.inner.hub.met("another master", known ^ 1);
+        assert_eq!(redis.incarnation(), 0);
+        assert_eq!(redis.fill(&[before, unknown]).await.unwrap(), [Filled::Refused; 2]);
+        for key in ["m:2", "m:3"] {
+            let kind = server.command(&["GETRANGE", key, "3", "3"]).await;
+            assert_ne!(kind, "\u{1}", "{key} is a value");
+        }
+    }
+}

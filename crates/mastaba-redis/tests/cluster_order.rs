@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{limited, until};
+use mastaba::FaultKind;
 use mastaba::entry::{self, Fence, Header, Kind};
 use mastaba::shared::{Fill, Filled, Lease, Leased, Over, Shared, Stamp};
 use mastaba_redis::{Redis, RedisConfig};
@@ -130,6 +131,37 @@ async fn r12_an_invalidation_by_tag_renews_the_first_stamp_before_those_of_other
         write.await.unwrap().unwrap();
         let new = Bytes::copy_from_slice(&2_u64.to_le_bytes());
         assert_eq!(redis.read(&[epoch.clone(), tag.clone()]).await.unwrap(), [Some(new.clone()), Some(new)]);
+    })
+    .await;
+}
+
+/// R12: in between another process may have voided, by setting a stamp of its own, what it would bring back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r12_a_stamp_whose_answer_is_lost_is_not_set_once_more() {
+    limited(async {
+        let Some(cluster) = Cluster::start().await else { return };
+        let redis = connect(&cluster).await;
+        let tag = key_on(&cluster, 0, "tag").await;
+        let stamp = |value| [Stamp { key: tag.clone(), value, ttl: None }];
+        redis.invalidate(&[], &stamp(1)).await.unwrap();
+        takes_no_writes(&cluster, 0, PAUSE).await;
+        let write = tokio::spawn({
+            let (redis, stamp) = (redis.clone(), stamp(2));
+            async move { redis.invalidate(&[], &stamp).await }
+        });
+        // what waits for the end of the pause goes with its connection
+        until("the stamp at the server", async || {
+            cluster.node(0).command(&["CLIENT", "LIST"]).await.contains(" cmd=set ")
+        })
+        .await;
+        cluster.node(0).command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        let fault = write.await.unwrap().unwrap_err();
+        assert_eq!(fault.kind(), FaultKind::Down, "{fault}");
+        cluster.node(0).command(&["CLIENT", "UNPAUSE"]).await;
+        until("an answer of the node", async || redis.read(std::slice::from_ref(&tag)).await.is_ok()).await;
+        let old = Bytes::copy_from_slice(&1_u64.to_le_bytes());
+        assert_eq!(redis.read(std::slice::from_ref(&tag)).await.unwrap(), [Some(old)]);
+        redis.invalidate(&[], &stamp(3)).await.unwrap();
     })
     .await;
 }

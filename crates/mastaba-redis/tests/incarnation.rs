@@ -3,8 +3,9 @@
 mod rows;
 
 use mastaba::Tier;
+use mastaba::shared::Shared;
 use mastaba_test::servers::RedisServer;
-use rows::{Row, Table, process, sees, until};
+use rows::{Row, Table, connect, process, sees, until};
 
 #[tokio::test]
 async fn what_an_old_dump_brings_back_is_not_served() {
@@ -63,4 +64,23 @@ async fn in_quarantine_nothing_is_stored() {
         let head = server.command(&["GETRANGE", &format!("mastaba:objects:row:{id}"), "3", "3"]).await;
         assert_ne!(head, "\u{1}", "row {id} is in the store");
     }
+}
+
+/// The connection stays; what stands there came from elsewhere.
+#[tokio::test]
+async fn a_server_that_was_a_replica_for_a_moment_is_another_one_on_the_same_connection_too() {
+    let Some(server) = RedisServer::start().await else { return };
+    let Some(other) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let before = redis.incarnation();
+    assert_ne!(before, 0);
+    other.command(&["SET", "brought", "1"]).await;
+    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).await;
+    until("a copy", async || server.command(&["GET", "brought"]).await == "1").await;
+    server.command(&["REPLICAOF", "NO", "ONE"]).await;
+    until("another incarnation", async || {
+        let now = redis.incarnation();
+        now != 0 && now != before
+    })
+    .await;
 }

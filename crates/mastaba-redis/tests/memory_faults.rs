@@ -106,6 +106,23 @@ async fn a_region_of_a_full_server_can_be_cleared() {
 }
 
 #[tokio::test]
+async fn under_a_prefix_too_a_region_of_a_full_server_can_be_cleared() {
+    limited(async {
+        let Some(server) = shape("noeviction").start().await else { return };
+        let db = Arc::default();
+        let process = Process::start(&format!("{}?prefix=shop:", server.url()), &db).await;
+        process.warm(1).await;
+        server.config_set("maxmemory", "100kb").await;
+        assert!(server.command(&["SET", "junk", "x"]).await.starts_with("OOM"));
+        assert_eq!(process.finds(1).await, (0, Tier::Shared));
+        db.update(1);
+        process.cache.region("objects").clear().await.unwrap();
+        assert_eq!(process.finds(1).await, (1, Tier::Source), "what was stored is void");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_fills_up_during_a_load_refuses_its_fill_and_the_caller_has_its_value() {
     limited(async {
         let Some(stage) = Stage::over(shape("noeviction"), |region| region).await else { return };

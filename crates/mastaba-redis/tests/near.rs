@@ -70,6 +70,23 @@ async fn a_write_elsewhere_is_seen_at_once_by_a_fenced_near_which_costs_one_ping
 }
 
 #[tokio::test]
+async fn under_a_prefix_near_is_told_of_the_writes_and_clears_of_others_too() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let url = format!("{}?prefix=shop:", server.url());
+    let reader = process(&url, &table, |region| region.near(near(Coherence::Fenced))).await;
+    let writer = process(&url, &table, |region| region).await;
+    warm(&reader, 1).await;
+    let expected = table.commit(1);
+    writer.request().invalidate::<Row>([1]).await.unwrap();
+    assert_eq!(sees(&reader, 1).await, expected);
+    warm(&reader, 1).await;
+    let expected = table.commit(1);
+    writer.region("objects").clear().await.unwrap();
+    assert_eq!(sees(&reader, 1).await, expected);
+}
+
+#[tokio::test]
 async fn the_ping_travels_beside_the_read_of_what_near_does_not_know() {
     let Some(server) = RedisServer::start().await else { return };
     let table = Table::new();

@@ -4,8 +4,11 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{Process, Stage, faults, limited, record};
+use mastaba::entry::{self, Fence};
+use mastaba::shared::{Lease, Leased, Shared, Stamp};
 use mastaba::{Cache, LoadContext, Region, Rows, Source, Tier};
 use mastaba_redis::{Redis, RedisConfig};
 use mastaba_test::servers::RedisServer;
@@ -155,6 +158,30 @@ async fn anything_else_under_the_keys_of_stamps_voids_what_was_stored_and_gives_
         stage.other.cache.region("objects").clear().await.unwrap();
         stage.both_see(1).await;
         stage.recovers(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn under_a_prefix_too_what_is_of_another_type_gives_way() {
+    limited(async {
+        let Some(server) = RedisServer::start().await else { return };
+        let url = format!("{}?prefix=shop:", server.url());
+        let redis = Redis::connect(RedisConfig::from_url(&url).unwrap()).await.unwrap();
+        for key in ["shop:m:1", "shop:m:#list"] {
+            server.command(&["RPUSH", key, "foreign"]).await;
+        }
+        server.command(&["SET", "shop:m:#text", "no number"]).await;
+        let record = entry::lease(Fence::random(), redis.incarnation()).into();
+        let lease = Lease { key: "m:1".into(), record, over: None, ttl: Duration::from_secs(10) };
+        assert_eq!(redis.lease(&[lease], &[]).await.unwrap().leased, [Leased::Granted]);
+        for key in ["m:#list", "m:#text"] {
+            let stamp = Stamp { key: key.into(), value: 7, ttl: None };
+            assert_eq!(redis.lease(&[], &[stamp]).await.unwrap().stamps, [7], "{key}");
+        }
+        let mut keys: Vec<_> = server.command(&["KEYS", "*"]).await.lines().map(str::to_owned).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["shop:m:#list", "shop:m:#text", "shop:m:1"], "and nothing else was touched");
     })
     .await;
 }

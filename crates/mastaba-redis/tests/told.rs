@@ -16,13 +16,17 @@ use tokio::time::timeout;
 #[derive(Default)]
 struct Heard {
     changes: AtomicUsize,
+    gaps: AtomicUsize,
 }
 
 impl Listener for Heard {
     fn changed(&self, _: &[u8]) {
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
-    fn gap(&self) {}
+
+    fn gap(&self) {
+        self.gaps.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Heard {
@@ -59,6 +63,21 @@ async fn several_who_ask_at_once_to_be_told_do_not_get_in_each_others_way() {
         redis.catch_up().await.unwrap();
         assert_eq!(heard.so_far(), before + 1, "{key}");
     }
+}
+
+/// While tracking is off and on again, changes of what was tracked before go by.
+#[tokio::test]
+async fn when_tracking_is_set_anew_for_one_all_others_have_a_gap() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    let (one, _) = listen(&redis).await;
+    redis.catch_up().await.unwrap();
+    let before = one.gaps.load(Ordering::SeqCst);
+    redis.catch_up().await.unwrap();
+    assert_eq!(one.gaps.load(Ordering::SeqCst), before, "nothing was set anew");
+    redis.listen(b"m:two:", Arc::new(Heard::default()));
+    redis.catch_up().await.unwrap();
+    assert!(one.gaps.load(Ordering::SeqCst) > before);
 }
 
 #[tokio::test]

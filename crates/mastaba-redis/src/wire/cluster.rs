@@ -20,7 +20,7 @@ use super::explain::{at_start, discreet};
 use super::greet;
 use super::single::address;
 use crate::error::ConnectError;
-use crate::hub::{Hub, LOOK_EVERY};
+use crate::hub::{Greeting, Hub, LOOK_EVERY};
 
 /// Between attempts at a slot that is on its way.
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
@@ -165,17 +165,8 @@ async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisR
             Ok(Ok(value)) => greet::read(value).ok(),
             _ => None,
         };
-        match (greeting, before.get(&node)) {
-            (Some(greeting), _) if !greeting.master => {
-                return Err((ErrorKind::Io, "the map of slots is older than a failover", node).into());
-            }
-            (Some(greeting), _) => members.insert(node, greeting.incarnation),
-            // it cannot be reached just now; should it come back as another one, it will be met
-            (None, Some(known)) => members.insert(node, *known),
-            (None, None) => {
-                return Err((ErrorKind::Io, "a node of the cluster cannot be reached", node).into());
-            }
-        };
+        let incarnation = incarnation(&node, greeting, before.get(&node))?;
+        members.insert(node, incarnation);
     }
     if members.is_empty() {
         return Err((ErrorKind::Io, "the cluster has no slots").into());
@@ -191,6 +182,22 @@ async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisR
     }
     hub.set_members_but(members, &settled);
     Ok(())
+}
+
+/// The incarnation of a node that the map of slots names as a master: by what it says of itself now, or by what was
+/// known of it before (`R11`).
+fn incarnation(node: &str, greeting: Option<Greeting>, known: Option<&u64>) -> RedisResult<u64> {
+    match (greeting, known) {
+        (Some(greeting), _) if !greeting.master => {
+            Err((ErrorKind::Io, "the map of slots is older than a failover", node.to_owned()).into())
+        }
+        (Some(greeting), _) => Ok(greeting.incarnation),
+        // it cannot be reached just now; should it come back as another one, it will be met
+        (None, Some(known)) => Ok(*known),
+        (None, None) => {
+            Err((ErrorKind::Io, "a node of the cluster cannot be reached", node.to_owned()).into())
+        }
+    }
 }
 
 fn slots() -> Cmd {
@@ -233,4 +240,53 @@ async fn at(connection: &ClusterConnection<Greeted>, node: &str, cmd: Cmd) -> Re
     let route = SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port: port.parse().unwrap_or(0) };
     let value = connection.clone().route_command(cmd, RoutingInfo::SingleNode(route)).await?;
     value.extract_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeting(role: &str) -> Greeting {
+        let info = format!("redis_version:7.0.15\r\nrun_id:a\r\nmaster_replid:b\r\nrole:{role}\r\n");
+        Greeting::read(&info).unwrap()
+    }
+
+    /// It has no incarnation of its own: with its master's number it would pass for it.
+    #[test]
+    fn a_replica_that_a_map_of_slots_names_as_a_master_is_not_believed() {
+        let (master, replica) = (greeting("master"), greeting("slave"));
+        let id = master.incarnation;
+        assert_eq!(replica.incarnation, id);
+        for known in [None, Some(&id)] {
+            let error = incarnation("a:1", Some(replica.clone()), known).unwrap_err();
+            assert!(error.to_string().contains("older than a failover"), "{error}");
+            assert_eq!(incarnation("a:1", Some(master.clone()), known).unwrap(), id);
+        }
+        assert_eq!(incarnation("a:1", None, Some(&5)).unwrap(), 5, "out of reach for a moment");
+        let error = incarnation("a:1", None, None).unwrap_err();
+        assert!(error.to_string().contains("cannot be reached"), "{error}");
+    }
+
+    #[test]
+    fn of_each_range_of_a_map_of_slots_the_first_node_is_the_master() {
+        let node = |host: &str, port| {
+            Value::Array(vec![
+                Value::BulkString(host.into()),
+                Value::Int(port),
+                Value::BulkString(b"id".into()),
+                Value::Array(Vec::new()),
+            ])
+        };
+        let range = |from, to, nodes: &[(&str, i64)]| {
+            let nodes = nodes.iter().map(|(host, port)| node(host, *port));
+            Value::Array([Value::Int(from), Value::Int(to)].into_iter().chain(nodes).collect())
+        };
+        let map = Value::Array(vec![
+            range(0, 99, &[("b", 2), ("replica-of-b", 9)]),
+            range(100, 199, &[("a", 1)]),
+            range(200, 299, &[("b", 2), ("replica-of-b", 9)]),
+        ]);
+        assert_eq!(masters(&map), ["a:1", "b:2"]);
+        assert_eq!(masters(&Value::Nil), [""; 0]);
+    }
 }
