@@ -29,7 +29,7 @@ enum Work {
 
 // Nothing here relies on the default members of the workspace: every call names its packages or all of them.
 // All features, because a test behind a feature that is off by default would otherwise never run.
-static STEPS: [Step; 9] = [
+static STEPS: [Step; 10] = [
     Step { name: "fmt", about: "every file is formatted", work: |_| one(&["fmt", "--all", "--check"]) },
     Step {
         name: "clippy",
@@ -42,6 +42,11 @@ static STEPS: [Step; 9] = [
         work: prepare,
     },
     Step { name: "test", about: "all tests (cargo-nextest when it is installed)", work: test },
+    Step {
+        name: "release",
+        about: "what the web crates do without being asked, as in a release build",
+        work: |_| release(),
+    },
     Step {
         name: "doctest",
         about: "all examples in the documentation",
@@ -155,6 +160,16 @@ fn tests(nextest: bool) -> Work {
     }
 }
 
+/// `Server-Timing` is there by default in debug builds alone. That the other default holds is seen where the two web
+/// crates, and no others, are compiled without debug assertions: everything that they stand on is there already.
+fn release() -> Work {
+    let without = ["mastaba-axum", "mastaba-actix"]
+        .map(|package| format!("profile.dev.package.{package}.debug-assertions=false"));
+    let mut args = vec!["test", "--workspace", "--all-features", "--test", "web", "--no-fail-fast"];
+    args.extend(without.iter().flat_map(|setting| ["--config", setting]));
+    one(&args)
+}
+
 fn doc(_: &Workspace) -> Work {
     let call = Call::new(["doc", "--workspace", "--all-features", "--no-deps"]);
     Work::Calls(vec![call.env("RUSTDOCFLAGS", "-D warnings")])
@@ -184,7 +199,8 @@ mod tests {
 
     #[test]
     fn no_name_selects_every_step() {
-        let all = ["fmt", "clippy", "servers", "test", "doctest", "doc", "features", "deny", "sources"];
+        let all =
+            ["fmt", "clippy", "servers", "test", "release", "doctest", "doc", "features", "deny", "sources"];
         assert_eq!(names(&[]).unwrap(), all);
     }
 
@@ -226,6 +242,14 @@ mod tests {
         let (with, without) = (lines(tests(true)), lines(tests(false)));
         assert_eq!(with, ["cargo nextest run --workspace --all-features --no-fail-fast"]);
         assert_eq!(without, ["cargo test --workspace --all-features --tests --no-fail-fast"]);
+    }
+
+    #[test]
+    fn the_web_crates_are_tested_without_debug_assertions_and_nothing_else_is_built_anew() {
+        let line = "cargo test --workspace --all-features --test web --no-fail-fast \
+                    --config profile.dev.package.mastaba-axum.debug-assertions=false \
+                    --config profile.dev.package.mastaba-actix.debug-assertions=false";
+        assert_eq!(lines(release()), [line]);
     }
 
     #[test]
