@@ -71,3 +71,25 @@ async fn nor_where_the_keys_are_of_two_sources() {
         began.elapsed()
     );
 }
+
+/// R5: that a fill was stored says nothing of an invalidation that came after it, also where it was sent early, for others
+/// that may wait for it.
+#[tokio::test(start_paused = true)]
+async fn nobody_joins_a_load_whose_fill_was_sent_while_its_batch_waits_for_another_process() {
+    let (one, two) = two_processes().await;
+    one.plant("user:1", lease_of_nobody(&one)).await;
+    let fills = one.shared.after("fill");
+    let batch = tokio::spawn({
+        let request = one.request();
+        async move { request.get_many::<UserById>([1, 2]).await.unwrap()[&2].clone().unwrap().version }
+    });
+    fills.arrived(1).await; // user 2 is stored, and the answer is on its way
+    assert!(!batch.is_finished(), "it waits for user 1");
+    one.db.update(2);
+    two.request().invalidate::<UserById>([2]).await.unwrap();
+    let late = one.start::<UserById>(2);
+    one.settle().await;
+    fills.open_for_good();
+    assert_eq!(late.await.unwrap().version, 1);
+    assert_eq!(batch.await.unwrap(), 0, "it began before the write");
+}

@@ -152,6 +152,22 @@ async fn where_others_write_a_late_reader_of_a_load_whose_fill_is_refused_loads_
     assert_eq!(world.loads_of("user"), [(1, 2)].into());
 }
 
+/// That a fill was stored says nothing of an invalidation by another process that came after it (R5).
+#[tokio::test]
+async fn where_others_write_nobody_joins_a_load_whose_fill_was_sent() {
+    let world = World::across_processes(|region| region).await;
+    let elsewhere = world.second().await;
+    let fills = world.shared.after("fill");
+    assert_eq!(version(get(&world, 1)).await, 0);
+    fills.arrived(1).await; // stored, and the answer is on its way
+    world.db.update(1);
+    elsewhere.request().invalidate::<UserById>([1]).await.unwrap();
+    let late = get(&world, 1);
+    world.settle().await;
+    fills.open_for_good();
+    assert_eq!(version(late).await, 1);
+}
+
 #[tokio::test]
 async fn a_reader_that_begins_after_an_invalidation_does_not_join_a_load_from_before_it() {
     for world in [World::new().await, World::across_processes(|region| region).await] {

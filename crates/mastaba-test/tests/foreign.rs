@@ -173,3 +173,47 @@ async fn two_versions_of_a_program_side_by_side_do_not_read_each_others_entries(
     old.request().invalidate::<FirstById>([1]).await.unwrap();
     assert_eq!(new.request().get::<SecondById>(1).await.unwrap().unwrap().size, 2);
 }
+
+macro_rules! badge {
+    ($name:ident, $tags:expr) => {
+        struct $name(Arc<Mutex<u32>>);
+
+        impl Source for $name {
+            type Key = u64;
+            type Value = u32;
+            type Error = DbError;
+            const NAME: &'static str = "badge";
+            const REGION: &'static str = "objects";
+            const TAGS: &'static [&'static str] = $tags;
+
+            async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+                let number = *self.0.lock().unwrap();
+                Ok(ids.iter().map(|id| (*id, number)).collect())
+            }
+        }
+    };
+}
+
+badge!(Untagged, &[]);
+badge!(OfTeam, &["team"]);
+badge!(OfTeamAndFloor, &["team", "floor"]);
+
+/// An invalidation of the new tag would not reach it.
+#[tokio::test]
+async fn an_entry_from_before_its_source_had_one_of_its_tags_is_a_miss() {
+    let (memory, number, trips) = (Memory::default(), Arc::new(Mutex::new(1)), Trips::default());
+    let first = program(&memory, &trips, Untagged(number.clone())).await;
+    assert_eq!(*first.request().get::<Untagged>(1).await.unwrap().unwrap(), 1);
+    first.idle().await;
+    *number.lock().unwrap() = 2;
+    let second = program(&memory, &trips, OfTeam(number.clone())).await;
+    assert_eq!(*second.request().get::<OfTeam>(1).await.unwrap().unwrap(), 2);
+    second.idle().await;
+    *number.lock().unwrap() = 3;
+    let third = program(&memory, &trips, OfTeamAndFloor(number.clone())).await;
+    assert_eq!(*third.request().get::<OfTeamAndFloor>(1).await.unwrap().unwrap(), 3);
+    third.idle().await;
+    *number.lock().unwrap() = 4;
+    let third = program(&memory, &trips, OfTeamAndFloor(number)).await;
+    assert_eq!(*third.request().get::<OfTeamAndFloor>(1).await.unwrap().unwrap(), 3, "it has all of them");
+}

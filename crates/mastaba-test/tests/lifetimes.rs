@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mastaba::{EntryPolicy, LoadContext, NearConfig, Policy, Region, Rows, Source};
+use mastaba::{Cache, EntryPolicy, LoadContext, NearConfig, Policy, Region, Rows, Source, Tier};
 use mastaba_test::world::{DbFault, PostById, UserById, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -155,6 +155,26 @@ async fn a_source_and_an_entry_may_know_better() {
     assert_eq!(loaded().await, 2, "and 1 is over");
     tokio::time::advance(50 * SECOND).await;
     assert_eq!(loaded().await, 2, "4 lives as long as its source says, 3 as long as it says itself");
+}
+
+/// Near keeps what the shared tier has stored; where there is none, near alone has to look.
+#[tokio::test(start_paused = true)]
+async fn near_before_nothing_keeps_what_may_be_kept_and_nothing_else() {
+    let region = Region::null().near(NearConfig::entries(100));
+    let cache = Cache::builder().region("objects", region).source(Quotes).build().await.unwrap();
+    let tiers = async || {
+        let found = cache.request().try_get_many::<Quotes>([1, 2, 4]).await;
+        cache.idle().await;
+        [1, 2, 4].map(|key| found[&key].tier().unwrap())
+    };
+    assert_eq!(tiers().await, [Tier::Source; 3]);
+    assert_eq!(tiers().await, [Tier::Near, Tier::Source, Tier::Near], "the second one is for one request");
+    tokio::time::advance(2 * SECOND).await;
+    assert_eq!(
+        tiers().await,
+        [Tier::Source, Tier::Source, Tier::Near],
+        "the first one has a time of its own"
+    );
 }
 
 #[tokio::test]

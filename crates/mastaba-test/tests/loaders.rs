@@ -342,3 +342,45 @@ async fn a_world_of_its_own_is_sound() {
     let world = World::build::<false>(Memory::default(), |region| region, |builder, _| builder).await;
     assert!(world.events().is_empty());
 }
+
+/// Two statements more per call than the one that every call counts as.
+struct Thrice;
+
+impl Source for Thrice {
+    type Key = u32;
+    type Value = u32;
+    type Error = std::io::Error;
+    const NAME: &'static str = "thrice";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u32]) -> Result<Rows<Self>, std::io::Error> {
+        cx.count_statements(1);
+        cx.count_statements(1);
+        if ids.contains(&9) {
+            return Err(std::io::Error::other("the third one failed"));
+        }
+        Ok(ids.iter().map(|id| (*id, *id)).collect())
+    }
+}
+
+#[tokio::test]
+async fn what_a_loader_counts_is_added_to_the_one_statement_of_each_call() {
+    let cache = Cache::builder()
+        .region("objects", Region::memory().max_batch(2))
+        .source(Thrice)
+        .build()
+        .await
+        .unwrap();
+    let request = cache.request();
+    request.get_many::<Thrice>([1, 2, 3]).await.unwrap();
+    let report = request.report();
+    assert_eq!(report.statements(), 6, "two calls of three statements each: {report}");
+    assert!(report.is_within(mastaba::Budget { trips: 2, statements: 6 }));
+    assert!(!report.is_within(mastaba::Budget { trips: 2, statements: 5 }));
+    let (source, statements) = report.worst_source().unwrap();
+    assert_eq!((source, statements), ("thrice", 6));
+    assert!(report.server_timing().contains("desc=\"6 statements\""), "{}", report.server_timing());
+    let request = cache.request();
+    assert!(request.get::<Thrice>(9).await.unwrap_err().is_source());
+    assert_eq!(request.report().statements(), 3, "also where the load fails");
+}

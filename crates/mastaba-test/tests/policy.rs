@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future;
-use mastaba::entry::EntryRef;
+use mastaba::entry::{self, EntryRef};
 use mastaba::shared::memory::Memory;
 use mastaba::{Cache, EntryPolicy, LoadContext, NearConfig, Outcome, Policy, Region, Rows, Source, Tier};
 use mastaba_test::world::{Db, DbError, DbFault, PhotoById, UserById, Watched, World};
@@ -141,6 +141,26 @@ async fn a_source_that_works_is_asked_first_where_stale_values_are_for_errors_on
     assert_eq!(version(&outcome(&world, 1).await), Some(("fresh", 1, Tier::Source)));
     world.idle().await;
     assert_eq!(version(&outcome(&world, 1).await), Some(("fresh", 1, Tier::Shared)), "and replaces it");
+}
+
+/// A backend may keep a record for longer than it was asked to, or under a clock of its own.
+#[tokio::test(start_paused = true)]
+async fn past_its_hard_age_a_record_is_not_served_however_long_its_backend_keeps_it() {
+    let world = World::with(|region| region.ttl(secs(10)).stale_if_error(secs(60))).await;
+    world.sees(1).await;
+    world.idle().await;
+    let record = world.record("user:1").await.unwrap();
+    let entry = EntryRef::read(&record).unwrap();
+    for (age, served) in [(secs(69), true), (secs(71), false)] {
+        let mut header = *entry.header();
+        header.created_ms -= u64::try_from(age.as_millis()).unwrap();
+        world.plant("user:1", entry::write(&header, &[], &[], entry.payload())).await;
+        world.db.fail_next(DbFault::Error("down".into()));
+        let found = world.request().try_get_many::<UserById>([1]).await;
+        assert_eq!(found[&1].is_stale(), served, "{age:?}: {found:?}");
+        assert_eq!(found[&1].error().is_some(), !served, "{age:?}: {found:?}");
+        world.idle().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

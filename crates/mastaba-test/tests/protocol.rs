@@ -1,14 +1,15 @@
 //! The rules of the consistency protocol, one by one: what races each of them decides, and how.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mastaba::entry::{EntryRef, Kind};
 use mastaba::shared::memory::Memory;
-use mastaba::shared::{Shared, Stamp};
-use mastaba::{LoadContext, NearConfig, Region, Rows, Source};
-use mastaba_test::world::{Db, DbError, UserById, World};
+use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Listener, Shared, Stamp};
+use mastaba::{Cache, Coherence, Fault, LoadContext, NearConfig, Outcome, Region, Rows, Source, Tier};
+use mastaba_test::world::{Db, DbError, UserById, Watched, World};
 
 /// Versions of users under a tag of all and a tag of each.
 struct Member(Arc<Db>);
@@ -242,6 +243,35 @@ async fn r6_what_was_made_from_a_stale_value_is_not_stored() {
     world.db.open_gate();
 }
 
+/// The flight of an inner object that was sent before an invalidation is still in the table while the answer to that
+/// invalidation is on its way. A reader may take what it brings; a loader that stores what it makes of it may not.
+#[tokio::test]
+async fn r6_a_loader_does_not_take_what_a_load_from_before_it_brings() {
+    let world = world(|region| region).await;
+    let loads = world.db.close_gate();
+    let early = world.start::<UserById>(1);
+    loads.arrived(1).await; // it has read the old row
+    world.db.update(1);
+    let answers = world.shared.after("invalidate");
+    let request = world.request();
+    let write = request.write();
+    write.invalidate::<UserById>([1]).await.unwrap();
+    write.invalidate::<Derived>([101]).await.unwrap();
+    let write = tokio::spawn(write.published());
+    answers.arrived(1).await;
+    let derived = world.start::<Derived>(101);
+    world.settle().await;
+    assert_eq!(world.trips().last().unwrap(), "shared read [1]", "the loader asks for the inner object");
+    loads.open_for_good();
+    assert_eq!(early.await.unwrap().version, 0);
+    assert_eq!(*derived.await.unwrap(), 1);
+    world.settle().await; // its fill
+    answers.open_for_good();
+    write.await.unwrap().unwrap();
+    world.idle().await;
+    assert_eq!(*world.request().get::<Derived>(101).await.unwrap().unwrap(), 1);
+}
+
 #[tokio::test]
 async fn r7_a_write_voids_in_the_order_of_collecting_also_within_one_trip() {
     let world = world(|region| region).await;
@@ -445,4 +475,135 @@ async fn r13_what_was_read_before_a_clear_or_a_tag_does_not_enter_near_after_it(
         world.idle().await;
         assert_eq!(*world.request().get::<Member>(101).await.unwrap().unwrap(), 1, "{clear}");
     }
+}
+
+/// A shared tier that other processes write to, and that tells of their changes when the test does.
+#[derive(Clone)]
+struct Telling {
+    inner: Watched<Memory, true>,
+    listener: Arc<Mutex<Option<Arc<dyn Listener>>>>,
+}
+
+impl Telling {
+    /// Another process has changed this key, and its notification has come.
+    fn changed(&self, key: &str) {
+        let listener = self.listener.lock().unwrap().clone();
+        listener.expect("somebody listens").changed(format!("mastaba:objects:{key}").as_bytes());
+    }
+}
+
+impl Shared for Telling {
+    const ABILITIES: Abilities = Abilities { tells: true, ..Watched::<Memory, true>::ABILITIES };
+
+    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
+        self.inner.read(keys).await
+    }
+
+    async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
+        self.inner.lease(leases, stamps).await
+    }
+
+    async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
+        self.inner.fill(fills).await
+    }
+
+    async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
+        self.inner.invalidate(keys, stamps).await
+    }
+
+    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
+        self.inner.hold(holds).await
+    }
+
+    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
+        self.inner.end(ends).await
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
+
+    fn listen(&self, _: &[u8], listener: Arc<dyn Listener>) {
+        *self.listener.lock().unwrap() = Some(listener);
+    }
+
+    async fn catch_up(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Near must not answer with what was read before a change that another process made, whether the read was a hit or a
+/// load of its own.
+#[tokio::test]
+async fn r13_what_was_read_before_a_change_elsewhere_does_not_answer_from_near_after_it() {
+    for hit in [true, false] {
+        let world = World::across_processes(|region| region).await; // the other process
+        let inner = Watched::<_, true>::new(world.memory.clone(), Arc::default());
+        let shared = inner.control();
+        let telling = Telling { inner, listener: Arc::default() };
+        let near = NearConfig::entries(100).coherence(Coherence::Fenced);
+        let cache = Cache::builder()
+            .region("objects", Region::backend(telling.clone()).jitter(0.0).early_refresh(0.0).near(near))
+            .source(UserById(world.db.clone()))
+            .build()
+            .await
+            .unwrap();
+        if hit {
+            world.sees(1).await;
+            world.idle().await;
+        }
+        let gate = shared.after(if hit { "read" } else { "fill" });
+        let slow = tokio::spawn({
+            let request = cache.request();
+            async move { request.get::<UserById>(1).await.unwrap().unwrap().version }
+        });
+        gate.arrived(1).await;
+        write(&world, 1).await;
+        telling.changed("user:1");
+        gate.open_for_good();
+        assert_eq!(slow.await.unwrap(), 0, "it began before the write");
+        cache.idle().await;
+        let after = cache.request().get::<UserById>(1).await.unwrap().unwrap().version;
+        assert_eq!(after, 1, "hit: {hit}");
+    }
+}
+
+/// Who asks for a refresh asks for what is there now.
+#[tokio::test]
+async fn r5_a_refresh_does_not_take_the_load_of_an_earlier_reader() {
+    for world in [World::new().await, World::across_processes(|region| region).await] {
+        let gate = world.db.close_gate();
+        let early = world.start::<UserById>(1);
+        gate.arrived(1).await;
+        world.db.update(1); // and nobody has said so yet
+        let refresh = tokio::spawn({
+            let request = world.request();
+            async move { request.refresh::<UserById>(1).await.unwrap().unwrap().version }
+        });
+        world.settle().await;
+        gate.open_for_good();
+        assert_eq!(early.await.unwrap().version, 0);
+        assert_eq!(refresh.await.unwrap(), 1);
+        world.idle().await;
+        assert_eq!(world.sees(1).await, 1, "and it is stored");
+    }
+}
+
+/// What the request remembers is older than the refresh that its read begins: built on it, nothing could be stored.
+#[tokio::test(start_paused = true)]
+async fn r6_a_refresh_in_the_background_uses_nothing_that_its_request_remembers() {
+    let world = world(stale).await;
+    assert_eq!(*world.request().get::<Derived>(101).await.unwrap().unwrap(), 0);
+    world.idle().await;
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let request = world.request();
+    assert_eq!(request.refresh::<UserById>(1).await.unwrap().unwrap().version, 0, "remembered from now on");
+    world.idle().await;
+    write(&world, 1).await;
+    assert_eq!(*request.get::<Derived>(101).await.unwrap().unwrap(), 0, "stale");
+    world.idle().await;
+    world.trips();
+    let found = world.request().try_get_many::<Derived>([101]).await;
+    assert!(matches!(found[&101], Outcome::Value { tier: Tier::Shared, .. }), "{found:?}");
+    assert_eq!(**found[&101].value().unwrap().unwrap(), 1, "the refresh has stored what is there now");
 }

@@ -313,6 +313,73 @@ fn taint_travels_through_what_was_not_stored() {
     });
 }
 #[test]
+fn taint_travels_through_what_the_request_remembers() {
+    struct Old;
+    struct Before(Arc<tokio::sync::Semaphore>);
+    struct After(Arc<tokio::sync::Semaphore>, Arc<AtomicU32>);
+    impl Source for Old {
+        type Key = u32;
+        type Value = u32;
+        type Error = std::convert::Infallible;
+        const NAME: &'static str = "old";
+        const REGION: &'static str = "objects";
+        async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u32]) -> Result<Rows<Self>, Self::Error> {
+            cx.do_not_store();
+            Ok(ids.iter().map(|id| (*id, *id)).collect())
+        }
+    }
+    impl Source for Before {
+        type Key = u32;
+        type Value = u32;
+        type Error = mastaba::Error;
+        const NAME: &'static str = "before";
+        const REGION: &'static str = "objects";
+        async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u32]) -> Result<Rows<Self>, Self::Error> {
+            let old = cx.request().get::<Old>(1).await?;
+            self.0.add_permits(1);
+            Ok(ids.iter().map(|id| (*id, *old.clone().unwrap())).collect())
+        }
+    }
+    impl Source for After {
+        type Key = u32;
+        type Value = u32;
+        type Error = mastaba::Error;
+        const NAME: &'static str = "after";
+        const REGION: &'static str = "objects";
+        async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u32]) -> Result<Rows<Self>, Self::Error> {
+            if self.1.fetch_add(1, Ordering::SeqCst) == 0 {
+                self.0.acquire().await.unwrap().forget(); // the other loader has read it
+            }
+            let old = cx.request().get::<Old>(1).await?;
+            Ok(ids.iter().map(|id| (*id, *old.clone().unwrap())).collect())
+        }
+    }
+    watchdog("remembered", 10, || {
+        run(async {
+            let (read, loads) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
+            let cache = Cache::builder()
+                .region("objects", Region::memory())
+                .source(Old)
+                .source(Before(read.clone()))
+                .source(After(read, loads.clone()))
+                .build()
+                .await
+                .unwrap();
+            let request = cache.request();
+            let (before, after) = tokio::join!(request.get::<Before>(1), request.get::<After>(1));
+            assert_eq!((before.unwrap().as_deref(), after.unwrap().as_deref()), (Some(&1), Some(&1)));
+            assert_eq!(
+                request.report().statements(),
+                3,
+                "the second loader took what the first one had read"
+            );
+            cache.idle().await;
+            cache.request().get::<After>(1).await.unwrap();
+            assert_eq!(loads.load(Ordering::SeqCst), 2, "it was made of what was not to be stored");
+        });
+    });
+}
+#[test]
 fn a_row_for_one_request_reaches_no_other() {
     struct U(Arc<AtomicU32>, Arc<tokio::sync::Semaphore>);
     impl Source for U {

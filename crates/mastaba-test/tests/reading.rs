@@ -144,6 +144,40 @@ async fn force_goes_as_far_as_it_says() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_forced_twice_in_one_turn_is_loaded_once_for_both() {
+    for force in [Force::PastRequest, Force::PastShared, Force::Refresh] {
+        let world = World::new().await;
+        let request = world.request().with(force);
+        let (one, two) = tokio::join!(request.get::<UserById>(1), request.get::<UserById>(1));
+        let (one, two) = (one.unwrap().unwrap(), two.unwrap().unwrap());
+        assert!(std::sync::Arc::ptr_eq(&one, &two), "{force:?}");
+        assert_eq!(world.loads(), ["source load user [1]"], "{force:?}");
+    }
+}
+
+/// The request keeps the newest of what it read, and not what came last.
+#[tokio::test]
+async fn a_forced_read_that_comes_late_does_not_replace_what_a_newer_one_brought() {
+    for force in [Force::PastShared, Force::Refresh] {
+        let world = World::new().await;
+        let request = world.request();
+        let loads = world.db.close_gate();
+        let older = tokio::spawn({
+            let request = request.with(Force::PastShared);
+            async move { request.get::<UserById>(1).await.unwrap().unwrap().version }
+        });
+        loads.arrived(1).await; // it has read its row
+        world.db.update(1);
+        loads.only_those_here();
+        let newer = request.with(force).get::<UserById>(1).await.unwrap().unwrap().version;
+        assert_eq!(newer, 1, "{force:?}");
+        loads.open_for_good();
+        assert_eq!(older.await.unwrap(), 0);
+        assert_eq!(request.get::<UserById>(1).await.unwrap().unwrap().version, 1, "{force:?}");
+    }
+}
+
+#[tokio::test]
 async fn relations_of_one_level_resolve_in_one_batch() {
     let world = World::new().await;
     let request = world.request();

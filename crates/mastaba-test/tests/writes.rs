@@ -62,6 +62,41 @@ async fn a_write_that_is_dropped_voids_nothing_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_dropped_leaves_near_as_it_was() {
+    let world = warm(near).await;
+    assert_eq!(world.sees(1).await, 0);
+    world.trips();
+    assert_eq!(world.sees(1).await, 0);
+    assert_eq!(world.trips(), [""; 0], "near has it");
+    let request = world.request();
+    let write = request.write();
+    write.invalidate::<UserById>([1]).await.unwrap();
+    drop(write);
+    assert_eq!(world.sees(1).await, 0);
+    assert_eq!(world.trips(), [""; 0], "near has it still");
+}
+
+#[tokio::test]
+async fn what_a_request_reads_inside_a_write_is_forgotten_when_the_write_is_dropped() {
+    let world = warm(|region| region).await;
+    for wide in [false, true] {
+        let request = world.request();
+        let write = request.write();
+        if wide {
+            write.clear("objects").unwrap();
+        } else {
+            write.invalidate::<UserById>([1]).await.unwrap();
+        }
+        let inside = version(&request, 1).await;
+        world.db.update(1); // in place of a rollback: what the request has read is not what is there now
+        assert_eq!(version(&request, 1).await, inside, "the request remembers what it read");
+        drop(write);
+        world.request().invalidate::<UserById>([1]).await.unwrap();
+        assert_eq!(version(&request, 1).await, inside + 1, "wide: {wide}");
+    }
+}
+
+#[tokio::test]
 async fn a_write_whose_publishing_is_never_polled_was_dropped() {
     let world = warm(near).await;
     let write = world.request().write();
@@ -238,6 +273,24 @@ async fn an_invalidation_that_is_not_confirmed_is_an_error_and_voids_near_and_th
     world.shared.down(&[]);
     world.request().invalidate::<UserById>([1]).await.unwrap();
     assert_eq!(world.sees(1).await, 1, "trying again helps");
+}
+
+/// What near takes in between would stay: the shared tier still has the old value.
+#[tokio::test]
+async fn near_is_voided_after_the_shared_tier_and_not_before_it() {
+    let world = warm(near).await;
+    let gate = world.shared.before("invalidate");
+    world.db.update(1);
+    let write = tokio::spawn({
+        let request = world.request();
+        async move { request.invalidate::<UserById>([1]).await }
+    });
+    gate.arrived(1).await;
+    assert_eq!(world.sees(1).await, 0, "nothing is acknowledged yet");
+    world.settle().await;
+    gate.open_for_good();
+    write.await.unwrap().unwrap();
+    assert_eq!(world.sees(1).await, 1);
 }
 
 #[tokio::test]

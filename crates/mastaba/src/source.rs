@@ -343,7 +343,29 @@ impl<'a> LoadContext<'a> {
         self.deadline
     }
 
-    /// Tells the report that this load made more statements than the one that every call counts as.
+    /// Says that this load made so many statements more than the one that every call counts as: for the report, the
+    /// budgets and the metrics. Calls add up, and count also where the load fails.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # use mastaba::{Cache, LoadContext, Region, Rows, Source};
+    /// # struct Order;
+    /// impl Source for Order {
+    ///     # type Key = u64; type Value = u64; type Error = std::convert::Infallible;
+    ///     # const NAME: &'static str = "order"; const REGION: &'static str = "objects";
+    ///     async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, Self::Error> {
+    ///         // select .. from orders; select .. from order_line
+    ///         cx.count_statements(1);
+    ///         Ok(ids.iter().map(|id| (*id, *id)).collect())
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::builder().region("objects", Region::memory()).source(Order).build().await?;
+    /// let request = cache.request();
+    /// request.get::<Order>(1).await?;
+    /// assert_eq!(request.report().statements(), 2);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
     pub fn count_statements(&self, more: u32) {
         self.facts.statements.fetch_add(more, Ordering::Relaxed);
     }

@@ -14,6 +14,7 @@
 //! | `mastaba_joins_total` | counter | region, source | keys that a flight of another reader carried |
 //! | `mastaba_loads_total` | counter | region, source, outcome | calls of a loader: `ok`, `failed`, `timeout`, `panic` |
 //! | `mastaba_loaded_keys_total` | counter | region, source | keys that loaders were asked for |
+//! | `mastaba_statements_total` | counter | region, source | statements of loaders: one per call, and those that they [count](crate::LoadContext::count_statements) beside it |
 //! | `mastaba_load_keys` | histogram | region, source | keys per call of a loader |
 //! | `mastaba_load_seconds` | histogram | region, source, outcome | how long a call of a loader took |
 //! | `mastaba_held_back_loads_total` | counter | region, source, outcome | loads in an outage whose turn was not at once: `waited`, or `refused` because it would have come too late |

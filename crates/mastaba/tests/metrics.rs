@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mastaba::{NearConfig, Region};
+use mastaba::{Cache, LoadContext, NearConfig, Region, Rows, Source};
 use mastaba_test::world::{UserById, World};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
@@ -75,6 +75,7 @@ fn a_cold_and_a_warm_get_are_counted_by_tier() {
                 "loaded_keys_total{region=objects,source=user} 3",
                 "loads_total{region=objects,source=user,outcome=ok} 1",
                 "misses_total{region=objects,source=user} 3",
+                "statements_total{region=objects,source=user} 1",
                 "trip_keys{region=objects,operation=fill} [3.0]",
                 "trip_keys{region=objects,operation=lease} [3.0]",
                 "trip_keys{region=objects,operation=read} [3.0]",
@@ -247,5 +248,37 @@ fn everything_is_described_when_the_cache_is_built() {
         assert_eq!(key.key().name(), "mastaba_breaker_state");
         assert!(description.as_ref().unwrap().contains("closed"));
         assert_eq!(*value, DebugValue::Gauge(0.0.into()));
+    });
+}
+
+/// Two statements for each call: rows, and what belongs to them.
+struct Twice;
+
+impl Source for Twice {
+    type Key = u64;
+    type Value = u64;
+    type Error = std::io::Error;
+    const NAME: &'static str = "twice";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, cx: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, std::io::Error> {
+        cx.count_statements(1);
+        Ok(ids.iter().map(|id| (*id, *id)).collect())
+    }
+}
+
+#[test]
+fn statements_that_a_loader_counts_are_recorded_beside_its_calls() {
+    recorded(|seen| async move {
+        let cache = Cache::builder().region("objects", Region::memory()).source(Twice).build().await.unwrap();
+        cache.request().get_many::<Twice>([1, 2]).await.unwrap();
+        cache.request().get::<Twice>(3).await.unwrap();
+        assert_eq!(
+            seen.take_of(&["loads", "statements"]),
+            [
+                "loads_total{region=objects,source=twice,outcome=ok} 2",
+                "statements_total{region=objects,source=twice} 4",
+            ]
+        );
     });
 }

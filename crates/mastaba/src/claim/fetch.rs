@@ -72,7 +72,7 @@ impl<S: Source> Claim<S> {
                     // it cannot be shared, so queueing for the next flight would not help
                     false => self.go_alone(at),
                 },
-                Some(None) => self.items[at].way = Way::Open,
+                Some(None) => self.board_again(at),
                 // a loader's own read has waited long enough: two loads that wait for each other would for ever
                 None => self.go_alone(at),
             }
@@ -162,6 +162,17 @@ impl<S: Source> Claim<S> {
         }
         .boxed()
         .shared()
+    }
+
+    /// The flight that the item waited for has ended, and its result is not for this reader: it boards anew.
+    fn board_again(&mut self, at: usize) {
+        let item = &mut self.items[at];
+        item.way = Way::Open;
+        if self.lane == Lane::Refresh {
+            // What was met before is the lease of that flight, and its fill has taken its place: under the old fence a
+            // refresh would store nothing (R1).
+            (item.fence, item.lease, item.over) = (None, None, None);
+        }
     }
 
     fn go_alone(&mut self, at: usize) {
@@ -297,7 +308,7 @@ impl<S: Source> Claim<S> {
         let fetched = done.map(|rows| self.sort(&keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
         self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());
-        telemetry::load(S::NAME, &self.source.region.name, count, took, fetched.as_ref().err());
+        telemetry::load(S::NAME, &self.source.region.name, (count, statements), took, fetched.as_ref().err());
         let storable = !cx.facts.unstored() && !nesting.used_older.load(Ordering::Relaxed);
         let fetched = fetched.unwrap_or_else(|error| {
             let event = Event::LoadFailed { source: S::NAME, keys: count, error: error.clone() };

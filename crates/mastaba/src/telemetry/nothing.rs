@@ -15,7 +15,7 @@ macro_rules! nothing {
 nothing! {
     settled(&str, &Outcomes, bool);
     request_ended(&RequestCore);
-    load(&'static str, &str, usize, Duration, Option<&Error>);
+    load(&'static str, &str, (usize, usize), Duration, Option<&Error>);
     held_back(&'static str, &str, Duration, &'static str);
     trip(&str, &'static str, usize, Duration, Option<&Fault>);
     passed_over(&str, &'static str);

@@ -47,7 +47,13 @@ pub(crate) fn request_ended(request: &RequestCore) {
 }
 
 /// A loader was called, for so many keys.
-pub(crate) fn load(source: &'static str, region: &str, keys: usize, took: Duration, error: Option<&Error>) {
+pub(crate) fn load(
+    source: &'static str,
+    region: &str,
+    (keys, statements): (usize, usize),
+    took: Duration,
+    error: Option<&Error>,
+) {
     let outcome = match error {
         None => "ok",
         Some(error) if error.is_timeout() => "timeout",
@@ -57,6 +63,7 @@ pub(crate) fn load(source: &'static str, region: &str, keys: usize, took: Durati
     let region = || region.to_owned();
     add!("mastaba_loads_total", 1, "region" => region(), "source" => source, "outcome" => outcome);
     add!("mastaba_loaded_keys_total", keys as u64, "region" => region(), "source" => source);
+    add!("mastaba_statements_total", statements as u64, "region" => region(), "source" => source);
     histogram!("mastaba_load_keys", "region" => region(), "source" => source).record(keys as f64);
     histogram!("mastaba_load_seconds", "region" => region(), "source" => source, "outcome" => outcome)
         .record(took);
@@ -153,6 +160,11 @@ pub(crate) fn describe<'r>(regions: impl Iterator<Item = &'r str>) {
     describe_counter!("mastaba_joins_total", Count, "Keys that a flight of another reader carried.");
     describe_counter!("mastaba_loads_total", Count, "Calls of a loader.");
     describe_counter!("mastaba_loaded_keys_total", Count, "Keys that loaders were asked for.");
+    describe_counter!(
+        "mastaba_statements_total",
+        Count,
+        "Statements of loaders: one per call, and what they count."
+    );
     describe_histogram!("mastaba_load_keys", Count, "Keys per call of a loader.");
     describe_histogram!("mastaba_load_seconds", Seconds, "How long a call of a loader took.");
     describe_counter!("mastaba_held_back_loads_total", Count, "Loads that an outage made wait, or refused.");

@@ -1,0 +1,144 @@
+//! What is more than a backend takes at once goes in parts, each whole, and in an order where that has a meaning.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use mastaba::shared::memory::Memory;
+use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Shared, Stamp};
+use mastaba::{Cache, Fault, Region};
+use mastaba_test::world::{Control, Db, UserById, Watched};
+
+/// Memory that takes two keys at once.
+struct Two(Memory);
+
+impl Shared for Two {
+    const ABILITIES: Abilities = Abilities { max_batch: 2, ..Memory::ABILITIES };
+
+    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
+        self.0.read(keys).await
+    }
+
+    async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
+        self.0.lease(leases, stamps).await
+    }
+
+    async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
+        self.0.fill(fills).await
+    }
+
+    async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
+        self.0.invalidate(keys, stamps).await
+    }
+
+    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
+        self.0.hold(holds).await
+    }
+
+    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
+        self.0.end(ends).await
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.0.incarnation()
+    }
+}
+
+struct World {
+    cache: Cache,
+    shared: Arc<Control>,
+    trips: Arc<Mutex<Vec<String>>>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let trips = Arc::new(Mutex::new(Vec::new()));
+        let watched = Watched::<_>::new(Two(Memory::default()), trips.clone());
+        let shared = watched.control();
+        let users = UserById(Arc::new(Db::default()));
+        let region = Region::backend(watched).jitter(0.0).early_refresh(0.0);
+        let cache = Cache::builder().region("objects", region).source(users).build().await.unwrap();
+        Self { cache, shared, trips }
+    }
+
+    /// The trips up to now, which are forgotten.
+    fn trips(&self) -> Vec<String> {
+        std::mem::take(&mut self.trips.lock().unwrap())
+    }
+
+    /// Those of them that are of one kind.
+    fn trips_of(&self, operation: &str) -> Vec<String> {
+        self.trips().into_iter().filter(|trip| trip.contains(operation)).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_read_and_a_fill_are_cut_to_what_the_backend_takes() {
+    let world = World::new().await;
+    let users = world.cache.request().get_many::<UserById>(1..=5).await.unwrap();
+    assert_eq!(users.found().count(), 5);
+    world.cache.idle().await;
+    let trips = world.trips();
+    let of = |operation: &str| -> Vec<_> { trips.iter().filter(|trip| trip.contains(operation)).collect() };
+    assert_eq!(of("read"), ["shared read [1, 2]", "shared read [3, 4]", "shared read [5]"]);
+    assert_eq!(of("fill"), ["shared fill [1, 2]", "shared fill [3, 4]", "shared fill [5]"]);
+    let mut keys: Vec<_> = of("lease")
+        .iter()
+        .flat_map(|trip| trip["shared lease [".len()..].trim_end_matches(']').split(", "))
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["1", "2", "3", "4", "5"], "each is leased once");
+    let request = world.cache.request();
+    assert_eq!(request.get_many::<UserById>(1..=5).await.unwrap().found().count(), 5);
+    assert_eq!(request.report().statements(), 0, "all of them are stored");
+    assert_eq!(request.report().shared_trips(), 1, "parts of one trip travel together");
+}
+
+/// R7: inner objects were collected before those derived from them.
+#[tokio::test]
+async fn an_invalidation_is_cut_in_its_order_one_part_after_the_other() {
+    let world = World::new().await;
+    world.cache.request().get_many::<UserById>(1..=5).await.unwrap();
+    world.cache.idle().await;
+    world.trips();
+    let gate = world.shared.before("invalidate");
+    let write = tokio::spawn({
+        let request = world.cache.request();
+        async move { request.invalidate::<UserById>([5, 4, 3, 2, 1]).await }
+    });
+    let parts = ["shared invalidate [5, 4]", "shared invalidate [3, 2]", "shared invalidate [1]"];
+    for (nth, part) in (1..).zip(parts) {
+        gate.arrived(nth).await;
+        assert_eq!(world.trips_of("invalidate"), [part]);
+        gate.open();
+    }
+    write.await.unwrap().unwrap();
+    let request = world.cache.request();
+    request.get_many::<UserById>(1..=5).await.unwrap();
+    assert_eq!(request.report().keys_loaded(), 5);
+}
+
+#[tokio::test]
+async fn a_part_of_an_invalidation_that_fails_does_not_keep_back_those_after_it() {
+    let world = World::new().await;
+    world.cache.request().get_many::<UserById>(1..=5).await.unwrap();
+    world.cache.idle().await;
+    for failing in 1..=3 {
+        let gate = world.shared.before("invalidate");
+        let write = tokio::spawn({
+            let request = world.cache.request();
+            async move { request.invalidate::<UserById>(1..=5).await }
+        });
+        for nth in 1..=3 {
+            gate.arrived(nth).await;
+            world.shared.down(if nth == failing { &["invalidate"] } else { &[] });
+            gate.open();
+        }
+        assert!(write.await.unwrap().unwrap_err().is_shared(), "part {failing} was not confirmed");
+        world.shared.down(&[]);
+        let voided: &[u64] = [&[3, 4, 5][..], &[1, 2, 5], &[1, 2, 3, 4]][failing as usize - 1];
+        let request = world.cache.request();
+        request.get_many::<UserById>(1..=5).await.unwrap();
+        assert_eq!(request.report().keys_loaded(), voided.len(), "all but part {failing} were voided");
+        world.cache.idle().await;
+    }
+}
