@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::builder::CacheBuilder;
 pub use self::region::{Arguments, Backend, NearConfig, Region};
+use crate::codec::Encoding;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::event::Events;
@@ -155,6 +156,41 @@ impl Cache {
     /// The names of the regions.
     pub fn regions(&self) -> impl Iterator<Item = &str> {
         self.core.regions.keys().map(String::as_str)
+    }
+
+    /// How the values of a source are written to the shared tier: with names or without, why, and under which schema
+    /// number. Makes no trip.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use mastaba::{Cache, LoadContext, Region, Rows, Source};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// #[serde(untagged)]
+    /// enum Setting { Number(i64), Text(String) }
+    ///
+    /// struct SettingByName;
+    ///
+    /// impl Source for SettingByName {
+    ///     # type Key = String; type Value = Setting; type Error = std::convert::Infallible;
+    ///     # const NAME: &'static str = "setting"; const REGION: &'static str = "objects";
+    ///     // ..
+    ///     # async fn load_many(&self, _: &LoadContext<'_>, _: &[String]) -> Result<Rows<Self>, Self::Error> {
+    ///     #     Ok(Rows::new())
+    ///     # }
+    /// }
+    ///
+    /// let cache = Cache::builder().region("objects", Region::memory()).source(SettingByName).build().await?;
+    /// let encoding = cache.encoding_of::<SettingByName>()?;
+    /// assert_eq!(encoding.why_named.as_deref(), Some("it asks for anything"));
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// If the source is not registered ([`Error::is_usage`]).
+    pub fn encoding_of<S: Source>(&self) -> Result<Encoding, Error> {
+        Ok(self.core.source::<S>()?.codec.encoding())
     }
 
     /// One region, to void what it holds.

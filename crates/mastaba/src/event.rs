@@ -127,6 +127,18 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// The values of a source have fields that are read and never written, such as one with
+    /// `#[serde(skip_serializing)]`: the requests that a value is loaded for see them, and later ones see their defaults.
+    ///
+    /// Said once per source, when such a value is first stored.
+    FieldsNotStored {
+        /// The source.
+        source: &'static str,
+        /// The type of its values.
+        value: &'static str,
+        /// The fields, each as `struct.field` or `enum.field`, with the names that serde knows.
+        fields: Vec<String>,
+    },
     /// A write was dropped before it was published: it has invalidated nothing.
     WriteDropped {
         /// How many keys, tags and regions it had collected.
@@ -182,6 +194,12 @@ impl fmt::Display for Event {
                 f,
                 "source {source}: a value of type {value} cannot be stored, and is loaded again by every request: {why} \
                  (said once)"
+            ),
+            Self::FieldsNotStored { source, value, fields } => write!(
+                f,
+                "source {source}: a value of type {value} reads fields that it does not write: {}. Who loads it sees \
+                 them, and later readers see their defaults (said once)",
+                fields.join(", ")
             ),
             Self::WriteDropped { collected } => write!(
                 f,

@@ -26,6 +26,8 @@ mod text;
 /// }
 /// ```
 ///
+/// A key may be nested 64 steps deep; a deeper one is an error of its read.
+///
 /// Two keys that are equal must serialize to the same, and two that differ must not; derived
 /// implementations do both.
 pub trait Key: Clone + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static {}

@@ -80,6 +80,7 @@ mod write;
 
 pub use answer::{Answers, Known, Outcome};
 pub use cache::{Arguments, Backend, Cache, CacheBuilder, NearConfig, Region, RegionHandle};
+pub use codec::Encoding;
 pub use coherence::Coherence;
 pub use config::{NearSettings, PolicySettings, RegionSettings, Settings};
 pub use error::{BoxError, Error, Fault, FaultKind};

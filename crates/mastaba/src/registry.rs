@@ -1,7 +1,6 @@
 //! A source at work: its keys, its codec, its policy, its flights and its near entries.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::{Any, type_name};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,7 +9,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::claim::{Carried, Landed, millis};
-use crate::codec::{Codec, Refused};
+use crate::codec::{Codec, Refused, Untried, try_out};
+use crate::entry::Format;
 use crate::event::{Event, Events};
 use crate::flight::Flights;
 use crate::key::KeySpace;
@@ -48,6 +48,8 @@ pub(crate) enum Once {
     TooDeep = 2,
     Differs = 4,
     Failed = 8,
+    /// Fields of its values are read and never written.
+    Unread = 16,
 }
 
 impl<S: Source> Registered<S> {
@@ -79,6 +81,12 @@ impl<S: Source> Registered<S> {
         self.hooked.get().copied().unwrap_or(true)
     }
 
+    /// Whether its hook is the one that stands in the trait, as was seen when it was called. Without having been seen,
+    /// it counts as one of the user's.
+    pub(crate) fn learn_hooked(&self, hooked: bool) {
+        let _ = self.hooked.set(hooked);
+    }
+
     /// Near may be told to forget sooner than the shared tier does.
     pub(crate) fn near_entry(&self, mut entry: NearEntry<Carried<S>>, now_ms: u64) -> NearEntry<Carried<S>> {
         if let Some(ttl) = self.near_ttl {
@@ -93,15 +101,35 @@ impl<S: Source> Registered<S> {
     }
 
     /// Says that a value cannot be stored, once per reason: a type that cannot would say so at every load.
-    pub(crate) fn cannot_store(&self, events: &Events, why: &Refused) {
+    fn cannot_store(&self, events: &Events, why: &Refused) {
         let reason = match why {
             Refused::TooDeep => Once::TooDeep,
             Refused::Differs(_) => Once::Differs,
             Refused::Failed(_) => Once::Failed,
         };
         if self.says(reason) {
-            let (value, why) = (std::any::type_name::<S::Value>(), why.to_string());
+            let (value, why) = (type_name::<S::Value>(), why.to_string());
             events.tell(Event::CannotBeStored { source: S::NAME, value, why });
+        }
+    }
+
+    /// Appends the encoding of a value. `None`: it cannot be stored, which was said.
+    pub(crate) fn encode(&self, events: &Events, value: &S::Value, out: &mut Vec<u8>) -> Option<Format> {
+        let start = out.len();
+        match self.codec.encode(value, out) {
+            Ok(format) => {
+                if let Some(fields) = self.codec.unread(value, format, &out[start..])
+                    && self.says(Once::Unread)
+                {
+                    let value = type_name::<S::Value>();
+                    events.tell(Event::FieldsNotStored { source: S::NAME, value, fields });
+                }
+                Some(format)
+            }
+            Err(why) => {
+                self.cannot_store(events, &why);
+                None
+            }
         }
     }
 
@@ -134,8 +162,10 @@ impl<S: Source> AnySource for Registered<S> {
         let cx = LoadContext::new(request, false, Instant::now(), false);
         let mut nothing = Fetched::<S>::new(Vec::new());
         // the hook that stands in the trait marks its rows; one of the user's does not, and may panic
-        let call = AssertUnwindSafe(|| self.source.after_fetch(&cx, &mut nothing).now_or_never());
-        let _ = catch_unwind(call);
-        let _ = self.hooked.set(nothing.hooked);
+        let tried = try_out(|| drop(self.source.after_fetch(&cx, &mut nothing).now_or_never()));
+        // where it may not be called with nothing, the first batch that enters a request shows it
+        if tried != Err(Untried::PanicsAbort) {
+            self.learn_hooked(nothing.hooked);
+        }
     }
 }

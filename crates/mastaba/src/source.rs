@@ -64,6 +64,13 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// Tags that all of its entries carry. They are checked on every hit, in the same trip as the values.
     const TAGS: &'static [&'static str] = &[];
 
+    /// The version of what its values mean, part of the schema number in each of its entries: raise it, and every entry
+    /// of another version counts as a miss.
+    ///
+    /// A change to the fields of a type does so by itself where the type can be traced. Where it cannot, or where the
+    /// fields stay and their meaning changes, this is how to say so: `docs/values.md` in the repository.
+    const VERSION: u32 = 0;
+
     /// Loads every key that exists.
     ///
     /// `keys` are distinct, never empty, and at most [`Policy::max_batch`]. A key with no row is left out of
@@ -99,8 +106,8 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// request alone.
     ///
     /// It may load through [`LoadContext::request`]. An error fails the keys of the batch. It is called
-    /// once at start-up with no rows, to see whether it is there at all: a source without it shares its
-    /// values between requests instead of decoding them for each.
+    /// once at start-up with no rows, to see whether it is there at all (not where panics abort): a source without it
+    /// shares its values between requests instead of decoding them for each.
     fn after_fetch(
         &self,
         cx: &LoadContext<'_>,

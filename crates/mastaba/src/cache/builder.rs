@@ -376,7 +376,7 @@ impl Assembly {
         };
         let near = opened.config.near.map(|near| Near::new(near.limit));
         let near_ttl = opened.config.near.and_then(|near| near.ttl);
-        let codec = Codec::of::<S::Value>();
+        let codec = Codec::of::<S::Value>(S::VERSION);
         let registered = Registered::new(source, region, keys, codec, policy.bounded(), near, near_ttl);
         self.sources.insert(TypeId::of::<S>(), Arc::new(registered));
     }

@@ -235,13 +235,8 @@ impl<S: Source> Claim<S> {
             return None;
         }
         let mut payload = Vec::new();
-        Some(match self.source.codec.encode(value, &mut payload) {
-            Ok(format) => Some(Carried::Packed(Arc::new(Packed { format, payload }))),
-            Err(why) => {
-                self.source.cannot_store(&self.request.cache.events, &why);
-                None
-            }
-        })
+        let format = self.source.encode(&self.request.cache.events, value, &mut payload);
+        Some(format.map(|format| Carried::Packed(Arc::new(Packed { format, payload }))))
     }
 
     /// Lands the flights that have not landed yet.
@@ -418,6 +413,7 @@ impl<S: Source> Claim<S> {
         let mut fetched = Fetched::new(rows);
         let work = self.source.source.after_fetch(&cx, &mut fetched);
         let error = guarded::<S, _, _>("after_fetch of", count, budget, work).await.err();
+        self.source.learn_hooked(fetched.hooked);
         if let Some(error) = &error {
             let error = error.clone();
             self.request.cache.events.tell(Event::LoadFailed { source: S::NAME, keys: count, error });

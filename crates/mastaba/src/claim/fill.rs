@@ -157,12 +157,9 @@ impl<S: Source> Claim<S> {
             }
             Some(Carried::Live(value)) => {
                 let mut payload = Vec::new();
-                match self.source.codec.encode(&**value, &mut payload) {
-                    Ok(format) => (format, codec::pack(payload, policy.compress_above)),
-                    Err(why) => {
-                        self.source.cannot_store(&self.request.cache.events, &why);
-                        return Ok(None);
-                    }
+                match self.source.encode(&self.request.cache.events, value, &mut payload) {
+                    Some(format) => (format, codec::pack(payload, policy.compress_above)),
+                    None => return Ok(None),
                 }
             }
         };

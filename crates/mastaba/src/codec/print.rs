@@ -19,6 +19,8 @@ use foldhash::quality::RandomState;
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
+use super::unread::Written;
+
 /// How two values are compared: fingerprints of different comparisons have nothing to do with each other.
 #[derive(Debug, Default)]
 pub(super) struct Comparison(RandomState);
@@ -73,7 +75,21 @@ impl Comparison {
         readable: bool,
         most: usize,
     ) -> Result<Print, NoPrint> {
-        value.serialize(Walk { hash: &self.0, readable, left: most, in_some: false })
+        value.serialize(Walk { hash: &self.0, readable, left: most, in_some: false, written: None })
+    }
+
+    /// Notes which fields `value` writes, in readable form.
+    ///
+    /// # Errors
+    /// As [`print`](Self::print).
+    pub(super) fn names<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        most: usize,
+        written: &Written,
+    ) -> Result<(), NoPrint> {
+        let walk = Walk { hash: &self.0, readable: true, left: most, in_some: false, written: Some(written) };
+        value.serialize(walk).map(|_| ())
     }
 }
 
@@ -111,6 +127,8 @@ struct Walk<'a> {
     /// How many steps down are left.
     left: usize,
     in_some: bool,
+    /// Where the names of fields are noted.
+    written: Option<&'a Written>,
 }
 
 impl<'a> Walk<'a> {
@@ -145,7 +163,21 @@ impl<'a> Walk<'a> {
     /// What holds items; `steps` as many as the format takes.
     fn items(self, kind: Kind, head: impl Hash, steps: usize, order: Order) -> Result<Items<'a>, NoPrint> {
         let head = self.hash.hash_one((kind, head));
-        Ok(Items { walk: self.down(steps)?, order, print: Print { ordered: head, unordered: head } })
+        Ok(Items { walk: self.down(steps)?, of: "", order, print: Print { ordered: head, unordered: head } })
+    }
+
+    /// What holds the fields of the struct or the variant of an enum `of`.
+    fn fields(
+        self,
+        kind: Kind,
+        of: &'static str,
+        head: impl Hash,
+        steps: usize,
+    ) -> Result<Items<'a>, NoPrint> {
+        if let Some(written) = self.written {
+            written.begin(of);
+        }
+        Ok(Items { of, ..self.items(kind, (of, head), steps, Order::Kept)? })
     }
 }
 
@@ -298,7 +330,7 @@ impl<'a> Serializer for Walk<'a> {
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Items<'a>, NoPrint> {
-        self.items(Kind::Struct, name, 1, Order::Kept)
+        self.fields(Kind::Struct, name, (), 1)
     }
 
     fn serialize_struct_variant(
@@ -308,13 +340,15 @@ impl<'a> Serializer for Walk<'a> {
         variant: &'static str,
         _: usize,
     ) -> Result<Items<'a>, NoPrint> {
-        self.items(Kind::StructVariant, (name, number, variant), 2, Order::Kept)
+        self.fields(Kind::StructVariant, name, (number, variant), 2)
     }
 }
 
 /// The items of one level, as they come.
 struct Items<'a> {
     walk: Walk<'a>,
+    /// The name of the struct or the enum.
+    of: &'static str,
     order: Order,
     /// Of the items so far.
     print: Print,
@@ -344,12 +378,20 @@ impl Items<'_> {
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), NoPrint> {
         self.add((name, type_name::<T>()), value.serialize(self.walk)?);
+        self.note(name, true);
         Ok(())
     }
 
     fn skip(&mut self, name: &'static str) -> Result<(), NoPrint> {
         self.add(name, self.walk.scalar(Kind::Skipped, ())?);
+        self.note(name, false);
         Ok(())
+    }
+
+    fn note(&self, name: &'static str, written: bool) {
+        if let Some(all) = self.walk.written {
+            all.field(self.of, name, written);
+        }
     }
 
     /// Once more, so that sums do not flow into sums: `[[1], [2]]` is not `[[1, 2]]`.

@@ -90,10 +90,17 @@ impl Body {
 }
 
 /// All nodes of a type. The first one is the type itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shapes {
     pub(super) nodes: Vec<Shape>,
     pub(super) named: Vec<Named>,
+}
+
+impl Default for Shapes {
+    /// A type of which nothing is known.
+    fn default() -> Self {
+        Self { nodes: vec![Shape::Unknown], named: Vec::new() }
+    }
 }
 
 impl Shapes {

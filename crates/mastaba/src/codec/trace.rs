@@ -10,7 +10,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::{self, DeserializeOwned};
 
@@ -52,17 +51,14 @@ const MOST_STEPS: usize = 100_000;
 const MOST_DEPTH: usize = 64;
 const MOST_ROUNDS: usize = 2_000;
 
-/// The shapes of `V`, and values that together have every variant in them.
+/// Notes the shapes of `V`, and gives values that together have every variant in them.
 ///
-/// A recursive type is refused: a few damaged bytes could nest it until the stack ends.
-pub(super) fn trace<V: DeserializeOwned>() -> Result<(Shapes, Vec<V>), Stop> {
-    // Implementations by hand may panic on samples; that is no reason for a program not to start.
-    catch_unwind(AssertUnwindSafe(trace_unguarded)).unwrap_or_else(|_| Err(Stop::new("it panicked")))
-}
-
-fn trace_unguarded<V: DeserializeOwned>() -> Result<(Shapes, Vec<V>), Stop> {
-    let mut tracer = Tracer::default();
-    tracer.shapes.node();
+/// It stops at what it cannot know; what was noted up to there is the same in every process. A recursive type is
+/// refused: a few damaged bytes could nest it until the stack ends.
+///
+/// Implementations by hand may panic on samples: to be [tried](super::quiet).
+pub(super) fn trace<V: DeserializeOwned>(shapes: &mut Shapes) -> Result<Vec<V>, Stop> {
+    let mut tracer = Tracer::new(shapes);
     let mut values = Vec::new();
     for _ in 0..MOST_ROUNDS {
         let before = tracer.made;
@@ -74,7 +70,7 @@ fn trace_unguarded<V: DeserializeOwned>() -> Result<(Shapes, Vec<V>), Stop> {
         }
         if !tracer.shapes.is_open(Shapes::ROOT) {
             tracer.shapes.check()?;
-            return Ok((tracer.shapes, values));
+            return Ok(values);
         }
         if tracer.made == before {
             return Err(Stop::new("a variant cannot be reached"));
@@ -83,9 +79,8 @@ fn trace_unguarded<V: DeserializeOwned>() -> Result<(Shapes, Vec<V>), Stop> {
     Err(Stop::new("it takes too long"))
 }
 
-#[derive(Default)]
-struct Tracer {
-    shapes: Shapes,
+struct Tracer<'s> {
+    shapes: &'s mut Shapes,
     /// Types by their path in Rust, because serde's names are not unique (`Page<User>`, `Page<Post>`).
     known: HashMap<(&'static str, &'static str), usize>,
     /// Types that are being made now.
@@ -102,7 +97,21 @@ struct Tracer {
     begun: Vec<(usize, usize)>,
 }
 
-impl Tracer {
+impl<'s> Tracer<'s> {
+    fn new(shapes: &'s mut Shapes) -> Self {
+        Self {
+            shapes,
+            known: HashMap::new(),
+            open: Vec::new(),
+            depth: 0,
+            steps: 0,
+            made: 0,
+            sample: HashMap::new(),
+            taken: Vec::new(),
+            begun: Vec::new(),
+        }
+    }
+
     fn begin_round(&mut self) {
         self.open.clear();
         self.taken.clear();
@@ -180,7 +189,7 @@ impl Tracer {
     fn below<T>(
         &mut self,
         nodes: Vec<Id>,
-        visit: impl FnOnce(Items<'_>) -> Result<T, Stop>,
+        visit: impl FnOnce(Items<'_, 's>) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
         self.depth += 1;
         let made = visit(Items { tracer: self, nodes: nodes.into_iter() })?;

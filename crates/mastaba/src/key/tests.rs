@@ -304,3 +304,35 @@ proptest! {
         prop_assert!(space.tag(&a).len() <= 100);
     }
 }
+
+#[test]
+fn a_key_that_is_nested_too_deep_is_refused_before_the_stack_ends() {
+    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    struct Link(Option<Box<Link>>);
+    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    struct Tree(Vec<Tree>);
+
+    fn refused<K: Key>(key: K) {
+        let said = space(250).encode_all(std::iter::once(&key)).unwrap_err();
+        assert!(said.contains("nested deeper than 64 steps"), "{said}");
+        assert_eq!(space(250).show(&key), "a key that cannot be written as text");
+        std::mem::forget(key); // to drop it is what would end the stack here
+    }
+    let deep = |levels| (0..levels).fold(Which::Plain, |inner, _| Which::Deep(Box::new(inner)));
+    let link = |levels| (0..levels).fold(Link(None), |inner, _| Link(Some(Box::new(inner))));
+    let tree = |levels| (0..levels).fold(Tree(vec![]), |inner, _| Tree(vec![inner]));
+    assert!(
+        text(&deep(64)).ends_with("Plain))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))")
+    );
+    refused(deep(65));
+    std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || {
+            refused(deep(200_000));
+            refused(link(200_000));
+            refused(tree(200_000));
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}

@@ -10,16 +10,19 @@
 //! | a sequence, a map | `[1,2]`, `{"k"=1}` |
 //! | `Name`, `Name(1)`, `Name { a: 1 }` | `Name`, `Name(1)`, `Name(1)` |
 //!
-//! A newtype struct is what it wraps. No text begins with `%`.
+//! A newtype struct is what it wraps. No text begins with `%`. A key is at most [`MOST_DEPTH`] steps deep.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
+/// The most steps down in a key: to write one calls itself for each, on the stack of whoever reads.
+const MOST_DEPTH: usize = 64;
+
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Refused> {
-    value.serialize(Text(out))
+    value.serialize(Text { out, left: MOST_DEPTH })
 }
 
 /// Appends the name of a tag. Like a key it does not begin with `%`, so that a hashed tag is recognisable.
@@ -79,11 +82,15 @@ impl ser::Error for Refused {
     }
 }
 
-struct Text<'a>(&'a mut Vec<u8>);
+struct Text<'a> {
+    out: &'a mut Vec<u8>,
+    /// How many steps down are left.
+    left: usize,
+}
 
 impl<'a> Text<'a> {
     fn put(self, text: impl AsRef<[u8]>) -> Result<(), Refused> {
-        self.0.extend_from_slice(text.as_ref());
+        self.out.extend_from_slice(text.as_ref());
         Ok(())
     }
 
@@ -99,14 +106,21 @@ impl<'a> Text<'a> {
             }
         }
         if negative {
-            self.0.push(b'-');
+            self.out.push(b'-');
         }
         self.put(&digits[first..])
     }
 
-    fn items(self, open: u8, close: u8) -> Items<'a> {
-        self.0.push(open);
-        Items { out: self.0, close, first: true }
+    fn down(self) -> Result<Self, Refused> {
+        let left = self.left.checked_sub(1);
+        let left = left.ok_or_else(|| Refused(format!("it is nested deeper than {MOST_DEPTH} steps")))?;
+        Ok(Self { left, ..self })
+    }
+
+    fn items(self, open: u8, close: u8) -> Result<Items<'a>, Refused> {
+        let Self { out, left } = self.down()?;
+        out.push(open);
+        Ok(Items { out, left, close, first: true })
     }
 }
 
@@ -160,20 +174,20 @@ impl<'a> Serializer for Text<'a> {
     }
 
     fn serialize_char(self, v: char) -> Result<(), Refused> {
-        self.0.push(b'\'');
-        escape(v.encode_utf8(&mut [0; 4]), self.0, |byte| needs_escape(byte) || byte == b'\'');
+        self.out.push(b'\'');
+        escape(v.encode_utf8(&mut [0; 4]), self.out, |byte| needs_escape(byte) || byte == b'\'');
         self.put("'")
     }
 
     fn serialize_str(self, v: &str) -> Result<(), Refused> {
-        self.0.push(b'"');
-        escape(v, self.0, needs_escape);
+        self.out.push(b'"');
+        escape(v, self.out, needs_escape);
         self.put("\"")
     }
 
     fn serialize_bytes(self, v: &[u8]) -> Result<(), Refused> {
-        self.0.extend_from_slice(b"x\"");
-        v.iter().for_each(|byte| hex(*byte, self.0));
+        self.out.extend_from_slice(b"x\"");
+        v.iter().for_each(|byte| hex(*byte, self.out));
         self.put("\"")
     }
 
@@ -181,8 +195,8 @@ impl<'a> Serializer for Text<'a> {
         self.put("~")
     }
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
-        self.0.push(b'+');
-        value.serialize(self)
+        self.out.push(b'+');
+        value.serialize(self.down()?)
     }
 
     fn serialize_unit(self) -> Result<(), Refused> {
@@ -193,7 +207,7 @@ impl<'a> Serializer for Text<'a> {
     }
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Refused> {
-        variant_name(variant, self.0);
+        variant_name(variant, self.out);
         Ok(())
     }
 
@@ -202,7 +216,7 @@ impl<'a> Serializer for Text<'a> {
         _name: &'static str,
         value: &T,
     ) -> Result<(), Refused> {
-        value.serialize(self)
+        value.serialize(self.down()?)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -212,20 +226,22 @@ impl<'a> Serializer for Text<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Refused> {
-        variant_name(variant, self.0);
-        self.0.push(b'(');
-        value.serialize(Text(self.0))?;
-        self.put(")")
+        variant_name(variant, self.out);
+        self.out.push(b'(');
+        let Self { out, left } = self.down()?;
+        value.serialize(Text { out: &mut *out, left })?;
+        out.push(b')');
+        Ok(())
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Items<'a>, Refused> {
-        Ok(self.items(b'[', b']'))
+        self.items(b'[', b']')
     }
     fn serialize_tuple(self, _len: usize) -> Result<Items<'a>, Refused> {
-        Ok(self.items(b'(', b')'))
+        self.items(b'(', b')')
     }
     fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Items<'a>, Refused> {
-        Ok(self.items(b'(', b')'))
+        self.items(b'(', b')')
     }
     fn serialize_tuple_variant(
         self,
@@ -234,14 +250,14 @@ impl<'a> Serializer for Text<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Items<'a>, Refused> {
-        variant_name(variant, self.0);
-        Ok(self.items(b'(', b')'))
+        variant_name(variant, self.out);
+        self.items(b'(', b')')
     }
     fn serialize_map(self, _len: Option<usize>) -> Result<Items<'a>, Refused> {
-        Ok(self.items(b'{', b'}'))
+        self.items(b'{', b'}')
     }
     fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Items<'a>, Refused> {
-        Ok(self.items(b'(', b')'))
+        self.items(b'(', b')')
     }
     fn serialize_struct_variant(
         self,
@@ -250,14 +266,15 @@ impl<'a> Serializer for Text<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Items<'a>, Refused> {
-        variant_name(variant, self.0);
-        Ok(self.items(b'(', b')'))
+        variant_name(variant, self.out);
+        self.items(b'(', b')')
     }
 }
 
 /// Values between brackets, with commas.
 struct Items<'a> {
     out: &'a mut Vec<u8>,
+    left: usize,
     close: u8,
     first: bool,
 }
@@ -265,7 +282,11 @@ struct Items<'a> {
 impl Items<'_> {
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
         self.comma();
-        write(value, self.out)
+        self.value(value)
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        value.serialize(Text { out: self.out, left: self.left })
     }
 
     fn comma(&mut self) {
@@ -341,7 +362,7 @@ impl ser::SerializeMap for Items<'_> {
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
         self.out.push(b'=');
-        write(value, self.out)
+        self.value(value)
     }
     fn end(self) -> Result<(), Refused> {
         self.close()

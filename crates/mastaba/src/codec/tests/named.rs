@@ -8,7 +8,7 @@ use super::*;
 /// Why a value is not written. Nothing of it is left behind.
 fn refused<V: Value>(value: &V) -> Refused {
     let mut out = vec![1];
-    let refused = Codec::of::<V>().encode(value, &mut out).unwrap_err();
+    let refused = Codec::of::<V>(0).encode(value, &mut out).unwrap_err();
     assert_eq!(out, [1]);
     refused
 }
@@ -187,7 +187,7 @@ fn numbers_come_back_bit_by_bit() {
     enum Float {
         Double(f64),
     }
-    let codec = Codec::of::<Float>();
+    let codec = Codec::of::<Float>(0);
     for bits in [f64::NAN.to_bits(), f64::NAN.to_bits() | 5, (-0.0f64).to_bits(), f64::INFINITY.to_bits()] {
         let mut out = Vec::new();
         let format = codec.encode(&Float::Double(f64::from_bits(bits)), &mut out).unwrap();
@@ -282,7 +282,7 @@ fn what_is_nested_deeper_than_the_limit_is_refused_before_the_stack_ends() {
 #[test]
 fn bytes_that_are_nested_too_deep_are_an_error_before_the_stack_ends() {
     on_a_worker(|| {
-        let (tree, term) = (Codec::of::<Tree>(), Codec::of::<Term>());
+        let (tree, term) = (Codec::of::<Tree>(0), Codec::of::<Term>(0));
         let arrays = vec![0x91; 3_000_000];
         let variants = [0x81, 0xa3, b'N', b'o', b't'].repeat(1_000_000);
         assert!(tree.decode::<Tree>(Format::MessagePack, &arrays).is_err());

@@ -40,7 +40,7 @@ enum Form {
 }
 
 impl Form {
-    fn body(self, tracer: &mut Tracer) -> Body {
+    fn body(self, tracer: &mut Tracer<'_>) -> Body {
         match self {
             Self::Unit => Body::Unit,
             Self::NewType => Body::NewType(tracer.shapes.node()),
@@ -62,12 +62,12 @@ impl Form {
 }
 
 /// Stands for the value at one node.
-pub(super) struct Trace<'a> {
-    pub(super) tracer: &'a mut Tracer,
+pub(super) struct Trace<'a, 's> {
+    pub(super) tracer: &'a mut Tracer<'s>,
     pub(super) at: Id,
 }
 
-impl Trace<'_> {
+impl<'s> Trace<'_, 's> {
     fn scalar(&mut self, scalar: Scalar, samples: usize) -> Result<usize, Stop> {
         if self.tracer.settle(self.at, |_| Shape::Scalar(scalar))? != Shape::Scalar(scalar) {
             return Err(unsteady());
@@ -80,7 +80,7 @@ impl Trace<'_> {
         rust: &'static str,
         name: &'static str,
         form: Form,
-        visit: impl FnOnce(Items<'_>) -> Result<T, Stop>,
+        visit: impl FnOnce(Items<'_, 's>) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
         let index = self.tracer.enter(self.at, rust, name, |tracer| Kind::Struct(form.body(tracer)))?;
         let nodes = match &self.tracer.shapes.named[index].kind {
@@ -110,7 +110,7 @@ macro_rules! refuse {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Trace<'_> {
+impl<'de> Deserializer<'de> for Trace<'_, '_> {
     type Error = Stop;
 
     fn is_human_readable(&self) -> bool {
@@ -191,7 +191,7 @@ impl<'de> Deserializer<'de> for Trace<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        let new = |tracer: &mut Tracer| Shape::Map([tracer.shapes.node(), tracer.shapes.node()]);
+        let new = |tracer: &mut Tracer<'_>| Shape::Map([tracer.shapes.node(), tracer.shapes.node()]);
         match self.tracer.settle(self.at, new)? {
             Shape::Map(pair) => self.tracer.below(pair.to_vec(), |items| visitor.visit_map(items)),
             _ => Err(unsteady()),
@@ -258,13 +258,13 @@ impl<'de> Deserializer<'de> for Trace<'_> {
 }
 
 /// The nodes of one level, in order.
-pub(super) struct Items<'a> {
-    pub(super) tracer: &'a mut Tracer,
+pub(super) struct Items<'a, 's> {
+    pub(super) tracer: &'a mut Tracer<'s>,
     pub(super) nodes: std::vec::IntoIter<Id>,
 }
 
-impl<'a> Items<'a> {
-    fn only(mut self) -> Result<Trace<'a>, Stop> {
+impl<'a, 's> Items<'a, 's> {
+    fn only(mut self) -> Result<Trace<'a, 's>, Stop> {
         let at = self.nodes.next().ok_or_else(unsteady)?;
         Ok(Trace { tracer: self.tracer, at })
     }
@@ -277,7 +277,7 @@ impl<'a> Items<'a> {
     }
 }
 
-impl<'de> SeqAccess<'de> for Items<'_> {
+impl<'de> SeqAccess<'de> for Items<'_, '_> {
     type Error = Stop;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Stop> {
@@ -289,7 +289,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-impl<'de> MapAccess<'de> for Items<'_> {
+impl<'de> MapAccess<'de> for Items<'_, '_> {
     type Error = Stop;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Stop> {
@@ -309,14 +309,14 @@ fn unsupported<T>(what: &str) -> Result<T, Stop> {
     Err(Stop::new(format!("it asks for {what}")))
 }
 
-struct OneVariant<'a> {
-    tracer: &'a mut Tracer,
+struct OneVariant<'a, 's> {
+    tracer: &'a mut Tracer<'s>,
     named: usize,
     variant: usize,
 }
 
-impl OneVariant<'_> {
-    fn body<T>(self, form: Form, visit: impl FnOnce(Items<'_>) -> Result<T, Stop>) -> Result<T, Stop> {
+impl<'s> OneVariant<'_, 's> {
+    fn body<T>(self, form: Form, visit: impl FnOnce(Items<'_, 's>) -> Result<T, Stop>) -> Result<T, Stop> {
         let new = form.body(self.tracer);
         let Kind::Enum(variants) = &mut self.tracer.shapes.named[self.named].kind else {
             return Err(unsteady());
@@ -331,7 +331,7 @@ impl OneVariant<'_> {
     }
 }
 
-impl<'de> EnumAccess<'de> for OneVariant<'_> {
+impl<'de> EnumAccess<'de> for OneVariant<'_, '_> {
     type Error = Stop;
     type Variant = Self;
 
@@ -343,7 +343,7 @@ impl<'de> EnumAccess<'de> for OneVariant<'_> {
     }
 }
 
-impl<'de> VariantAccess<'de> for OneVariant<'_> {
+impl<'de> VariantAccess<'de> for OneVariant<'_, '_> {
     type Error = Stop;
 
     fn unit_variant(self) -> Result<(), Stop> {
