@@ -285,7 +285,7 @@ impl Reader {
             .filter(|at| items[*at].answer.is_none() && !matches!(items[*at].way, Some(Way::Alone)))
             .collect();
         let keys: Vec<&usize> = board.iter().map(|at| &items[*at].key).collect();
-        let (boarded, departure) = self.process().flights.board(&keys);
+        let (boarded, departure) = self.process().flights.board(&keys, None);
         let mut own = Vec::new();
         for (at, boarding) in board.into_iter().zip(boarded) {
             items[at].way = Some(match boarding {

@@ -4,6 +4,9 @@ pub(crate) use shuttle::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard};
 use std::sync::PoisonError;
 
+/// There is one runtime here, and it is driven.
+pub(crate) type Home = ();
+
 /// As in the library.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -11,7 +11,7 @@ use tower_service::Service;
 /// [`CacheLayer`](crate::CacheLayer), which has to be around it.
 ///
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// # let cache = mastaba::Cache::builder().build().await?;
 /// use axum::{Router, routing::get};
 /// use mastaba::Budget;

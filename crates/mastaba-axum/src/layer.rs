@@ -67,7 +67,7 @@ impl CacheLayer {
     /// as `/post/{id}`, and nothing where there is none: paths have keys in them.
     ///
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// # let cache = mastaba::Cache::builder().build().await?;
     /// use mastaba_axum::CacheLayer;
     ///

@@ -1,12 +1,14 @@
 //! What all connections of a backend have in common: who listens, and which incarnation the store has.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "tls")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mastaba::shared::Listener;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::config::RedisConfig;
 use crate::own::OwnChanges;
@@ -22,14 +24,18 @@ pub(crate) struct Hub {
     incarnation: AtomicU64,
     nodes: Mutex<Nodes>,
     changed_at: Mutex<Option<Instant>>,
-    /// Something about the nodes has to be looked at.
-    pub(crate) look: Notify,
+    /// Changes when something about the nodes has to be looked at. The links of all runtimes look: one of them may
+    /// stand still.
+    pub(crate) look: watch::Sender<()>,
     warned: AtomicBool,
     /// Whether every server that was met has `SET .. IFEQ`.
     compares: AtomicBool,
     met_any: AtomicBool,
     /// The rights of the user have been looked at.
     examined: AtomicBool,
+    /// Read once: the connections of later runtimes do not need the files.
+    #[cfg(feature = "tls")]
+    pub(crate) certificates: OnceLock<redis::TlsCertificates>,
 }
 
 /// What is known of the servers behind a backend.
@@ -124,11 +130,13 @@ impl Hub {
             incarnation: AtomicU64::new(0),
             nodes: Mutex::default(),
             changed_at: Mutex::default(),
-            look: Notify::new(),
+            look: watch::Sender::new(()),
             warned: AtomicBool::new(false),
             compares: AtomicBool::new(false),
             met_any: AtomicBool::new(false),
             examined: AtomicBool::new(false),
+            #[cfg(feature = "tls")]
+            certificates: OnceLock::new(),
         })
     }
 
@@ -143,10 +151,12 @@ impl Hub {
     }
 
     /// These nodes hold the records, and no others.
-    pub(crate) fn set_members(&self, members: BTreeMap<String, u64>) {
+    ///
+    /// Gives the incarnation that this makes of the store.
+    pub(crate) fn set_members(&self, members: BTreeMap<String, u64>) -> u64 {
         let mut nodes = lock(&self.nodes);
         nodes.owed.clear();
-        self.take_members(&mut nodes, members);
+        self.take_members(&mut nodes, members)
     }
 
     /// These nodes hold the records, and of those that were met these do not. Nothing is sure while there are others.
@@ -156,13 +166,15 @@ impl Hub {
         self.take_members(&mut nodes, members);
     }
 
-    fn take_members(&self, nodes: &mut Nodes, members: BTreeMap<String, u64>) {
+    fn take_members(&self, nodes: &mut Nodes, members: BTreeMap<String, u64>) -> u64 {
         // by what they are and not by where: processes may know them by different addresses
         let mut ids: Vec<_> = members.values().copied().collect();
         ids.sort_unstable();
         nodes.members = members;
         let sure = nodes.owed.is_empty();
-        self.set_incarnation(if sure { number(ids.iter().map(|id| id.to_le_bytes())) } else { 0 });
+        let incarnation = if sure { number(ids.iter().map(|id| id.to_le_bytes())) } else { 0 };
+        self.set_incarnation(incarnation);
+        incarnation
     }
 
     /// The nodes that hold the records.
@@ -184,7 +196,7 @@ impl Hub {
             nodes.owed.insert(incarnation, place.to_owned());
             nodes.newest = Some(place.to_owned());
             self.set_incarnation(0);
-            self.look.notify_one();
+            self.look.send_replace(());
         }
     }
 

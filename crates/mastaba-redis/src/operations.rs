@@ -22,8 +22,9 @@ use crate::wire::{Command, Reply, Wire};
 
 /// A backend over Redis or Valkey. Clones share its connections.
 ///
-/// One connection per server, on which all commands of a process travel. It comes back by itself; meanwhile operations
-/// fail at once with [`FaultKind::Down`]. Dropping the future of an operation leaves nothing locked; what was sent
+/// One connection per server and tokio runtime, on which all commands from that runtime travel. It comes back by itself;
+/// meanwhile operations fail at once with [`FaultKind::Down`]. The first operation from a runtime makes its connection
+/// and waits for it; a runtime that ends takes its connection along. Dropping the future of an operation leaves nothing locked; what was sent
 /// may be done or not.
 #[derive(Clone)]
 pub struct Redis {
@@ -41,7 +42,8 @@ struct Inner {
 impl Redis {
     /// Connects, and checks the version and the settings of the server.
     ///
-    /// Waits at most twice [`RedisConfig::connect_timeout`]. Needs a tokio runtime.
+    /// Waits at most twice [`RedisConfig::connect_timeout`]. Needs a tokio runtime with IO and timers (`enable_all()`),
+    /// which may end before the cache does: see [`Redis`].
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -368,6 +370,10 @@ impl Shared for Redis {
 
     fn incarnation(&self) -> u64 {
         self.inner.hub.incarnation()
+    }
+
+    fn runs_here(&self) -> Result<(), Fault> {
+        crate::wire::lacks().map_or(Ok(()), |what| Err(Fault::new(FaultKind::Refused, what)))
     }
 
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {

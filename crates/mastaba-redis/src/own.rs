@@ -14,12 +14,14 @@
 //!
 //! An answer to a ping promises that everything before it was told. An own change is told by the task that waits for
 //! its answer, which may run later than the task that waits for the ping, so a ping also waits for the own changes
-//! that were begun before it.
+//! that were begun before it on the same runtime. Those of other runtimes travel on other connections, so the server
+//! tells this one of them; and such a runtime may stand still, with the task that waits for the answer.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 
 use crate::hub::{Hub, lock};
@@ -34,7 +36,13 @@ pub(crate) struct OwnChanges {
 #[derive(Default)]
 struct UnderWay {
     begun: u64,
-    numbers: BTreeSet<u64>,
+    /// Each with the runtime that it was begun on.
+    numbers: BTreeMap<u64, Option<Id>>,
+}
+
+/// The runtime of the caller.
+fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
 /// A change of these keys that is under way. Dropping it tells the listeners of every key that is left in it: also where
@@ -49,11 +57,12 @@ pub(crate) struct OwnChange<'h> {
 }
 
 impl OwnChanges {
-    /// Waits until every change that was begun before `begun` has been told.
+    /// Waits until every change that was begun on this runtime before `begun` has been told.
     pub(crate) async fn told(&self, begun: u64) {
+        let here = here();
         loop {
             let ended = self.ended.notified();
-            if lock(&self.under_way).numbers.first().is_none_or(|first| *first > begun) {
+            if lock(&self.under_way).numbers.range(..=begun).all(|(_, at)| *at != here) {
                 return;
             }
             ended.await;
@@ -72,7 +81,7 @@ impl<'h> OwnChange<'h> {
         let mut under_way = lock(&hub.own.under_way);
         under_way.begun += 1;
         let number = under_way.begun;
-        under_way.numbers.insert(number);
+        under_way.numbers.insert(number, here());
         Self { hub, number, keys: keys.into_iter().collect() }
     }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod explain;
 mod greet;
+mod per_runtime;
 mod single;
 
 use std::io::Write as _;
@@ -13,16 +14,18 @@ use futures_util::future::join_all;
 use mastaba::{Fault, FaultKind};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value};
 
+use self::per_runtime::PerRuntime;
+pub(crate) use self::per_runtime::lacks;
 use crate::config::{AtStart, Servers};
 use crate::error::ConnectError;
 use crate::hub::Hub;
 use crate::script::Script;
 
-/// The connections of a backend. Clones share them.
+/// The connections of a backend, one set per runtime that uses it. Clones share them.
 #[derive(Clone)]
 pub(crate) enum Wire {
-    Single(Arc<single::Link>),
-    Cluster(Arc<cluster::Link>),
+    Single(Arc<PerRuntime<single::Link>>),
+    Cluster(Arc<PerRuntime<cluster::Link>>),
 }
 
 /// A command for one key.
@@ -94,6 +97,9 @@ impl Wire {
     /// Connects, and checks what it has connected to.
     pub(crate) async fn connect(hub: Arc<Hub>) -> Result<Self, ConnectError> {
         hub.config.check()?;
+        if let Some(what) = lacks() {
+            return Err(ConnectError::config(format!("{}: {what}", hub.config.place())));
+        }
         #[cfg(feature = "tls")]
         if hub.config.tls.is_some() {
             // another one that the program has chosen does as well
@@ -116,8 +122,8 @@ impl Wire {
             cmd.arg(Joined([prefix, key]));
         }
         let value = match self {
-            Self::Single(link) => link.one(&cmd).await,
-            Self::Cluster(link) => link.one(cmd).await,
+            Self::Single(links) => links.here().map_err(fault)?.one(&cmd).await,
+            Self::Cluster(links) => links.here().map_err(fault)?.one(cmd).await,
         };
         match value {
             Ok(Value::Array(values)) if values.len() == keys.len() => {
@@ -169,8 +175,14 @@ impl Wire {
             return Ok(Vec::new());
         }
         let values: Vec<RedisResult<Value>> = match self {
-            Self::Single(link) => link.many(commands).await.map_err(fault)?.into_iter().map(Ok).collect(),
-            Self::Cluster(link) => join_all(commands.into_iter().map(|cmd| link.one(cmd))).await,
+            Self::Single(links) => {
+                let link = links.here().map_err(fault)?;
+                link.many(commands).await.map_err(fault)?.into_iter().map(Ok).collect()
+            }
+            Self::Cluster(links) => {
+                let link = links.here().map_err(fault)?;
+                join_all(commands.into_iter().map(|cmd| link.one(cmd))).await
+            }
         };
         values.into_iter().map(reply).collect()
     }
@@ -178,8 +190,8 @@ impl Wire {
     /// Waits until everything that was acknowledged to anybody before has been told.
     pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
         match self {
-            Self::Single(link) => link.catch_up().await,
-            Self::Cluster(link) => link.catch_up().await,
+            Self::Single(links) => links.here().map_err(fault)?.catch_up().await,
+            Self::Cluster(links) => links.here().map_err(fault)?.catch_up().await,
         }
         .map_err(fault)
     }
@@ -263,8 +275,11 @@ pub(crate) fn fault(error: RedisError) -> Fault {
 }
 
 #[cfg(feature = "tls")]
-fn certificates(config: &crate::config::RedisConfig) -> Result<redis::TlsCertificates, ConnectError> {
-    let tls = config.tls.clone().unwrap_or_default();
+fn certificates(hub: &Hub) -> Result<redis::TlsCertificates, ConnectError> {
+    if let Some(read) = hub.certificates.get() {
+        return Ok(read.clone());
+    }
+    let tls = hub.config.tls.clone().unwrap_or_default();
     let read = |what: &str, path: &std::path::Path| {
         std::fs::read(path).map_err(|error| {
             ConnectError::config(format!("{what} = {:?} cannot be read: {error}", path.display().to_string()))
@@ -278,5 +293,6 @@ fn certificates(config: &crate::config::RedisConfig) -> Result<redis::TlsCertifi
         }),
         _ => None,
     };
-    Ok(redis::TlsCertificates { client_tls, root_cert })
+    let read = redis::TlsCertificates { client_tls, root_cert };
+    Ok(hub.certificates.get_or_init(|| read).clone())
 }

@@ -110,6 +110,10 @@ impl<B: Shared> Shared for Recorded<B> {
         self.inner.incarnation()
     }
 
+    fn runs_here(&self) -> Result<(), Fault> {
+        self.inner.runs_here()
+    }
+
     async fn close(&self) -> Result<(), Fault> {
         self.inner.close().await
     }

@@ -317,7 +317,7 @@ async fn a_budget_that_is_not_kept_panics_with_the_whole_table() {
 
 #[test]
 fn outside_of_a_runtime_a_read_is_an_error_that_says_so() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cache = runtime.block_on(Cache::builder().region("objects", Region::memory()).source(Echo).build());
     let request = cache.unwrap().request();
     let mut get = Box::pin(request.get::<Echo>(1));

@@ -9,8 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio_util::task::TaskTracker;
-
 pub use self::builder::CacheBuilder;
 pub use self::region::{Arguments, Backend, NearConfig, Region};
 use crate::codec::Encoding;
@@ -20,6 +18,7 @@ use crate::event::Events;
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
 use crate::request::{Meter, RequestCache};
+use crate::runtime::{Home, Runtimes};
 use crate::source::Source;
 
 /// The cache of a program: its regions, its sources, and the way to a [`RequestCache`] per request.
@@ -27,7 +26,7 @@ use crate::source::Source;
 /// Cheap to clone; clones share everything.
 ///
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use mastaba::{Cache, Region};
 ///
 /// let cache = Cache::builder().region("objects", Region::memory()).build().await?;
@@ -47,14 +46,26 @@ pub(crate) struct CacheCore {
     pub(crate) started_ms: u64,
     /// Orders the reads and the loads of this process.
     ticks: AtomicU64,
-    /// Everything that goes on after its caller was answered.
-    pub(crate) tasks: TaskTracker,
+    /// Where everything goes on, also after its caller was answered.
+    pub(crate) runtimes: Runtimes,
 }
 
 impl CacheCore {
     /// A new tick, later than all before.
     pub(crate) fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The runtime of the caller, who wants `what`: its work is done there.
+    ///
+    /// # Errors
+    /// Of usage: there is none, or it lacks what the cache or a backend needs.
+    pub(crate) fn home(&self, what: &str) -> Result<Arc<Home>, Error> {
+        let unfit = |region: &Arc<RegionCore>| {
+            let fault = region.runs_here().err()?;
+            Some(Error::usage(format!("region {}: {fault}", region.name)))
+        };
+        self.runtimes.here(what, || self.regions.values().find_map(unfit))
     }
 
     /// The latest tick.
@@ -100,7 +111,7 @@ impl Cache {
     /// What is wrong with the settings is told by [`CacheBuilder::build`], together with everything else.
     ///
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// use std::collections::HashMap;
     /// use mastaba::Cache;
     ///
@@ -125,7 +136,7 @@ impl Cache {
     /// A builder from TOML. What is wrong with it is told by [`CacheBuilder::build`].
     ///
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// use mastaba::Cache;
     ///
     /// let cache = Cache::from_toml("[cache.objects]\nbackend = \"memory\"\nttl = \"1h\"").build().await?;
@@ -211,7 +222,8 @@ impl Cache {
 
     /// Waits until nothing goes on in the background: fills, refreshes, loads whose readers have gone.
     ///
-    /// For tests, and before a process ends.
+    /// For tests, and before a process ends. What goes on on other runtimes is waited for as well, unless nobody drives
+    /// them any longer: it would never end.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -224,10 +236,12 @@ impl Cache {
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
     pub async fn idle(&self) {
-        self.core.tasks.wait().await;
+        self.core.runtimes.idle().await;
     }
 
     /// Waits until nothing goes on in the background, and then lets every backend write down what it has.
+    ///
+    /// It may be called on any runtime, and more than once. It makes no trip to a server.
     ///
     /// # Errors
     /// The first fault of a backend. Every one is closed in any case.
@@ -297,10 +311,11 @@ impl RegionHandle {
     where
         F: Future<Output = Result<(), crate::Fault>> + Send + 'static,
     {
+        let home = self.cache.home(crate::write::INVALIDATION)?;
         let request = RequestCache::new(self.cache.clone());
         let work = work(self.region.clone(), Meter::new(request.inner.clone(), true));
         let (cache, region) = (self.cache.clone(), self.region.clone());
-        crate::write::to_its_end(&self.cache, async move {
+        crate::write::to_its_end(&home, async move {
             let done = work.await;
             cache.void_all(&region);
             done.map_err(|fault| crate::write::unconfirmed(&region.name, fault))

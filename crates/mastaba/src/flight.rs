@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::hash::Hash;
 use std::task::{Poll, Waker};
 
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Home, Mutex, lock};
 
 /// The flights of one source.
 pub(crate) struct Flights<K, T> {
@@ -42,6 +42,8 @@ impl<T> Clone for Seat<T> {
 }
 
 struct Flight<T> {
+    /// The runtime that it is on. Should nobody drive that any longer, it never lands.
+    home: Option<Home>,
     state: Mutex<State<T>>,
 }
 
@@ -83,8 +85,12 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         Arc::new(Self { table: Mutex::new(HashMap::default()) })
     }
 
-    /// Boards every key. The departure carries those that are `Own`, in their order.
-    pub(crate) fn board(self: &Arc<Self>, keys: &[&K]) -> (Vec<Boarding<T>>, Option<Departure<K, T>>) {
+    /// Boards every key. The departure carries those that are `Own`, in their order, on the runtime `home`.
+    pub(crate) fn board(
+        self: &Arc<Self>,
+        keys: &[&K],
+        home: Option<&Home>,
+    ) -> (Vec<Boarding<T>>, Option<Departure<K, T>>) {
         let mut mine: Option<Departure<K, T>> = None;
         let mut table = lock(&self.table);
         let boarded = keys
@@ -99,7 +105,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
                 }
                 let departure = mine.get_or_insert_with(|| Departure {
                     flights: self.clone(),
-                    flight: Arc::new(Flight { state: Mutex::new(State::new()) }),
+                    flight: Arc::new(Flight { home: home.cloned(), state: Mutex::new(State::new()) }),
                     keys: Vec::new(),
                 });
                 lane.open = Some(Seat { flight: departure.flight.clone(), at: departure.keys.len() });
@@ -132,6 +138,20 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
 }
 
 impl<K: Eq + Hash, T> Flights<K, T> {
+    /// Ends a flight that will not end by itself, because its runtime stands still: whoever joined it loads for himself,
+    /// and whoever comes later finds it no more. Should the runtime go on after all, what it fills is still decided by
+    /// the fence (`R1`).
+    #[allow(dead_code, reason = "the schedules in sim/ have one runtime")]
+    pub(crate) fn ground(&self, seat: &Seat<T>) {
+        let other = |each: &Seat<T>| !Arc::ptr_eq(&each.flight, &seat.flight);
+        lock(&self.table).retain(|_, lane| {
+            lane.open = lane.open.take().filter(other);
+            lane.voided.retain(other);
+            lane.open.is_some() || !lane.voided.is_empty()
+        });
+        seat.flight.update(|state| state.over = true);
+    }
+
     /// Whether nothing is under way.
     #[allow(dead_code, reason = "for the schedules in sim/")]
     pub(crate) fn is_empty(&self) -> bool {
@@ -213,6 +233,14 @@ impl<K: Eq + Hash, T> Drop for Departure<K, T> {
     fn drop(&mut self) {
         self.leave();
         self.flight.update(|state| state.over = true);
+    }
+}
+
+impl<T> Seat<T> {
+    /// The runtime that the flight is on.
+    #[allow(dead_code, reason = "the schedules in sim/ have one runtime")]
+    pub(crate) fn home(&self) -> Option<&Home> {
+        self.flight.home.as_ref()
     }
 }
 

@@ -71,6 +71,7 @@ mod registry;
 mod relation;
 mod report;
 mod request;
+mod runtime;
 mod scope;
 mod source;
 #[allow(dead_code, reason = "it is for the compiler alone")]

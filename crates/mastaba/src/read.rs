@@ -16,7 +16,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -141,13 +140,14 @@ type Loading = FuturesUnordered<BoxFuture<'static, Box<dyn AnyClaim>>>;
 /// Sends the parts of one turn on their way, in a task of its own: no reader depends on another one being
 /// polled, and none takes the load with it when it goes.
 ///
-/// Outside of a runtime it fails the parts, and says so.
+/// Outside of a runtime, or on one that lacks something, it fails the parts, and says so.
 pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>) -> Result<(), ()> {
-    let Ok(runtime) = Handle::try_current() else {
-        let error =
-            Error::usage("a read that has to ask a tier needs a tokio runtime, and there is none here");
-        parts.iter_mut().for_each(|part| part.fail(&error));
-        return Err(());
+    let home = match request.cache.home("a read that has to ask a tier") {
+        Ok(home) => home,
+        Err(error) => {
+            parts.iter_mut().for_each(|part| part.fail(&error));
+            return Err(());
+        }
     };
     let begun = request.cache.tick();
     let hurry = CancellationToken::new();
@@ -161,7 +161,7 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
             read(claims, &hurry, &meter).await;
         }
     };
-    runtime.spawn(request.cache.tasks.track_future(work.instrument(span)));
+    home.spawn(work.instrument(span));
     Ok(())
 }
 
@@ -185,6 +185,7 @@ fn by_region(claims: Claims) -> Vec<(Arc<RegionCore>, Claims)> {
 
 /// Near and shared: one read for all sources of a region, and leases for what it missed.
 async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> Claims {
+    region.keep_told();
     let mut fenced = region.is_fenced() && meter.request().is_fenced(&region);
     let mut ready = true;
     // all claims are looked at: no short cut

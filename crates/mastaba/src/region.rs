@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use crate::request::Meter;
 use crate::shared::erased::DynShared;
 use crate::shared::guard::{self, Change, Guard};
 use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp};
+use crate::sync::lock;
 use crate::telemetry;
 
 /// One region of a [`Cache`](crate::Cache).
@@ -42,8 +43,19 @@ pub(crate) struct RegionCore {
     pub(crate) changes: Changes,
     /// How current near has to be; `None` where every invalidation passes through this process, or without near.
     coherence: Option<Coherence>,
+    /// Who asks in the background whether everything has been told.
+    keeper: Mutex<Keeper>,
     pub(crate) guard: Guard,
     events: Arc<Events>,
+}
+
+/// The task that asks whether everything has been told, and the runtime that it is on.
+#[derive(Default)]
+struct Keeper {
+    /// Counts them; only the last one goes on.
+    number: u64,
+    /// `None`: there is none, or its runtime has ended.
+    at: Option<(tokio::runtime::Id, std::time::Instant)>,
 }
 
 /// The stamps of a region as one trip found them (`R12`).
@@ -79,6 +91,9 @@ pub(crate) struct Era {
 /// How soon a backend that has not told everything is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long a keeper on another runtime has, before one here takes its place.
+const HAND_OVER: Duration = Duration::from_millis(250);
+
 /// How long the stamp of a tag is kept without an invalidation: longer than anything stored under it.
 fn tag_ttl(policy: &Policy) -> Option<Duration> {
     let fresh = policy.ttl.max(policy.absent_ttl);
@@ -110,6 +125,7 @@ impl RegionCore {
             tag_bumps: AtomicU64::new(0),
             changes: Changes::new(told),
             coherence: near.filter(|_| told),
+            keeper: Mutex::default(),
             events,
         });
         if let Some(shared) = region.shared.as_ref().filter(|_| told) {
@@ -120,31 +136,50 @@ impl RegionCore {
     }
 
     /// Asks again and again whether everything has been told, for as long as the region lives.
-    fn keep_told(self: &Arc<Self>) {
+    ///
+    /// One task does it, on one runtime. When near does not answer any longer and that task is not here, its runtime may
+    /// have ended or stand still: another one then begins on the runtime of the caller. Costs a look at the clock while
+    /// all is well.
+    pub(crate) fn keep_told(self: &Arc<Self>) {
         let Some(Coherence::Bounded(bound)) = self.coherence else { return };
-        let (region, gaps) = (Arc::downgrade(self), self.changes.gaps());
-        // a cache is built in a runtime; where there is none, near does not answer
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let mut again = ASK_AGAIN;
-                while let Some(region) = region.upgrade() {
-                    let asked = region.changes.asks();
-                    let told = match &region.shared {
-                        Some(shared) => matches!(timeout(bound, shared.catch_up()).await, Ok(Ok(()))),
-                        None => true,
-                    };
-                    let told = told && region.changes.answered(asked);
-                    // soon again after a gap or a failure: near answers nothing until then
-                    let pause = if told { bound / 2 } else { (bound / 2).min(again) };
-                    again = if told { ASK_AGAIN } else { (again * 2).min(ASK_AGAIN * 16) };
-                    drop(region); // which is not kept alive by being asked about
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = gaps.notified(), if told => {}
-                    }
-                }
-            });
+        if self.changes.told_within(bound) {
+            return;
         }
+        // a cache is built in a runtime; where there is none, near does not answer
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let mut keeper = lock(&self.keeper);
+        if keeper.at.is_some_and(|(id, since)| id == runtime.id() || since.elapsed() < HAND_OVER) {
+            return;
+        }
+        keeper.number += 1;
+        keeper.at = Some((runtime.id(), std::time::Instant::now()));
+        let keeping = Keeping { region: Arc::downgrade(self), number: keeper.number };
+        drop(keeper);
+        let gaps = self.changes.gaps();
+        runtime.spawn(async move {
+            let mut again = ASK_AGAIN;
+            while let Some(region) = keeping.region() {
+                let asked = region.changes.asks();
+                let told = match &region.shared {
+                    Some(shared) => matches!(timeout(bound, shared.catch_up()).await, Ok(Ok(()))),
+                    None => true,
+                };
+                let told = told && region.changes.answered(asked);
+                // soon again after a gap or a failure: near answers nothing until then
+                let pause = if told { bound / 2 } else { (bound / 2).min(again) };
+                again = if told { ASK_AGAIN } else { (again * 2).min(ASK_AGAIN * 16) };
+                drop(region); // which is not kept alive by being asked about
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = gaps.notified(), if told => {}
+                }
+            }
+        });
+    }
+
+    /// Whether the backend can work on the runtime of the caller.
+    pub(crate) fn runs_here(&self) -> Result<(), Fault> {
+        self.shared.as_ref().map_or(Ok(()), |shared| shared.runs_here())
     }
 
     /// Whether near may answer just now, for a request that has or has not been told of everything.
@@ -436,6 +471,30 @@ fn name_of(operation: Operation) -> &'static str {
         Operation::Invalidate => "invalidate",
         Operation::Load => "load",
         Operation::Ping => "ping",
+    }
+}
+
+/// Held by the task that keeps a region told. With its runtime it ends, and another one may begin.
+struct Keeping {
+    region: Weak<RegionCore>,
+    number: u64,
+}
+
+impl Keeping {
+    /// The region, while it lives and nobody else keeps it told.
+    fn region(&self) -> Option<Arc<RegionCore>> {
+        self.region.upgrade().filter(|region| lock(&region.keeper).number == self.number)
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if let Some(region) = self.region.upgrade() {
+            let mut keeper = lock(&region.keeper);
+            if keeper.number == self.number {
+                keeper.at = None;
+            }
+        }
     }
 }
 

@@ -77,6 +77,17 @@ pub trait Shared: Send + Sync + 'static {
     /// back. A record of another incarnation is a miss.
     fn incarnation(&self) -> u64;
 
+    /// Whether the backend can work on the runtime that the caller is on.
+    ///
+    /// Asked once per cache and runtime, before the first trip from there. An error fails every read and write there as
+    /// one of usage, so its sentence says what the runtime lacks and what to call. It makes no trip and does not wait.
+    ///
+    /// A backend may be used from several runtimes, one after the other and at the same time. What it keeps on one of
+    /// them (a task, a connection) is gone with it, and stands still when nobody drives it.
+    fn runs_here(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// From now on tells `listener` of every change, by anybody, of a record whose key begins with `prefix`.
     ///
     /// Called once per region, before its first read. What this very backend changes need not be told, unless it could

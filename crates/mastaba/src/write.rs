@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tracing::Instrument;
 
-use crate::cache::CacheCore;
 use crate::error::{Error, Fault};
 use crate::event::Event;
 use crate::region::RegionCore;
 use crate::registry::Registered;
 use crate::request::{Cell, Memo, Meter, RequestCache, Slot};
+use crate::runtime::Home;
 use crate::source::Source;
 use crate::sync::lock;
 
@@ -250,19 +250,16 @@ impl Write {
     /// near and this request are void in any case; old values may live in the shared tier up to their time
     /// to live.
     pub async fn published(mut self) -> Result<(), Error> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Error::usage(NO_RUNTIME));
-        }
+        let home = self.request.inner.cache.home(INVALIDATION)?;
         self.published = true;
         let mut steps = merge(std::mem::take(&mut *lock(&self.steps)));
         steps.iter_mut().for_each(|step| step.what.distinct());
         let request = self.request.clone();
         let wide = self.wide.load(Ordering::Relaxed);
-        let cache = request.inner.cache.clone();
         let meter = Meter::new(request.inner.clone(), true);
         // given back whatever becomes of the task
         let narrow = Narrow { request: request.clone(), wide };
-        to_its_end(&cache.clone(), async move {
+        to_its_end(&home, async move {
             let mut done = Ok(());
             for Step { region, what, local, .. } in steps {
                 let voided = match &what {
@@ -327,7 +324,8 @@ impl Drop for Narrow {
     }
 }
 
-const NO_RUNTIME: &str = "an invalidation needs a tokio runtime, and there is none here";
+/// What needs a runtime.
+pub(crate) const INVALIDATION: &str = "an invalidation";
 
 fn forget_all(request: &RequestCache) {
     let tick = request.inner.cache.tick();
@@ -408,13 +406,10 @@ pub(crate) fn unconfirmed(region: &str, fault: Fault) -> Error {
 /// Runs an invalidation to its end, also when nobody waits for it any longer: half of one would leave near
 /// with what the shared tier has dropped.
 pub(crate) async fn to_its_end(
-    cache: &CacheCore,
+    home: &Home,
     work: impl Future<Output = Result<(), Error>> + Send + 'static,
 ) -> Result<(), Error> {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return Err(Error::usage(NO_RUNTIME));
-    };
-    match runtime.spawn(cache.tasks.track_future(work.in_current_span())).await {
+    match home.spawn(work.in_current_span()).await {
         Ok(done) => done,
         Err(_) => Err(Error::usage("the runtime was shut down during an invalidation")),
     }

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use self::greeted::{Greeted, Resolver};
 use super::explain::{at_start, discreet};
 use super::greet;
+use super::per_runtime::{Keeping, PerRuntime, current};
 use super::single::address;
 use crate::error::ConnectError;
 use crate::hub::{Greeting, Hub, LOOK_EVERY};
@@ -25,32 +26,54 @@ use crate::hub::{Greeting, Hub, LOOK_EVERY};
 /// Between attempts at a slot that is on its way.
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
-/// The connections to a cluster. One task looks after its nodes, and ends with the link.
+/// The connections of one runtime to a cluster. One task looks after its nodes, and ends with the link.
 pub(crate) struct Link {
-    state: watch::Receiver<Result<ClusterConnection<Greeted>, RedisError>>,
+    state: watch::Receiver<State>,
     hub: Arc<Hub>,
 }
 
+/// `None`: the first attempt is under way.
+type State = Option<Result<ClusterConnection<Greeted>, RedisError>>;
+
 impl Link {
+    /// Connects on the runtime of the caller; others connect when they ask for the first time.
     pub(crate) async fn connect(
         hub: &Arc<Hub>,
         nodes: &[(String, u16)],
         optional: bool,
-    ) -> Result<Arc<Self>, ConnectError> {
+    ) -> Result<Arc<PerRuntime<Self>>, ConnectError> {
+        let wrong = |error: RedisError| ConnectError::config(error.to_string()).because(error);
+        let runtime = current().map_err(wrong)?;
         let client = client(hub, nodes)?;
         let first = open(&client, hub).await;
         at_start(&hub.config, first.as_ref().err(), optional)?;
-        let (tell, state) = watch::channel(first);
-        tokio::spawn(look_after(client, Arc::downgrade(hub), tell));
-        Ok(Arc::new(Self { state, hub: hub.clone() }))
+        let (of, again) = (Arc::downgrade(hub), client.clone());
+        let links = PerRuntime::new(hub, move || {
+            let hub = of.upgrade().ok_or_else(closed)?;
+            Ok(Self::begin(again.clone(), &hub, None))
+        });
+        links.settle(&runtime, || Ok(Self::begin(client, hub, Some(first)))).map_err(wrong)?;
+        Ok(links)
     }
 
-    fn connection(&self) -> RedisResult<ClusterConnection<Greeted>> {
-        self.state.borrow().clone()
+    fn begin(client: ClusterClient, hub: &Arc<Hub>, state: State) -> (Arc<Self>, Keeping) {
+        let (tell, state) = watch::channel(state);
+        let link = Arc::new(Self { state, hub: hub.clone() });
+        (link, Box::pin(look_after(client, Arc::downgrade(hub), tell)))
+    }
+
+    /// The connection, or why there is none. Waits for the first attempt, and for none after it.
+    async fn connection(&self) -> RedisResult<ClusterConnection<Greeted>> {
+        if let Some(known) = &*self.state.borrow() {
+            return known.clone();
+        }
+        let mut state = self.state.clone();
+        let known = state.wait_for(Option::is_some).await;
+        known.ok().and_then(|known| known.clone()).unwrap_or_else(|| Err(closed()))
     }
 
     pub(crate) async fn one(&self, cmd: Cmd) -> RedisResult<Value> {
-        let mut connection = self.connection()?;
+        let mut connection = self.connection().await?;
         let mut pause = Duration::from_millis(1);
         loop {
             let done = connection.req_packed_command(&cmd).await.and_then(Value::extract_error);
@@ -69,7 +92,7 @@ impl Link {
     /// A ping to each node whose records count. One that does not answer, or has been left out of the map of slots,
     /// fails it.
     pub(crate) async fn catch_up(&self) -> RedisResult<()> {
-        let connection = self.connection()?;
+        let connection = self.connection().await?;
         let nodes = self.hub.members();
         if nodes.is_empty() {
             return Err((ErrorKind::Io, "the nodes of the cluster are not known").into());
@@ -77,6 +100,10 @@ impl Link {
         let pings = nodes.keys().map(|node| at(&connection, node, redis::cmd("PING")));
         try_join_all(pings).await.map(drop)
     }
+}
+
+fn closed() -> RedisError {
+    (ErrorKind::Io, "the backend was closed").into()
 }
 
 fn client(hub: &Arc<Hub>, nodes: &[(String, u16)]) -> Result<ClusterClient, ConnectError> {
@@ -104,7 +131,7 @@ fn client(hub: &Arc<Hub>, nodes: &[(String, u16)]) -> Result<ClusterClient, Conn
     }
     #[cfg(feature = "tls")]
     if config.tls.is_some() {
-        builder = builder.tls(redis::TlsMode::Secure).certs(super::certificates(config)?);
+        builder = builder.tls(redis::TlsMode::Secure).certs(super::certificates(hub)?);
     }
     builder.build().map_err(wrong)
 }
@@ -120,17 +147,14 @@ async fn open(client: &ClusterClient, hub: &Arc<Hub>) -> RedisResult<ClusterConn
 }
 
 /// Connects until it has worked once, and then looks at the nodes again and again (`R11`).
-async fn look_after(
-    client: ClusterClient,
-    hub: Weak<Hub>,
-    tell: watch::Sender<Result<ClusterConnection<Greeted>, RedisError>>,
-) {
+async fn look_after(client: ClusterClient, hub: Weak<Hub>, tell: watch::Sender<State>) {
+    let Some(mut looks) = hub.upgrade().map(|hub| hub.look.subscribe()) else { return };
     let mut pause = Duration::from_millis(50);
     loop {
         let Some(strong) = hub.upgrade() else { return };
         let state = tell.borrow().clone();
         let wait = match state {
-            Ok(connection) => {
+            Some(Ok(connection)) => {
                 let looked = look(&connection, &strong).await;
                 // soon again while nothing that is stored counts
                 if looked.is_ok() && strong.incarnation() != 0 {
@@ -139,15 +163,20 @@ async fn look_after(
                     Duration::from_millis(50)
                 }
             }
-            Err(_) => {
-                let _ = tell.send(open(&client, &strong).await);
+            None | Some(Err(_)) => {
+                let opened = open(&client, &strong).await;
+                let again = if opened.is_ok() { LOOK_EVERY } else { pause };
+                let _ = tell.send(Some(opened));
                 pause = (pause * 2).min(Duration::from_secs(1));
-                pause
+                again
             }
         };
+        drop(strong); // which is not kept alive by being looked after
         tokio::select! {
             () = sleep(wait) => {}
-            () = strong.look.notified() => {}
+            asked = looks.changed() => if asked.is_err() {
+                return;
+            },
             () = tell.closed() => return,
         }
     }

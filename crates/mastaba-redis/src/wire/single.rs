@@ -9,11 +9,12 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
     ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
 };
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::explain::{at_start, discreet, explain};
 use super::greet::{self, Ear};
+use super::per_runtime::{Keeping, PerRuntime, current};
 use crate::config::{RedisConfig, Servers};
 use crate::error::ConnectError;
 use crate::hub::{Hub, LOOK_EVERY};
@@ -21,8 +22,9 @@ use crate::hub::{Hub, LOOK_EVERY};
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection that comes back by itself. One task keeps it, and ends with the link.
+/// A connection of one runtime, which comes back by itself. One task keeps it, and ends with the link.
 pub(crate) struct Link {
+    hub: Arc<Hub>,
     state: watch::Receiver<State>,
     /// Something is wrong with the connection of this number.
     suspect: Arc<Suspect>,
@@ -30,7 +32,7 @@ pub(crate) struct Link {
 
 #[derive(Clone)]
 enum State {
-    /// It was lost just now, and the first attempt to get it back is under way.
+    /// It is new, or was lost just now, and the first attempt to get it is under way.
     Connecting,
     Up(Connection),
     Down(RedisError),
@@ -39,6 +41,9 @@ enum State {
 #[derive(Clone)]
 struct Connection {
     number: u64,
+    /// What the server said that it is, and the incarnation that this makes of the store (`R11`).
+    greeted: u64,
+    incarnation: u64,
     wire: MultiplexedConnection,
     ear: Arc<Ear>,
 }
@@ -52,33 +57,71 @@ struct Suspect {
 /// How to get a connection.
 enum Opener {
     Client(Box<Client>),
-    Sentinel(Box<Mutex<SentinelClient>>),
+    /// It keeps connections to the sentinels, of the runtime that it was used on.
+    Sentinel(Box<SentinelClient>),
 }
 
 impl Link {
-    pub(crate) async fn connect(hub: &Arc<Hub>, optional: bool) -> Result<Arc<Self>, ConnectError> {
-        let opener = Opener::new(&hub.config)?;
+    /// Connects on the runtime of the caller; others connect when they ask for the first time.
+    pub(crate) async fn connect(
+        hub: &Arc<Hub>,
+        optional: bool,
+    ) -> Result<Arc<PerRuntime<Self>>, ConnectError> {
+        let wrong = |error: RedisError| ConnectError::config(error.to_string()).because(error);
+        let runtime = current().map_err(wrong)?;
+        let mut opener = Opener::new(hub)?;
         let suspect = Arc::new(Suspect::default());
-        let first = open(&opener, hub, 1, &suspect).await;
+        let first = open(&mut opener, hub, 1, &suspect).await;
         at_start(&hub.config, first.as_ref().err(), optional)?;
-        let (tell, state) = watch::channel(first.map_or_else(State::Down, State::Up));
-        let link = Arc::new(Self { state, suspect: suspect.clone() });
-        tokio::spawn(keep(opener, Arc::downgrade(hub), tell, suspect));
-        Ok(link)
+        let of = Arc::downgrade(hub);
+        let links = PerRuntime::new(hub, move || {
+            let hub = of.upgrade().ok_or_else(closed)?;
+            let again = |error: ConnectError| {
+                RedisError::from((ErrorKind::InvalidClientConfig, "", error.to_string()))
+            };
+            let opener = Opener::new(&hub).map_err(again)?;
+            Ok(Self::begin(opener, &hub, Arc::default(), State::Connecting))
+        });
+        let first = first.map_or_else(State::Down, State::Up);
+        links.settle(&runtime, || Ok(Self::begin(opener, hub, suspect, first))).map_err(wrong)?;
+        Ok(links)
+    }
+
+    fn begin(opener: Opener, hub: &Arc<Hub>, suspect: Arc<Suspect>, state: State) -> (Arc<Self>, Keeping) {
+        let (tell, state) = watch::channel(state);
+        let link = Arc::new(Self { hub: hub.clone(), state, suspect: suspect.clone() });
+        (link, Box::pin(keep(opener, Arc::downgrade(hub), tell, suspect)))
     }
 
     /// The connection, or why there is none. Waits for the first attempt after a loss, and for none after it.
     async fn connection(&self) -> RedisResult<Connection> {
-        if let State::Up(connection) = &*self.state.borrow() {
+        if let State::Up(connection) = &*self.state.borrow()
+            && self.is_current(connection)
+        {
             return Ok(connection.clone());
         }
         let mut state = self.state.clone();
-        let known = state.wait_for(|state| !matches!(state, State::Connecting)).await;
-        match known.as_deref() {
+        let known = state.wait_for(|state| match state {
+            State::Connecting => false,
+            State::Up(connection) => self.is_current(connection),
+            State::Down(_) => true,
+        });
+        match known.await.as_deref() {
             Ok(State::Up(connection)) => Ok(connection.clone()),
             Ok(State::Down(error)) => Err(error.clone()),
-            _ => Err((ErrorKind::Io, "the backend was closed").into()),
+            _ => Err(closed()),
         }
+    }
+
+    /// Whether a connection leads to the store that the process reckons with. The link of another runtime may have found
+    /// a new master: what stands in the old one must not be taken for what stands in the new one (`R11`).
+    fn is_current(&self, connection: &Connection) -> bool {
+        let store = self.hub.incarnation();
+        let current = store == 0 || store == connection.incarnation;
+        if !current {
+            self.suspect.tell(connection.number);
+        }
+        current
     }
 
     /// The answer to one command. Errors within a list are left there: to look for them copies the list.
@@ -131,6 +174,10 @@ impl Link {
     }
 }
 
+fn closed() -> RedisError {
+    (ErrorKind::Io, "the backend was closed").into()
+}
+
 impl Suspect {
     fn tell(&self, number: u64) {
         self.number.fetch_max(number, std::sync::atomic::Ordering::AcqRel);
@@ -146,7 +193,7 @@ impl Suspect {
 }
 
 /// Keeps the connection until nobody uses it any longer.
-async fn keep(opener: Opener, hub: Weak<Hub>, tell: watch::Sender<State>, suspect: Arc<Suspect>) {
+async fn keep(mut opener: Opener, hub: Weak<Hub>, tell: watch::Sender<State>, suspect: Arc<Suspect>) {
     let mut number = 1;
     loop {
         let state = tell.borrow().clone();
@@ -165,7 +212,7 @@ async fn keep(opener: Opener, hub: Weak<Hub>, tell: watch::Sender<State>, suspec
         loop {
             let Some(hub) = hub.upgrade() else { return };
             number += 1;
-            match open(&opener, &hub, number, &suspect).await {
+            match open(&mut opener, &hub, number, &suspect).await {
                 Ok(connection) => {
                     let _ = tell.send(State::Up(connection));
                     break;
@@ -193,10 +240,15 @@ async fn watch_over(connection: &Connection, hub: &Weak<Hub>, number: u64) {
         sleep(LOOK_EVERY).await;
         let Some(hub) = hub.upgrade() else { return };
         match timeout(hub.config.connect_timeout, greet::ask(&mut wire)).await {
-            Ok(Ok(greeting)) if greeting.master => hub.met("", greeting.incarnation),
+            Ok(Ok(greeting)) if greeting.master => {
+                if greeting.incarnation != connection.greeted {
+                    return hub.met("", greeting.incarnation);
+                }
+            }
             _ => return,
         }
-        if hub.incarnation() == 0 {
+        // nothing is sure, or the link of another runtime has found another server
+        if hub.incarnation() != connection.incarnation {
             return;
         }
     }
@@ -204,7 +256,7 @@ async fn watch_over(connection: &Connection, hub: &Weak<Hub>, number: u64) {
 
 /// Connects to the server, and asks it what it is before anybody else may send it a command (`R11`).
 async fn open(
-    opener: &Opener,
+    opener: &mut Opener,
     hub: &Arc<Hub>,
     number: u64,
     suspect: &Arc<Suspect>,
@@ -224,9 +276,7 @@ async fn open(
             });
         let mut wire = match opener {
             Opener::Client(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
-            Opener::Sentinel(sentinel) => {
-                sentinel.lock().await.get_async_connection_with_config(&config).await?
-            }
+            Opener::Sentinel(sentinel) => sentinel.get_async_connection_with_config(&config).await?,
         };
         let greeting = greet::ask(&mut wire).await?;
         if let Some(problem) = greeting.problem(false) {
@@ -241,9 +291,10 @@ async fn open(
         greet::examine(&mut wire, hub).await?;
         hub.warn(&greeting);
         hub.learn(&greeting);
-        hub.set_members([(String::new(), greeting.incarnation)].into());
+        let greeted = greeting.incarnation;
+        let incarnation = hub.set_members([(String::new(), greeted)].into());
         ear.track(&mut wire).await?;
-        Ok(Connection { number, wire, ear })
+        Ok(Connection { number, greeted, incarnation, wire, ear })
     };
     match timeout(hub.config.connect_timeout * 2, work).await {
         Ok(done) => done.map_err(|error| discreet(&hub.config, error)),
@@ -252,7 +303,8 @@ async fn open(
 }
 
 impl Opener {
-    fn new(config: &RedisConfig) -> Result<Self, ConnectError> {
+    fn new(hub: &Hub) -> Result<Self, ConnectError> {
+        let config = &hub.config;
         let wrong =
             |error: RedisError| ConnectError::config(format!("{}: {error}", config.place())).because(error);
         let mut redis =
@@ -287,7 +339,7 @@ impl Opener {
                 }
                 #[cfg(feature = "tls")]
                 if config.tls.is_some() {
-                    let certificates = super::certificates(config)?;
+                    let certificates = super::certificates(hub)?;
                     builder = builder
                         .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
                         .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure)
@@ -295,14 +347,14 @@ impl Opener {
                         .set_client_to_sentinel_certificates(certificates);
                 }
                 let client = builder.build().map_err(wrong)?;
-                return Ok(Self::Sentinel(Box::new(Mutex::new(client))));
+                return Ok(Self::Sentinel(Box::new(client)));
             }
             Servers::Cluster(_) => return Err(ConnectError::config("a cluster is no single server")),
         };
         let info = at.into_connection_info().map_err(wrong)?.set_redis_settings(redis);
         #[cfg(feature = "tls")]
         if config.tls.is_some() {
-            let client = Client::build_with_tls(info, super::certificates(config)?).map_err(wrong)?;
+            let client = Client::build_with_tls(info, super::certificates(hub)?).map_err(wrong)?;
             return Ok(Self::Client(Box::new(client)));
         }
         Client::open(info).map(|client| Self::Client(Box::new(client))).map_err(wrong)

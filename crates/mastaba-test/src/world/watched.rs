@@ -155,6 +155,10 @@ impl<B: Shared, const PROCESSES: bool> Shared for Watched<B, PROCESSES> {
         self.inner.incarnation()
     }
 
+    fn runs_here(&self) -> Result<(), Fault> {
+        self.inner.runs_here()
+    }
+
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
         self.inner.listen(prefix, listener);
     }

@@ -8,8 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio_util::task::TaskTracker;
-
 use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
 use super::{Cache, CacheCore};
 use crate::clock;
@@ -23,6 +21,7 @@ use crate::policy::Policy;
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
 use crate::request::RequestCache;
+use crate::runtime::{self, Runtimes};
 use crate::shared::Reach;
 use crate::shared::memory::{Memory, MemoryConfig};
 use crate::shared::null::Null;
@@ -92,7 +91,7 @@ impl CacheBuilder {
     /// Teaches the configuration a backend: `cache.<region>.backend = "<name>"`.
     ///
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// use mastaba::shared::memory::{Memory, MemoryConfig};
     /// use mastaba::{Backend, Cache};
     ///
@@ -139,7 +138,13 @@ impl CacheBuilder {
     /// One error that lists everything that is wrong ([`Error::is_config`]): unknown settings and bad values,
     /// a source whose region is not configured, two sources of one name, two regions in one file, a backend
     /// that cannot be opened. No file is made if anything is wrong before.
+    ///
+    /// On a tokio runtime without timers it is an error of usage ([`Error::is_usage`]), which says what to call.
+    /// Without any runtime only backends can be opened that need none; reads need one.
     pub async fn build(mut self) -> Result<Cache, Error> {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            runtime::check_timers()?;
+        }
         let mut problems = Problems::default();
         let regions = self.resolve(&mut problems);
         let namespace = self.namespace.take().unwrap_or_else(|| "mastaba".to_owned());
@@ -221,10 +226,8 @@ impl CacheBuilder {
             events: assembly.events,
             started_ms: clock::now_ms(),
             ticks: AtomicU64::new(0),
-            tasks: TaskTracker::new(),
+            runtimes: Runtimes::default(),
         };
-        // closed, it still takes tasks, and can be waited for by several at a time
-        core.tasks.close();
         let core = Arc::new(core);
         telemetry::describe(core.regions().map(|region| region.name.as_str()));
         let probe = RequestCache::new(core.clone());

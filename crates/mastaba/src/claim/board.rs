@@ -33,7 +33,8 @@ impl<S: Source> Claim<S> {
         let board: Vec<_> =
             open.into_iter().filter(|at| !matches!(self.items[*at].way, Way::Alone)).collect();
         let keys: Vec<_> = board.iter().map(|at| &self.items[*at].key).collect();
-        let (boarded, departure) = source.flights.board(&keys);
+        let home = self.request.cache.home("a load").ok();
+        let (boarded, departure) = source.flights.board(&keys, home.as_ref());
         let mut own = Vec::new();
         for (at, boarding) in board.into_iter().zip(boarded) {
             self.items[at].way = match boarding {

@@ -1,20 +1,21 @@
 //! The source: our own loads, and waiting for those of others.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, OptionFuture, Shared, join_all};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Carried, Claim, Landed, Loaded, Packed, Way};
 use crate::answer::Outcome;
 use crate::error::{BoxError, Error};
 use crate::event::Event;
-use crate::flight::{Late, Seat};
+use crate::flight::{Flights, Late, Seat};
 use crate::limits::later;
 use crate::policy::EntryPolicy;
 use crate::report::{Operation, Tier, counted};
@@ -60,7 +61,9 @@ impl<S: Source> Claim<S> {
                 Way::Open => {}
             }
         }
-        let arrivals = arrivals(seats, self.begun, self.patience_for_flights());
+        let source = self.source.clone();
+        let foreign = self.other_runtimes(&seats);
+        let arrivals = arrivals(seats, self.begun, self.patience_for_flights(), &foreign, &source.flights);
         let ((), arrived) = futures_util::join!(self.bring(own), arrivals);
         for (at, landed) in arrived {
             match landed {
@@ -173,6 +176,22 @@ impl<S: Source> Claim<S> {
             // refresh would store nothing (R1).
             (item.fence, item.lease, item.over) = (None, None, None);
         }
+    }
+
+    /// The other runtimes that these flights are on, and for each what ends when nobody drives it any longer.
+    fn other_runtimes(&self, seats: &[(usize, Seat<Landed<S>>, Late)]) -> Foreign {
+        let mut foreign = Foreign::new();
+        if seats.is_empty() {
+            return foreign;
+        }
+        let here = self.request.cache.home("a load").ok().map(|home| home.id());
+        for home in seats.iter().filter_map(|(_, seat, _)| seat.home()) {
+            if Some(home.id()) != here && !foreign.iter().any(|(id, _)| *id == home.id()) {
+                let (id, home, look_every) = (home.id(), home.clone(), self.source.policy.source_soft_budget);
+                foreign.push((id, async move { home.stands_still(look_every).await }.boxed().shared()));
+            }
+        }
+        foreign
     }
 
     fn go_alone(&mut self, at: usize) {
@@ -427,19 +446,32 @@ impl<S: Source> Claim<S> {
     }
 }
 
+/// Other runtimes, each with what ends when nobody drives it any longer.
+type Foreign = Vec<(tokio::runtime::Id, Shared<BoxFuture<'static, ()>>)>;
+
 /// Waits for flights of other readers. Inner `None`: not to be taken; outer `None`: too slow.
-async fn arrivals<T: Clone>(
+///
+/// A flight on a runtime that nobody drives any longer is ended here, for all who wait for it.
+async fn arrivals<K: Eq + Hash, T: Clone>(
     seats: Vec<(usize, Seat<T>, Late)>,
     begun: u64,
     too_long: impl Future<Output = ()> + Clone,
+    foreign: &Foreign,
+    flights: &Flights<K, T>,
 ) -> Vec<(usize, Option<Option<T>>)> {
     join_all(seats.into_iter().map(|(at, seat, late)| {
         let too_long = too_long.clone();
+        let standstill = seat.home().and_then(|home| foreign.iter().find(|(id, _)| *id == home.id()));
+        let standstill = OptionFuture::from(standstill.map(|(_, standstill)| standstill.clone()));
         async move {
             let landed = tokio::select! {
                 biased;
                 landed = seat.arrival(begun, late) => Some(landed),
                 () = too_long => None,
+                Some(()) = standstill => {
+                    flights.ground(&seat);
+                    Some(None)
+                }
             };
             (at, landed)
         }

@@ -10,7 +10,7 @@ use crate::sync::lock;
 /// Values by type, for as long as the request lives. See [`RequestCache::stash`](crate::RequestCache::stash).
 ///
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// # let cache = mastaba::Cache::builder().build().await?;
 /// struct CurrentUser(&'static str);
 ///

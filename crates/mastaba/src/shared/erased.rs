@@ -19,6 +19,7 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn fill<'a>(&'a self, fills: &'a [Fill]) -> Answer<'a, Vec<Filled>>;
     fn invalidate<'a>(&'a self, keys: &'a [Bytes], stamps: &'a [Stamp]) -> Answer<'a, ()>;
     fn incarnation(&self) -> u64;
+    fn runs_here(&self) -> Result<(), Fault>;
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>);
     fn catch_up(&self) -> Answer<'_, ()>;
     fn close(&self) -> Answer<'_, ()>;
@@ -47,6 +48,10 @@ impl<B: Shared> DynShared for B {
 
     fn incarnation(&self) -> u64 {
         Shared::incarnation(self)
+    }
+
+    fn runs_here(&self) -> Result<(), Fault> {
+        Shared::runs_here(self)
     }
 
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
@@ -96,6 +101,10 @@ impl<B: Shared> Shared for Arc<B> {
 
     fn incarnation(&self) -> u64 {
         B::incarnation(self)
+    }
+
+    fn runs_here(&self) -> Result<(), Fault> {
+        B::runs_here(self)
     }
 
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {

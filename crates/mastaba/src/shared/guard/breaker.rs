@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
 use crate::limits::{bounded, later};
@@ -11,6 +12,9 @@ use crate::sync::lock;
 
 /// The longest pause between two probes.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// How long a probe on another runtime has at least.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// Opens when operations fail, and lets one at a time try again.
 ///
@@ -33,6 +37,20 @@ struct Outage {
     /// When a probe may go out; `None`: one is out.
     due: Option<Instant>,
     pause: Duration,
+    /// The runtime of the probe that is out, and since when.
+    probe: Option<(Option<Id>, std::time::Instant)>,
+}
+
+impl Outage {
+    /// The probe is out on another runtime, which has had its time. Nobody may drive that any longer, and with it the
+    /// budget of the probe stands still.
+    fn is_left_behind(&self, here: Option<Id>, pause: Duration) -> bool {
+        self.probe.is_some_and(|(at, since)| at != here && since.elapsed() >= pause.max(LEFT_BEHIND))
+    }
+}
+
+fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
 /// An operation that travels.
@@ -63,7 +81,7 @@ pub(crate) enum Change {
 impl Breaker {
     /// `failures` of 0: it never opens.
     pub(super) fn new(failures: u32, pause: Duration) -> Self {
-        let outage = Outage { since: Instant::now(), due: None, pause };
+        let outage = Outage { since: Instant::now(), due: None, pause, probe: None };
         Self {
             failures: failures.min(64),
             pause,
@@ -85,13 +103,15 @@ impl Breaker {
         if current.is_multiple_of(2) {
             return Some(Pass { phase: current, ..pass });
         }
-        match outage.due {
-            Some(due) if Instant::now() >= due => {
-                outage.due = None;
-                Some(Pass { phase: current, probe: true, ..pass })
-            }
-            _ => None,
-        }
+        let may = match outage.due {
+            Some(due) => Instant::now() >= due,
+            None => outage.is_left_behind(here(), self.pause),
+        };
+        may.then(|| {
+            outage.due = None;
+            outage.probe = Some((here(), std::time::Instant::now()));
+            Pass { phase: current, probe: true, ..pass }
+        })
     }
 
     /// Counts an operation that began while it was closed.
@@ -113,7 +133,8 @@ impl Breaker {
             return Change::Known; // another one has opened it
         }
         let now = Instant::now();
-        *outage = Outage { since: now, due: Some(later(now, jittered(self.pause))), pause: self.pause };
+        let due = Some(later(now, jittered(self.pause)));
+        *outage = Outage { since: now, due, pause: self.pause, probe: None };
         self.phase.store(phase + 1, Ordering::Release);
         Change::Opened(self.within_window(recent).count_ones())
     }
@@ -135,6 +156,9 @@ impl Breaker {
     /// What a probe found.
     fn probed(&self, phase: u64, failed: bool) -> Change {
         let mut outage = lock(&self.outage);
+        if self.phase.load(Ordering::Acquire) != phase {
+            return Change::Known; // another one was sent in its place, and was answered
+        }
         if failed {
             outage.pause = outage.pause.saturating_mul(2).min(LONGEST.max(self.pause));
             outage.due = Some(later(Instant::now(), jittered(outage.pause)));
@@ -196,8 +220,11 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.probe {
-            // given back: the next one is the probe
-            lock(&self.breaker.outage).due = Some(Instant::now());
+            let mut outage = lock(&self.breaker.outage);
+            if self.breaker.phase.load(Ordering::Acquire) == self.phase {
+                // given back: the next one is the probe
+                outage.due = Some(Instant::now());
+            }
         }
     }
 }
