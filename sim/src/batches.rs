@@ -28,6 +28,8 @@ pub struct Scene {
     pub dropped: bool,
     /// Some carriers are dropped before they have answered.
     pub cut_off: bool,
+    /// Some parts are answered in two steps.
+    pub slow: bool,
     /// A rule that is broken on purpose.
     pub broken: Option<Rule>,
 }
@@ -43,6 +45,8 @@ pub enum Rule {
     KeysAreSharedByCount,
     /// A reader tells the part that it waits.
     ReadersLeaveAWaker,
+    /// Of a part that is answered in two steps, a reader looks whether it has all that it waits for.
+    ReadersLookForAllTheirKeys,
     /// A reader that sends tells the part only then, and not before.
     SendersLookAgain,
 }
@@ -281,13 +285,25 @@ impl Waiting {
     fn phase(&mut self, cx: &mut Context<'_>) -> Phase {
         let careless = self.request.scene.broken == Some(Rule::ReadersLeaveAWaker);
         let (mut settled, mut gathering) = (true, false);
-        for (part, place) in &mut self.parts {
+        for (nth, (part, place)) in self.parts.iter_mut().enumerate() {
             let phase = if careless {
                 part.poll(&mut Context::from_waker(std::task::Waker::noop()), place)
             } else {
                 part.poll(cx, place)
             };
-            settled &= phase == Phase::Settled;
+            settled &= match phase {
+                Phase::Settled => true,
+                Phase::Partly => {
+                    let ours = self.tickets.iter().filter(|(_, part, _)| *part == nth).map(|(.., at)| *at);
+                    let hasty = self.request.scene.broken == Some(Rule::ReadersLookForAllTheirKeys);
+                    let has = hasty || part.has(ours);
+                    if has {
+                        part.forget(place.take());
+                    }
+                    has
+                }
+                Phase::Gathering | Phase::Sent => false,
+            };
             gathering |= phase == Phase::Gathering;
         }
         match settled {
@@ -322,7 +338,7 @@ impl Future for &mut Waiting {
                 return Poll::Ready(());
             }
             Phase::Gathering if sends => cx.waker().wake_by_ref(),
-            Phase::Gathering | Phase::Sent => {}
+            Phase::Gathering | Phase::Sent | Phase::Partly => {}
         }
         Poll::Pending
     }
@@ -395,17 +411,26 @@ impl Carrier {
             return;
         }
         trip().await;
+        if self.request.scene.slow && thread_rng().gen_range(0..2) == 0 {
+            // as `Claim::answer_early`: what is known does not wait for the load
+            let known: Vec<_> = self.coming.extract_if(.., |_| thread_rng().gen_range(0..2) == 0).collect();
+            self.remember(&known);
+            self.part.answer_early(known.into_iter().map(|(at, key)| (at, key * 10)));
+            trip().await;
+        }
         self.settled = true;
         let count = self.coming.last().map_or(0, |(at, _)| at + 1);
         let mut answers = vec![None; count];
         self.coming.iter().for_each(|(at, key)| answers[*at] = Some(key * 10));
-        {
-            let mut state = lock(&self.request.state);
-            for (_, key) in &self.coming {
-                state.cells.insert(*key, Cell::Known(key * 10));
-            }
-        }
+        self.remember(&self.coming);
         self.part.settle(answers);
+    }
+
+    fn remember(&self, keys: &[(usize, u32)]) {
+        let mut state = lock(&self.request.state);
+        for (_, key) in keys {
+            state.cells.insert(*key, Cell::Known(key * 10));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use sim::batches::{Rule, Scene, play};
 use sim::runs::{always, violation};
 
-const CALM: Scene = Scene { tasks: 3, readers: 2, dropped: false, cut_off: false, broken: None };
+const CALM: Scene = Scene { tasks: 3, readers: 2, dropped: false, cut_off: false, slow: false, broken: None };
 
 fn runs(scene: Scene) {
     play(scene);
@@ -29,6 +29,12 @@ fn a_reader_that_goes_takes_nothing_from_the_others() {
 fn readers_claim_anew_what_a_carrier_gave_back() {
     always(|| runs(Scene { cut_off: true, ..CALM }));
     always(|| runs(Scene { cut_off: true, dropped: true, ..CALM }));
+}
+
+#[test]
+fn a_part_that_is_answered_in_two_steps_leaves_nobody_waiting() {
+    always(|| runs(Scene { slow: true, ..CALM }));
+    always(|| runs(Scene { slow: true, cut_off: true, dropped: true, ..CALM }));
 }
 
 /// The tests above would see a rule broken.
@@ -61,4 +67,9 @@ fn it_is_found_when_a_reader_cannot_be_woken() {
 #[test]
 fn it_is_found_when_a_reader_that_sends_does_not_look_again() {
     finds(CALM, Rule::SendersLookAgain, "deadlock");
+}
+
+#[test]
+fn it_is_found_when_a_reader_takes_some_answers_for_all() {
+    finds(Scene { slow: true, ..CALM }, Rule::ReadersLookForAllTheirKeys, "key");
 }

@@ -31,6 +31,8 @@ struct State<K, A> {
     keys: Vec<Wanted<K>>,
     /// By the index of the key.
     answers: Vec<Option<A>>,
+    /// Some of its keys were answered before the others: see [`Part::answer_early`].
+    partly: bool,
     wakers: Vec<Option<Waker>>,
 }
 
@@ -46,6 +48,8 @@ pub(crate) enum Phase {
     Gathering,
     /// On its way.
     Sent,
+    /// On its way, and some keys are answered already: a reader that waits for none of the others is done.
+    Partly,
     /// Answered, or given back: a key without an answer is to be claimed anew.
     Settled,
 }
@@ -59,6 +63,7 @@ impl<K, A: Clone> Part<K, A> {
             hurry: None,
             keys: Vec::with_capacity(room.max(4)),
             answers: Vec::new(),
+            partly: false,
             wakers: Vec::new(),
         };
         Arc::new(Self { id, sent: AtomicBool::new(false), state: Mutex::new(state) })
@@ -109,7 +114,35 @@ impl<K, A: Clone> Part<K, A> {
         keys
     }
 
-    /// Answers, by the index of the key, and wakes every reader. Only the first settlement counts.
+    /// Answers some keys before the others, by their index, and lets every reader look whether it has what it waits
+    /// for. The part stays on its way for the rest.
+    pub(crate) fn answer_early(&self, answers: impl IntoIterator<Item = (usize, A)>) {
+        let wakers: Vec<_> = {
+            let mut state = lock(&self.state);
+            if state.phase != Phase::Sent {
+                return;
+            }
+            state.partly = true;
+            for (at, answer) in answers {
+                if state.answers.len() <= at {
+                    state.answers.resize_with(at + 1, || None);
+                }
+                state.answers[at] = Some(answer);
+            }
+            // they stay where they are: who waits for the others is not done, and knows its place
+            state.wakers.iter().flatten().cloned().collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether all of these keys are answered.
+    pub(crate) fn has(&self, mut keys: impl Iterator<Item = usize>) -> bool {
+        let state = lock(&self.state);
+        keys.all(|at| state.answers.get(at).is_some_and(Option::is_some))
+    }
+
+    /// Answers, by the index of the key, and wakes every reader. Only the first settlement counts, and what was
+    /// answered before it stays.
     pub(crate) fn settle(&self, answers: Vec<Option<A>>) {
         let wakers = {
             let mut state = lock(&self.state);
@@ -118,7 +151,13 @@ impl<K, A: Clone> Part<K, A> {
             }
             state.phase = Phase::Settled;
             self.sent.store(true, Ordering::Release);
-            state.answers = answers;
+            let early = std::mem::replace(&mut state.answers, answers);
+            if state.answers.len() < early.len() {
+                state.answers.resize_with(early.len(), || None);
+            }
+            for (answer, early) in state.answers.iter_mut().zip(early) {
+                *answer = early.or_else(|| answer.take());
+            }
             std::mem::take(&mut state.wakers)
         };
         for waker in wakers.into_iter().flatten() {
@@ -175,7 +214,10 @@ impl<K, A: Clone> Part<K, A> {
                 }
             }
         }
-        state.phase
+        match state.phase {
+            Phase::Sent if state.partly => Phase::Partly,
+            phase => phase,
+        }
     }
 
     /// A reader stops waiting: its waker is dropped with it.

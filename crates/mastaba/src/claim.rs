@@ -4,6 +4,7 @@
 
 mod board;
 mod carried;
+mod early;
 mod elsewhere;
 mod fetch;
 mod fill;
@@ -16,11 +17,13 @@ use self::recall::Hit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Outcome;
@@ -30,6 +33,7 @@ use crate::coherence::Mark;
 use crate::entry::Fence;
 use crate::error::Error;
 use crate::flight::{Departure, Seat};
+use crate::limits::later;
 use crate::policy::EntryPolicy;
 use crate::read::{AnyClaim, Bound};
 use crate::region::{Era, RegionCore, Stamps};
@@ -78,6 +82,8 @@ pub(crate) struct Claim<S: Source> {
     /// How many of them have landed.
     landed: usize,
     outcomes: Outcomes,
+    /// When its load has taken longer than the soft budget: what is known is then answered before the rest.
+    late: Option<Instant>,
     settled: bool,
 }
 
@@ -98,6 +104,8 @@ struct Item<S: Source> {
     /// The shared tier was asked for it.
     asked: bool,
     answer: Option<Outcome<S::Value>>,
+    /// Its readers were answered while the load of the claim went on.
+    early: AtomicBool,
     /// Found, and under tags whose stamps are still to be read.
     hit: Option<Box<Hit<S>>>,
     /// What a fill has to meet (`R1`).
@@ -114,8 +122,8 @@ struct Item<S: Source> {
     sound: bool,
     /// Under a hold: to be loaded from the writer.
     held: bool,
-    /// Served if the source fails.
-    backup: Option<Arc<S::Value>>,
+    /// Served if the source fails, or is slow.
+    backup: Option<Carried<S>>,
     /// Answered, and to be loaded anew in the background under this fence.
     refresh: Option<Fence>,
     way: Way<S>,
@@ -218,6 +226,7 @@ impl<S: Source> Claim<S> {
             departures: Vec::new(),
             landed: 0,
             outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
+            late: None,
             settled: false,
             source: source.clone(),
         }
@@ -234,6 +243,7 @@ impl<S: Source> Claim<S> {
             aside: false,
             asked: false,
             answer: None,
+            early: AtomicBool::new(false),
             hit: None,
             fence: None,
             lease: None,
@@ -273,13 +283,10 @@ impl<S: Source> Claim<S> {
     /// Answers from what a tier below carried.
     fn take(&mut self, at: usize, landed: Landed<S>) -> bool {
         self.items[at].answer = match landed {
-            Landed::Value(Carried::Live(value)) => Some(outcome(Some(value), false, Tier::Source)),
-            Landed::Value(Carried::Packed(packed)) => {
-                match self.source.codec.decode(packed.format, &packed.payload) {
-                    Ok(value) => Some(outcome(Some(Arc::new(value)), false, Tier::Source)),
-                    Err(_) => return false,
-                }
-            }
+            Landed::Value(carried) => match self.unpack(&carried) {
+                Some(value) => Some(outcome(Some(value), false, Tier::Source)),
+                None => return false,
+            },
             Landed::Absent => Some(outcome(None, false, Tier::Source)),
             Landed::Failed(error) => Some(self.failed(at, error)),
             Landed::Lost => return false,
@@ -288,9 +295,22 @@ impl<S: Source> Claim<S> {
     }
 
     fn failed(&self, at: usize, error: Error) -> Outcome<S::Value> {
-        match &self.items[at].backup {
-            Some(value) => Outcome::Stale { value: value.clone(), tier: Tier::Shared },
-            None => Outcome::Failed(error),
+        self.fallback(at).unwrap_or(Outcome::Failed(error))
+    }
+
+    /// What the shared tier has of a key for the case that the source fails.
+    fn fallback(&self, at: usize) -> Option<Outcome<S::Value>> {
+        let value = self.unpack(self.items[at].backup.as_ref()?)?;
+        Some(Outcome::Stale { value, tier: Tier::Shared })
+    }
+
+    /// A value that others may have as well; one of its own, where a hook changes it for each request.
+    fn unpack(&self, carried: &Carried<S>) -> Option<Arc<S::Value>> {
+        match carried {
+            Carried::Live(value) => Some(value.clone()),
+            Carried::Packed(packed) => {
+                Some(Arc::new(self.source.codec.decode(packed.format, &packed.payload).ok()?))
+            }
         }
     }
 
@@ -421,6 +441,7 @@ impl<S: Source> AnyClaim for Claim<S> {
 
     fn load(&mut self) -> BoxFuture<'_, ()> {
         async move {
+            self.late = Some(later(Instant::now(), self.patience()));
             while self.waits() {
                 self.load_once().await;
                 if !self.waits() {

@@ -83,7 +83,7 @@ pub struct PolicySettings {
     pub absent_ttl: Option<Duration>,
     /// `stale`: how long after that a value may be served while it is loaded again.
     pub stale: Option<Duration>,
-    /// `stale_if_error`: how long after that a value may be served when the source fails.
+    /// `stale_if_error`: how long after that a value may be served when the source fails or is slow.
     pub stale_if_error: Option<Duration>,
     /// `jitter`: the share of the time to live, from 0 to 1, by which it varies from entry to entry.
     pub jitter: Option<f64>,

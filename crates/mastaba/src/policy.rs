@@ -27,7 +27,8 @@ pub struct Policy {
     pub absent_ttl: Duration,
     /// How long after `ttl` a value is still served, while it is refreshed in the background. Default: 0.
     pub stale: Duration,
-    /// How long after `ttl` a value is still served when the source fails. Default: 0.
+    /// How long after `ttl` a value is still served when the source fails, or has not answered within
+    /// [`source_soft_budget`](Policy::source_soft_budget). Default: 0.
     pub stale_if_error: Duration,
     /// By how much each time to live is shortened at random, so that what was loaded together does not
     /// expire together: a fraction of it, 0 to 1. Default: 0.1.
@@ -43,7 +44,8 @@ pub struct Policy {
     pub shared_soft_budget: Duration,
     /// Past this the shared tier counts as knowing nothing. Default: 500 ms.
     pub shared_budget: Duration,
-    /// How long what was asked together waits for the slowest load of its batch. Default: 100 ms.
+    /// How long what was asked together waits for the slowest load of its batch, and how long a key that
+    /// [`stale_if_error`](Policy::stale_if_error) covers waits for its own. Default: 100 ms.
     pub source_soft_budget: Duration,
     /// Past this a load has failed. Default: 10 s.
     pub source_budget: Duration,

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, OptionFuture, Shared, join_all};
+use futures_util::future::{BoxFuture, Either, OptionFuture, Shared, join_all, select};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Carried, Claim, Landed, Loaded, Packed, Way};
@@ -64,7 +65,19 @@ impl<S: Source> Claim<S> {
         let source = self.source.clone();
         let foreign = self.other_runtimes(&seats);
         let arrivals = arrivals(seats, self.begun, self.patience_for_flights(), &foreign, &source.flights);
-        let ((), arrived) = futures_util::join!(self.bring(own), arrivals);
+        let mut arrivals = pin!(arrivals);
+        let mut arrived = None;
+        match select(pin!(self.bring(own)), arrivals.as_mut()).await {
+            Either::Left(_) => {}
+            Either::Right((landed, bring)) => {
+                arrived = Some(landed);
+                bring.await;
+            }
+        }
+        let arrived = match arrived {
+            Some(arrived) => arrived,
+            None => self.patiently(arrivals).await,
+        };
         for (at, landed) in arrived {
             match landed {
                 Some(Some(landed)) => match self.take(at, landed) {
@@ -87,11 +100,11 @@ impl<S: Source> Claim<S> {
     async fn bring(&mut self, own: Vec<usize>) {
         let (waiting, now): (Vec<_>, Vec<_>) = own.into_iter().partition(|at| self.items[*at].elsewhere);
         let mut brought = if waiting.is_empty() {
-            self.load_own(&now).await
+            self.patiently(self.load_own(&now)).await
         } else {
             let began = Instant::now();
             let mut until = later(began, self.source.policy.lease_patience);
-            let (brought, waited) = {
+            let both = async {
                 let loads = async {
                     let brought = self.load_own(&now).await;
                     // others may wait for these just as we wait for theirs
@@ -116,6 +129,7 @@ impl<S: Source> Claim<S> {
                     }
                 }
             };
+            let (brought, waited) = self.patiently(both).await;
             let (brought, early) = brought;
             for (at, stored) in early {
                 self.items[at].stored = Some(stored);
@@ -129,7 +143,7 @@ impl<S: Source> Claim<S> {
             };
             telemetry::lease_wait(S::NAME, &self.source.region.name, began.elapsed(), outcome);
             let mut brought = brought;
-            brought.extend(self.load_own(&late).await);
+            brought.extend(self.patiently(self.load_own(&late)).await);
             brought.sort_unstable_by_key(|(at, ..)| *at);
             brought
         };
@@ -399,23 +413,43 @@ impl<S: Source> Claim<S> {
     /// The hook on everything that enters the request.
     pub(super) async fn run_hook(&mut self) {
         let mut entering = Vec::new();
-        let mut rows = Vec::new();
         for (at, item) in self.items.iter_mut().enumerate() {
+            if *item.early.get_mut() {
+                continue;
+            }
             match item.answer.take() {
-                Some(Outcome::Value { value, tier }) => {
-                    entering.push((at, tier, false));
-                    rows.push((item.key.clone(), value));
-                }
-                Some(Outcome::Stale { value, tier }) => {
-                    item.backup = None; // the hook needs the only reference
-                    entering.push((at, tier, true));
-                    rows.push((item.key.clone(), value));
-                }
+                Some(answer @ (Outcome::Value { .. } | Outcome::Stale { .. })) => entering.push((at, answer)),
                 other => item.answer = other,
             }
         }
+        let done = self.hook(&mut entering).await;
+        for (at, answer) in entering {
+            self.items[at].answer = Some(match &done {
+                Ok(()) => answer,
+                Err(error) => Outcome::Failed(error.clone()),
+            });
+        }
+    }
+
+    /// Runs the hook on these values, each of which nobody else has.
+    pub(super) async fn hook(&self, entering: &mut Vec<(usize, Outcome<S::Value>)>) -> Result<(), Error> {
+        let mut rows = Vec::with_capacity(entering.len());
+        let mut shapes = Vec::with_capacity(entering.len());
+        for (at, answer) in entering.drain(..) {
+            match answer {
+                Outcome::Value { value, tier } => {
+                    shapes.push((at, tier, false));
+                    rows.push((self.items[at].key.clone(), value));
+                }
+                Outcome::Stale { value, tier } => {
+                    shapes.push((at, tier, true));
+                    rows.push((self.items[at].key.clone(), value));
+                }
+                Outcome::Absent { .. } | Outcome::Failed(_) => {}
+            }
+        }
         if rows.is_empty() {
-            return;
+            return Ok(());
         }
         let count = rows.len();
         let nesting = Arc::new(Nesting {
@@ -431,18 +465,15 @@ impl<S: Source> Claim<S> {
         let cx = LoadContext::new(&request, writer, deadline, false);
         let mut fetched = Fetched::new(rows);
         let work = self.source.source.after_fetch(&cx, &mut fetched);
-        let error = guarded::<S, _, _>("after_fetch of", count, budget, work).await.err();
+        let done = guarded::<S, _, _>("after_fetch of", count, budget, work).await;
         self.source.learn_hooked(fetched.hooked);
-        if let Some(error) = &error {
+        if let Err(error) = &done {
             let error = error.clone();
             self.request.cache.events.tell(Event::LoadFailed { source: S::NAME, keys: count, error });
         }
-        for ((at, tier, stale), (_, value)) in entering.into_iter().zip(fetched.rows) {
-            self.items[at].answer = Some(match &error {
-                Some(error) => Outcome::Failed(error.clone()),
-                None => outcome(Some(value), stale, tier),
-            });
-        }
+        let rows = fetched.rows.into_iter().zip(shapes);
+        entering.extend(rows.map(|((_, value), (at, tier, stale))| (at, outcome(Some(value), stale, tier))));
+        done
     }
 }
 

@@ -188,7 +188,10 @@ impl<S: Source> Claim<S> {
             // past serving while it is refreshed: kept for the case that the source fails, and so that it
             // stays there for others in that case, it is replaced under its own fence and not by a lease
             item.fence = Some(header.fence);
-            item.backup = value;
+            item.backup = match hit.payload {
+                Some(packed) => Some(Carried::Packed(Arc::new(packed))),
+                None => value.map(Carried::Live),
+            };
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Answering: tier 1 first, and then whoever waits.
 
+use std::sync::atomic::Ordering;
+
 use super::Claim;
 use crate::answer::{Answered, Outcome};
 use crate::report::{Outcomes, Tier};
@@ -32,7 +34,7 @@ impl<S: Source> Claim<S> {
             let Ok(at) = self.request.slot::<S>(state) else { return };
             let wide = state.wide_writes > 0;
             let slot = Slot::<S>::of(&mut state.slots[at].1);
-            for item in &mut self.items {
+            for item in self.items.iter_mut().filter(|item| !item.early.load(Ordering::Relaxed)) {
                 let answer = item.answer.take();
                 count(&mut self.outcomes, answer.as_ref());
                 let begun = if item.sound { self.begun } else { 0 };
@@ -52,7 +54,7 @@ impl<S: Source> Claim<S> {
 }
 
 /// Tells tier 1 what became of a key, unless it has forgotten that it asked.
-fn remember<S: Source>(
+pub(super) fn remember<S: Source>(
     slot: &mut Slot<S>,
     wide: bool,
     key: &S::Key,
@@ -96,7 +98,7 @@ fn remember<S: Source>(
     }
 }
 
-fn count<V>(outcomes: &mut Outcomes, answer: Option<&Outcome<V>>) {
+pub(super) fn count<V>(outcomes: &mut Outcomes, answer: Option<&Outcome<V>>) {
     let Some(answer) = answer else { return };
     match answer.tier() {
         None => outcomes.failed += 1,
@@ -108,7 +110,7 @@ fn count<V>(outcomes: &mut Outcomes, answer: Option<&Outcome<V>>) {
     outcomes.stale += u64::from(answer.is_stale());
 }
 
-fn add(to: &mut Outcomes, more: &Outcomes) {
+pub(super) fn add(to: &mut Outcomes, more: &Outcomes) {
     to.near_hits += more.near_hits;
     to.shared_hits += more.shared_hits;
     to.loaded += more.loaded;

@@ -96,9 +96,21 @@ impl<S: Source> Waiting<'_, S> {
     /// Looks at the parts, and is woken when those on their way are settled.
     fn phase(&mut self, cx: &mut Context<'_>) -> Phase {
         let (mut settled, mut gathering) = (true, false);
-        for joined in &mut self.parts {
+        for (nth, joined) in self.parts.iter_mut().enumerate() {
             let phase = joined.part.poll(cx, &mut joined.place);
-            settled &= phase == Phase::Settled;
+            settled &= match phase {
+                Phase::Settled => true,
+                Phase::Partly => {
+                    let ours = self.tickets.iter().filter(|ticket| ticket.part == nth);
+                    let has = joined.part.has(ours.map(|ticket| ticket.at));
+                    if has {
+                        // the part goes on for others, and has nobody to wake here
+                        joined.part.forget(joined.place.take());
+                    }
+                    has
+                }
+                Phase::Gathering | Phase::Sent => false,
+            };
             gathering |= phase == Phase::Gathering;
         }
         match settled {
@@ -147,7 +159,7 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
             }
             // others may be about to add keys in this turn: look again when they have been polled
             Phase::Gathering => cx.waker().wake_by_ref(),
-            Phase::Sent => {}
+            Phase::Sent | Phase::Partly => {}
         }
         Poll::Pending
     }
