@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mastaba::shared::memory::Memory;
 use mastaba::{BoxError, Cache, Event, Fetched, LoadContext, NearConfig, Region, Rows, Source};
+use mastaba_test::world;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -52,7 +55,7 @@ impl Source for Plain {
     type Value = Thing;
     type Error = BoxError;
     const NAME: &'static str = "thing";
-    const REGION: &'static str = "things";
+    const REGION: &'static str = "objects";
 
     async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, BoxError> {
         Ok(load(&self.0, keys).await)
@@ -64,7 +67,7 @@ impl Source for Hooked {
     type Value = Thing;
     type Error = BoxError;
     const NAME: &'static str = "thing";
-    const REGION: &'static str = "things";
+    const REGION: &'static str = "objects";
 
     async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, BoxError> {
         Ok(load(&self.0, keys).await)
@@ -103,7 +106,7 @@ impl World {
         let (loads, events) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
         let said = events.clone();
         let cache = Cache::builder()
-            .region("things", region)
+            .region("objects", region)
             .source(source(loads.clone()))
             .on_event(move |event| {
                 assert!(matches!(event, Event::CannotBeStored { .. }), "{event}");
@@ -194,4 +197,25 @@ async fn those_who_join_the_load_of_a_value_that_is_not_stored_are_answered_by_i
     for answer in futures_util::future::join_all(gets).await {
         assert_eq!(*answer.unwrap().unwrap(), thing(201));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_fill_of_a_value_that_is_not_stored() {
+    async fn quick<S: Source<Key = u32, Value = Thing>>(new: fn(Arc<AtomicUsize>) -> S) {
+        let loads = Arc::new(AtomicUsize::new(0));
+        let source = new(loads.clone());
+        // others may write to this tier, and a lease in it may be that of somebody who fills in a moment
+        let configure = |region: Region| region.lease_patience(Duration::from_secs(5));
+        let world =
+            world::World::build::<true>(Memory::default(), configure, |all, _| all.source(source)).await;
+        for nth in 1..=3 {
+            let began = Instant::now();
+            assert_eq!(*world.request().get::<S>(201).await.unwrap().unwrap(), thing(201));
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+            world.idle().await;
+            assert_eq!(loads.load(Ordering::SeqCst), nth);
+        }
+    }
+    quick(Plain).await;
+    quick(Hooked).await;
 }

@@ -20,6 +20,10 @@ use crate::region::RegionCore;
 use crate::request::RequestCache;
 use crate::source::{Fetched, LoadContext, Source};
 
+mod refusals;
+
+use refusals::Refusals;
+
 /// A source as registered with a cache.
 pub(crate) struct Registered<S: Source> {
     pub(crate) source: S,
@@ -36,6 +40,8 @@ pub(crate) struct Registered<S: Source> {
     pub(crate) tagged: AtomicBool,
     /// What was said of it, one bit each.
     said: AtomicU8,
+    /// Where nobody need wait for a fill.
+    pub(crate) refusals: Refusals,
 }
 
 /// What is said once per source.
@@ -74,6 +80,7 @@ impl<S: Source> Registered<S> {
             near_ttl,
             tagged: AtomicBool::new(false),
             said: AtomicU8::new(0),
+            refusals: Refusals::default(),
         }
     }
 
@@ -113,8 +120,15 @@ impl<S: Source> Registered<S> {
         }
     }
 
-    /// Appends the encoding of a value. `None`: it cannot be stored, which was said.
-    pub(crate) fn encode(&self, events: &Events, value: &S::Value, out: &mut Vec<u8>) -> Option<Format> {
+    /// Appends the encoding of a value, which is to stand under the key `record` of the shared tier. `None`: it cannot be
+    /// stored, which was said.
+    pub(crate) fn encode(
+        &self,
+        events: &Events,
+        record: &[u8],
+        value: &S::Value,
+        out: &mut Vec<u8>,
+    ) -> Option<Format> {
         let start = out.len();
         match self.codec.encode(value, out) {
             Ok(format) => {
@@ -128,6 +142,7 @@ impl<S: Source> Registered<S> {
             }
             Err(why) => {
                 self.cannot_store(events, &why);
+                self.refusals.note(record);
                 None
             }
         }

@@ -246,7 +246,7 @@ impl<S: Source> Claim<S> {
                     Fetch::Failed(error) => (*at, Err(error), None),
                     Fetch::Absent(policy) => (*at, Ok(None), loaded(None, policy)),
                     Fetch::Row(value, policy) => {
-                        let carried = self.carry(&value);
+                        let carried = self.carry(*at, &value);
                         let value = Arc::new(value);
                         let carried = match carried {
                             Some(carried) => carried,
@@ -263,12 +263,13 @@ impl<S: Source> Claim<S> {
 
     /// How a loaded value is shared: as its encoding where a hook is going to change it for this request.
     /// `Some(None)`: it cannot be encoded.
-    fn carry(&self, value: &S::Value) -> Option<Option<Carried<S>>> {
+    fn carry(&self, at: usize, value: &S::Value) -> Option<Option<Carried<S>>> {
         if !self.source.hooked() {
             return None;
         }
         let mut payload = Vec::new();
-        let format = self.source.encode(&self.request.cache.events, value, &mut payload);
+        let (events, record) = (&self.request.cache.events, &self.items[at].record);
+        let format = self.source.encode(events, record, value, &mut payload);
         Some(format.map(|format| Carried::Packed(Arc::new(Packed { format, payload }))))
     }
 

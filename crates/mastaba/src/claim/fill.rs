@@ -81,17 +81,19 @@ impl<S: Source> Claim<S> {
         let names = S::TAGS.iter().copied().chain(own.iter().map(String::as_str));
         let stamped = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>()?;
         let record = match self.source.policy.keeps(loaded.carried.is_none(), loaded.policy) {
-            true => self.record(loaded, generation, &stamped),
+            true => self.record(&item.record, loaded, generation, &stamped),
             false => Ok(Some(self.nothing(generation))),
         };
         match record {
             Ok(None) => None,
             Ok(Some((record, ttl))) => {
+                self.source.refusals.forget(&item.record);
                 let over = if item.lease == Some(expected) { Over::Lease } else { Over::Record };
                 Some(Fill { key: item.record.clone(), expected, over, record, ttl })
             }
             Err(why) => {
                 self.request.cache.events.tell(Event::NotStored { source: S::NAME, why });
+                self.source.refusals.note(&item.record);
                 None
             }
         }
@@ -138,6 +140,7 @@ impl<S: Source> Claim<S> {
     /// One entry, and how long the shared tier keeps it. `None`: its value cannot be stored, which was said.
     fn record(
         &self,
+        key: &[u8],
         loaded: &Loaded<S>,
         generation: u64,
         tags: &[(&str, u64)],
@@ -157,7 +160,7 @@ impl<S: Source> Claim<S> {
             }
             Some(Carried::Live(value)) => {
                 let mut payload = Vec::new();
-                match self.source.encode(&self.request.cache.events, value, &mut payload) {
+                match self.source.encode(&self.request.cache.events, key, value, &mut payload) {
                     Some(format) => (format, codec::pack(payload, policy.compress_above)),
                     None => return Ok(None),
                 }

@@ -48,7 +48,8 @@ impl<S: Source> Claim<S> {
             Kind::Lease => {
                 self.items[at].fence = Some(header.fence);
                 self.items[at].lease = Some(header.fence);
-                self.items[at].elsewhere = self.waits_for_others();
+                let refused = self.source.refusals.hold(&self.items[at].record);
+                self.items[at].elsewhere = self.waits_for_others() && !refused;
                 if self.source.near.is_none() {
                     // what has been told by now; what came before was missed by the read, or is found by the next look
                     self.items[at].mark = self.source.region.changes.mark(&self.items[at].record);
