@@ -248,8 +248,8 @@ impl Walk {
             write.invalidate::<PackageById>([id]).await?;
             let mut transaction = stage.database.begin().await?;
             describe(&mut transaction, id, "changed by a write").await?;
-            transaction.commit().await?;
-            Ok(write.published().await?)
+            write.commit(transaction.commit()).await?;
+            Ok(())
         };
         let naive = async |_: &Naive| Ok(());
         let (figures, ()) =

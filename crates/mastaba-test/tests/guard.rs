@@ -129,15 +129,19 @@ async fn an_invalidation_travels_in_any_case_and_its_success_lets_a_reader_try()
     let world = World::new().await;
     break_it(&world).await;
     let events = world.events().len();
-    let error = world.request().invalidate::<UserById>([1]).await.unwrap_err();
+    let published = world.request().invalidate::<UserById>([1]).await.unwrap();
+    let error = published.error().unwrap();
     assert!(error.is_shared(), "{error}");
     assert_eq!(shared_trips(&world), ["shared invalidate [1]"]);
-    assert!(world.cache.region("objects").clear().await.is_err());
+    let cleared = world.cache.region("objects").clear().await.unwrap();
+    assert!(!cleared.is_confirmed());
     assert_eq!(shared_trips(&world), ["shared invalidate [@generation]"]);
-    assert_eq!(world.events().len(), events, "the writer has the error");
+    let new = world.events().split_off(events);
+    assert!(new.iter().all(|event| event.contains("has not confirmed")) && new.len() == 2, "{new:?}");
 
     world.shared.down(&[]);
-    world.request().invalidate::<UserById>([1]).await.unwrap();
+    cleared.confirmed(LONG * 100).await.unwrap();
+    assert!(published.is_confirmed(), "in the order of the writes");
     world.trips();
     world.sees(1).await;
     assert_eq!(shared_trips(&world)[0], "shared read [1]", "at once, and not after the pause");
@@ -148,7 +152,7 @@ async fn failed_invalidations_open_it_too() {
     let world = World::new().await;
     world.shared.down(&["invalidate"]);
     for _ in 0..5 {
-        assert!(world.request().invalidate::<UserById>([1]).await.unwrap_err().is_shared());
+        assert!(!world.request().invalidate::<UserById>([1]).await.unwrap().is_confirmed());
     }
     world.trips();
     world.sees(1).await;

@@ -17,9 +17,10 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
-use crate::request::{Meter, RequestCache};
+use crate::request::RequestCache;
 use crate::runtime::{Home, Runtimes};
 use crate::source::Source;
+use crate::write::Published;
 
 /// The cache of a program: its regions, its sources, and the way to a [`RequestCache`] per request.
 ///
@@ -239,19 +240,24 @@ impl Cache {
         self.core.runtimes.idle().await;
     }
 
-    /// Waits until nothing goes on in the background, and then lets every backend write down what it has.
+    /// Waits until nothing goes on in the background, and until the shared tier has confirmed every invalidation, within
+    /// its budget; and then lets every backend write down what it has.
     ///
     /// It may be called on any runtime, and more than once. It makes no trip to a server.
     ///
     /// # Errors
-    /// The first fault of a backend. Every one is closed in any case.
+    /// The first fault of a backend, or that invalidations are left which were not confirmed: other processes may see what
+    /// was there before up to its time to live. Every backend is closed in any case.
     pub async fn close(&self) -> Result<(), Error> {
         self.idle().await;
         let mut done = Ok(());
         for region in self.core.regions() {
-            if let Err(fault) = region.close().await {
-                let sentence = format!("region {}: closing failed: {fault}", region.name);
-                done = done.and(Err(Error::shared(sentence, fault)));
+            let sent = region.all_confirmed(region.policy.shared_budget).await;
+            for (what, ended) in [("closing", region.close().await), ("sending", sent)] {
+                if let Err(fault) = ended {
+                    let sentence = format!("region {}: {what} failed: {fault}", region.name);
+                    done = done.and(Err(Error::shared(sentence, fault)));
+                }
             }
         }
         done
@@ -277,8 +283,9 @@ pub struct RegionHandle {
 impl RegionHandle {
     /// Voids everything that the region holds, in every tier but the requests under way.
     ///
-    /// One trip, however much there is: a new generation. Once it has returned, no read that starts sees
-    /// anything stored before. It goes on when its future is dropped.
+    /// One trip, however much there is: a new generation. Once it has returned and is confirmed, no read that starts sees
+    /// anything stored before. It goes on when its future is dropped. What the shared tier does not confirm is kept and
+    /// sent again: see [`Published`].
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -293,34 +300,21 @@ impl RegionHandle {
     /// ```
     ///
     /// # Errors
-    /// If the shared tier did not confirm it ([`Error::is_shared`]); near is cleared in any case.
-    pub async fn clear(&self) -> Result<(), Error> {
-        self.void(|region, meter| async move { region.clear(&meter).await }).await
+    /// If there is no runtime.
+    pub async fn clear(&self) -> Result<Published, Error> {
+        let write = RequestCache::new(self.cache.clone()).write();
+        write.clear(&self.region.name)?;
+        write.published().await
     }
 
     /// Voids everything that the region holds under a tag. One trip.
     ///
     /// # Errors
     /// As [`clear`](RegionHandle::clear).
-    pub async fn invalidate_tag(&self, tag: impl Into<String>) -> Result<(), Error> {
-        let tags = [tag.into()];
-        self.void(|region, meter| async move { region.invalidate_tags(&meter, &tags).await }).await
-    }
-
-    async fn void<F>(&self, work: impl FnOnce(Arc<RegionCore>, Meter) -> F) -> Result<(), Error>
-    where
-        F: Future<Output = Result<(), crate::Fault>> + Send + 'static,
-    {
-        let home = self.cache.home(crate::write::INVALIDATION)?;
-        let request = RequestCache::new(self.cache.clone());
-        let work = work(self.region.clone(), Meter::new(request.inner.clone(), true));
-        let (cache, region) = (self.cache.clone(), self.region.clone());
-        crate::write::to_its_end(&home, async move {
-            let done = work.await;
-            cache.void_all(&region);
-            done.map_err(|fault| crate::write::unconfirmed(&region.name, fault))
-        })
-        .await
+    pub async fn invalidate_tag(&self, tag: impl Into<String>) -> Result<Published, Error> {
+        let write = RequestCache::new(self.cache.clone()).write();
+        write.tag_in(&self.region, tag.into());
+        write.published().await
     }
 }
 

@@ -375,12 +375,22 @@ impl<S: Source> AnyClaim for Claim<S> {
         if !self.lane.asks_shared() || !self.source.region.stores() {
             return 0;
         }
+        // what this process has written and the shared tier has not confirmed is not asked for
+        let unconfirmed = self.source.region.unconfirmed.any();
+        if unconfirmed {
+            self.source.region.send_unconfirmed();
+        }
         // and those of the stamps
         keys.reserve(self.items.len() + 1 + S::TAGS.len());
         self.asking.reserve(self.items.len());
         for (at, item) in self.items.iter_mut().enumerate() {
             if item.answer.is_none() && !item.aside && !item.asked {
                 item.asked = true;
+                if unconfirmed && self.source.region.unconfirmed.covers(&item.record) {
+                    // what stands there counts as void: see `judge`
+                    (item.sealed, item.held) = (true, true);
+                    continue;
+                }
                 // lent, which costs less than a copy
                 keys.push(std::mem::take(&mut item.record));
                 self.asking.push(at);

@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Coherence, Error};
+use crate::{Coherence, Error, WriteMode};
 use form::Input;
 pub(crate) use problems::Problems;
 use problems::closest;
@@ -112,6 +112,10 @@ pub struct PolicySettings {
     /// `outage_loads_per_second`: how many loads an outage of the shared tier may add; `unlimited` (`Some(None)`) for
     /// any number.
     pub outage_loads_per_second: Option<Option<u32>>,
+    /// `write_mode`: what a write does before its commit: `simple`, `strict`, `serve` or `degrade`.
+    pub write_mode: Option<WriteMode>,
+    /// `hold_ttl`: how long the holds of a write stand when nobody ends them.
+    pub hold_ttl: Option<Duration>,
 }
 
 /// The in-process cache of a region, as far as it was set.

@@ -139,10 +139,37 @@ pub enum Event {
         /// The fields, each as `struct.field` or `enum.field`, with the names that serde knows.
         fields: Vec<String>,
     },
-    /// A write was dropped before it was published: it has invalidated nothing.
+    /// A write was dropped before it was published: it has invalidated nothing, and nobody knows whether it is committed.
     WriteDropped {
         /// How many keys, tags and regions it had collected.
         collected: usize,
+        /// The sources of its keys.
+        sources: Vec<&'static str>,
+        /// Some of its keys, as text.
+        sample: Vec<String>,
+    },
+    /// The shared tier did not confirm an invalidation. It is kept and sent again until it is confirmed
+    /// ([`InvalidationsConfirmed`](Self::InvalidationsConfirmed)); this process acts as if it had happened.
+    InvalidationUnconfirmed {
+        /// The region.
+        region: String,
+        /// The sources of its keys; none for tags and regions.
+        sources: Vec<&'static str>,
+        /// How many keys, tags and regions it names.
+        collected: usize,
+        /// Some of its keys, as text.
+        sample: Vec<String>,
+        /// Why it was not confirmed.
+        fault: Fault,
+    },
+    /// The shared tier has confirmed every invalidation that was kept for it.
+    InvalidationsConfirmed {
+        /// The region.
+        region: String,
+        /// How many keys, tags and regions they named.
+        collected: usize,
+        /// How long after the first of them had failed.
+        after: Duration,
     },
 }
 
@@ -201,10 +228,47 @@ impl fmt::Display for Event {
                  them, and later readers see their defaults (said once)",
                 fields.join(", ")
             ),
-            Self::WriteDropped { collected } => write!(
+            Self::WriteDropped { collected, sources, sample } => write!(
                 f,
-                "a write was dropped before it was published: {collected} keys, tags and regions were not invalidated"
+                "a write was dropped before it was published: {} not invalidated{}",
+                were(*collected),
+                Named { sources, sample }
             ),
+            Self::InvalidationUnconfirmed { region, sources, collected, sample, fault } => write!(
+                f,
+                "region {region}: the shared tier has not confirmed that {} invalidated, which is sent again{}: {fault}",
+                were(*collected),
+                Named { sources, sample }
+            ),
+            Self::InvalidationsConfirmed { region, collected, after } => write!(
+                f,
+                "region {region}: the shared tier has confirmed, {after:.1?} later, that {} invalidated",
+                were(*collected)
+            ),
+        }
+    }
+}
+
+/// `3 keys, tags or regions were`.
+fn were(collected: usize) -> String {
+    match collected {
+        1 => "1 key, tag or region was".to_owned(),
+        more => format!("{more} keys, tags and regions were"),
+    }
+}
+
+/// The sources of a write, and some of its keys.
+struct Named<'a> {
+    sources: &'a [&'static str],
+    sample: &'a [String],
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.sources, self.sample) {
+            ([], _) => Ok(()),
+            (sources, []) => write!(f, " ({})", sources.join(", ")),
+            (sources, sample) => write!(f, " ({}: {}, ..)", sources.join(", "), sample.join(", ")),
         }
     }
 }

@@ -88,7 +88,7 @@ pub use error::{BoxError, Error, Fault, FaultKind};
 pub use event::Event;
 pub use key::Key;
 pub use limits::FOREVER;
-pub use policy::{EntryPolicy, Policy};
+pub use policy::{EntryPolicy, Policy, WriteMode};
 pub use relation::Lazy;
 #[cfg(feature = "expand")]
 pub use relation::{Expand, Expanded};
@@ -96,7 +96,7 @@ pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{Force, RequestCache, Stash};
 pub use scope::{OverBudget, Scope};
 pub use source::{Fetched, LoadContext, Replicated, Rows, Source};
-pub use write::Write;
+pub use write::{CommitError, Committed, Lost, Published, Write};
 
 /// The code of the README, compiled and run.
 #[cfg(all(doctest, feature = "toml", feature = "embedded"))]

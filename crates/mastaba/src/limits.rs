@@ -41,7 +41,7 @@ impl Limits {
     /// Those of a setting, by its name.
     pub(crate) fn of(setting: &str) -> Self {
         match setting {
-            "lease_ttl" | "breaker_pause" | "coherence" => Self::Interval,
+            "lease_ttl" | "hold_ttl" | "breaker_pause" | "coherence" => Self::Interval,
             "ttl" | "near.ttl" | "shared_budget" | "source_budget" => Self::AboveZero,
             _ => Self::Any,
         }

@@ -67,6 +67,29 @@ pub struct Policy {
     /// of them at once. A load over it waits for its turn, within its `source_budget`. Default: 500. `None`: any
     /// number. Loads while the shared tier answers are not counted.
     pub outage_loads_per_second: Option<u32>,
+    /// What a write does before its commit. Of the region. Default: [`WriteMode::Simple`].
+    pub write_mode: WriteMode,
+    /// How long the holds of a write stand when nobody ends them: a writer that dies sends the readers of its keys to the
+    /// source for so long. Renewed while the commit takes longer. Of the region. Default: 15 s.
+    pub hold_ttl: Duration,
+}
+
+/// What a write does before its commit, in one region. A table of what each mode guarantees stands in the guide to
+/// writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WriteMode {
+    /// Nothing: what it names is voided after the commit. A process that dies in between leaves old values until their
+    /// time to live is over.
+    #[default]
+    Simple,
+    /// Holds its keys from before the commit until they are void: from the commit on nobody reads what was there before,
+    /// whatever becomes of the writer. Where they cannot be held the write is refused.
+    Strict,
+    /// As `Strict`, but while a key is held, readers go on being served what was there before.
+    Serve,
+    /// As `Strict`, but where they cannot be held the write goes on without.
+    Degrade,
 }
 
 impl Default for Policy {
@@ -89,6 +112,8 @@ impl Default for Policy {
             breaker_failures: 5,
             breaker_pause: Duration::from_secs(1),
             outage_loads_per_second: Some(500),
+            write_mode: WriteMode::Simple,
+            hold_ttl: Duration::from_secs(15),
         }
     }
 }
@@ -142,6 +167,10 @@ macro_rules! policy_setters {
             breaker_pause: Duration,
             /// Sets [`Policy::outage_loads_per_second`]: a number, or `None` for any.
             outage_loads_per_second: impl Into<Option<u32>>,
+            /// Sets [`Policy::write_mode`](crate::Policy::write_mode).
+            write_mode: crate::WriteMode,
+            /// Sets [`Policy::hold_ttl`](crate::Policy::hold_ttl).
+            hold_ttl: Duration,
         }
     };
 }
@@ -151,7 +180,7 @@ impl Policy {
     policy_setters!(self => self);
 
     /// Its durations by their names, and what a zero would mean where there may be none.
-    fn durations(&mut self) -> [(&'static str, &mut Duration, &'static str); 11] {
+    fn durations(&mut self) -> [(&'static str, &mut Duration, &'static str); 12] {
         [
             ("ttl", &mut self.ttl, "to keep nothing, use the backend \"null\""),
             ("absent_ttl", &mut self.absent_ttl, ""),
@@ -163,6 +192,7 @@ impl Policy {
             ("source_budget", &mut self.source_budget, "nothing could ever be loaded"),
             ("lease_ttl", &mut self.lease_ttl, "nothing could ever be filled"),
             ("lease_patience", &mut self.lease_patience, ""),
+            ("hold_ttl", &mut self.hold_ttl, "no key could ever be held"),
             ("breaker_pause", &mut self.breaker_pause, "for no breaker at all, set breaker_failures to 0"),
         ]
     }

@@ -20,9 +20,15 @@ use crate::report::Operation;
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
 use crate::shared::guard::{self, Change, Guard};
-use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp};
+use crate::shared::{
+    Abilities, End, Fill, Filled, Hold, Lease, Leased, Listener, Reach, Stamp, WriteOutcome,
+};
 use crate::sync::lock;
 use crate::telemetry;
+
+mod unconfirmed;
+
+use unconfirmed::Unconfirmed;
 
 /// One region of a [`Cache`](crate::Cache).
 pub(crate) struct RegionCore {
@@ -46,7 +52,28 @@ pub(crate) struct RegionCore {
     /// Who asks in the background whether everything has been told.
     keeper: Mutex<Keeper>,
     pub(crate) guard: Guard,
-    events: Arc<Events>,
+    /// Invalidations that are still to be confirmed.
+    pub(crate) unconfirmed: Unconfirmed,
+    pub(crate) events: Arc<Events>,
+}
+
+/// What an invalidation names.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    Keys(Vec<Bytes>),
+    Tags(Vec<String>),
+    Region,
+}
+
+impl What {
+    /// How many keys, tags and regions.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Keys(keys) => keys.len(),
+            Self::Tags(tags) => tags.len(),
+            Self::Region => 1,
+        }
+    }
 }
 
 /// The task that asks whether everything has been told, and the runtime that it is on.
@@ -126,6 +153,7 @@ impl RegionCore {
             changes: Changes::new(told),
             coherence: near.filter(|_| told),
             keeper: Mutex::default(),
+            unconfirmed: Unconfirmed::default(),
             events,
         });
         if let Some(shared) = region.shared.as_ref().filter(|_| told) {
@@ -337,41 +365,88 @@ impl RegionCore {
         stored
     }
 
-    /// Removes records from the shared tier.
-    pub(crate) async fn invalidate(&self, meter: &Meter, keys: &[Bytes]) -> Result<(), Fault> {
+    /// Voids in the shared tier what an invalidation names, and in near what it cannot name by key.
+    ///
+    /// Without a meter it stands in the report of no request.
+    pub(crate) async fn void(&self, meter: Option<&Meter>, what: &What) -> Result<(), Fault> {
+        let done = match what {
+            What::Keys(keys) => self.invalidate(meter, keys).await,
+            What::Tags(tags) => self.invalidate_tags(meter, tags).await,
+            What::Region => self.clear(meter).await,
+        };
+        // near after shared: what is inserted in between was read before, and its era is over (R13)
+        self.void_near(what);
+        done
+    }
+
+    /// Voids in near what an invalidation cannot name by key (`R13`).
+    pub(crate) fn void_near(&self, what: &What) {
+        match what {
+            What::Keys(_) => {}
+            What::Tags(_) => drop(self.tag_bumps.fetch_add(1, Ordering::AcqRel)),
+            What::Region => drop(self.clears.fetch_add(1, Ordering::AcqRel)),
+        }
+    }
+
+    /// Removes records from the shared tier: one trip for as many keys as the backend takes at a time.
+    async fn invalidate(&self, meter: Option<&Meter>, keys: &[Bytes]) -> Result<(), Fault> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        self.trip(meter, Operation::Invalidate, keys.len(), async {
-            // one after the other, and all of them: their order has a meaning (R7)
-            let mut done = Ok(());
-            for part in keys.chunks(self.abilities.max_batch.max(1)) {
-                done = done.and(shared.invalidate(part, &[]).await);
-            }
-            done
-        })
-        .await
+        let mut done = Ok(());
+        // one after the other, and all of them: their order has a meaning (R7)
+        for part in keys.chunks(self.abilities.max_batch.max(1)) {
+            let part =
+                self.trip(meter, Operation::Invalidate, part.len(), shared.invalidate(part, &[])).await;
+            done = done.and(part);
+        }
+        done
+    }
+
+    /// Holds keys, so that nobody fills them until the hold is ended or has run out (`R7`).
+    pub(crate) async fn hold(&self, meter: &Meter, keys: &[Bytes], holder: u64) -> Result<(), Fault> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let ttl = self.policy.hold_ttl;
+        // kept: `Serve` goes on serving it, and both restore it after a rollback (R10)
+        let hold = |key: &Bytes| Hold { key: key.clone(), holder, ttl, keep: true };
+        let parts = keys.chunks(self.abilities.max_batch.max(1)).map(|part| async move {
+            let holds: Vec<_> = part.iter().map(hold).collect();
+            self.trip(meter, Operation::Hold, part.len(), shared.hold(&holds)).await
+        });
+        join_all(parts).await.into_iter().collect()
+    }
+
+    /// Ends the holds of a write whose outcome is known; they may end in any order (`R7`).
+    pub(crate) async fn end(
+        &self,
+        meter: &Meter,
+        keys: &[Bytes],
+        holder: u64,
+        outcome: WriteOutcome,
+    ) -> Result<(), Fault> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let end = |key: &Bytes| End { key: key.clone(), holder, outcome };
+        let parts = keys.chunks(self.abilities.max_batch.max(1)).map(|part| async move {
+            let ends: Vec<_> = part.iter().map(end).collect();
+            self.trip(meter, Operation::End, part.len(), shared.end(&ends)).await.map(drop)
+        });
+        join_all(parts).await.into_iter().collect()
     }
 
     /// Voids everything that is stored under these tags.
-    pub(crate) async fn invalidate_tags(&self, meter: &Meter, tags: &[String]) -> Result<(), Fault> {
+    async fn invalidate_tags(&self, meter: Option<&Meter>, tags: &[String]) -> Result<(), Fault> {
         let ttl = tag_ttl(&self.policy);
         // the epoch first: see `lease`
         let mut stamps = vec![Stamp { key: self.epoch_key.clone(), value: random(), ttl: None }];
         stamps.extend(tags.iter().map(|tag| Stamp { key: self.space.tag(tag), value: random(), ttl }));
-        let done = self.renew(meter, &stamps).await;
-        // near after shared: what is inserted in between was read before, and its era is over (R13)
-        self.tag_bumps.fetch_add(1, Ordering::AcqRel);
-        done
+        self.renew(meter, &stamps).await
     }
 
     /// Voids everything that is stored in the region.
-    pub(crate) async fn clear(&self, meter: &Meter) -> Result<(), Fault> {
+    async fn clear(&self, meter: Option<&Meter>) -> Result<(), Fault> {
         let stamps = [Stamp { key: self.generation_key.clone(), value: random(), ttl: None }];
-        let done = self.renew(meter, &stamps).await;
-        self.clears.fetch_add(1, Ordering::AcqRel);
-        done
+        self.renew(meter, &stamps).await
     }
 
-    async fn renew(&self, meter: &Meter, stamps: &[Stamp]) -> Result<(), Fault> {
+    async fn renew(&self, meter: Option<&Meter>, stamps: &[Stamp]) -> Result<(), Fault> {
         let Some(shared) = &self.shared else { return Ok(()) };
         self.trip(meter, Operation::Invalidate, stamps.len(), shared.invalidate(&[], stamps)).await
     }
@@ -383,18 +458,20 @@ impl RegionCore {
         }
     }
 
-    /// One trip, within its budget, in the report; none while the breaker is open.
+    /// One trip, within its budget, in the report of a request if there is one; none while the breaker is open.
     ///
-    /// An invalidation always travels: who writes needs its confirmation, or an error.
+    /// What belongs to a write always travels: who writes needs its confirmation, or an error.
     async fn trip<T>(
         &self,
-        meter: &Meter,
+        meter: impl Into<Option<&Meter>>,
         operation: Operation,
         keys: usize,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        let Some(pass) = self.guard.admit(operation == Operation::Invalidate) else {
-            meter.passed_over();
+        let meter = meter.into();
+        let of_a_write = matches!(operation, Operation::Invalidate | Operation::Hold | Operation::End);
+        let Some(pass) = self.guard.admit(of_a_write) else {
+            meter.inspect(|meter| meter.passed_over());
             telemetry::passed_over(&self.name, name_of(operation));
             return Err(guard::passed_over());
         };
@@ -411,7 +488,12 @@ impl RegionCore {
         };
         let took = began.elapsed();
         let change = pass.done(done.as_ref().err().is_some_and(|fault| is_outage(operation, fault)));
-        meter.trip(operation, &self.name, keys, 0, (began, took), done.is_err());
+        if let Some(meter) = meter {
+            meter.trip(operation, &self.name, keys, 0, (began, took), done.is_err());
+        }
+        if done.is_ok() {
+            self.unconfirmed.hope();
+        }
         telemetry::trip(&self.name, name_of(operation), keys, took, done.as_ref().err());
         self.tell(name_of(operation), took, done.as_ref().err(), change);
         done
@@ -469,6 +551,8 @@ fn name_of(operation: Operation) -> &'static str {
         Operation::Lease => "lease",
         Operation::Fill => "fill",
         Operation::Invalidate => "invalidate",
+        Operation::Hold => "hold",
+        Operation::End => "end",
         Operation::Load => "load",
         Operation::Ping => "ping",
     }

@@ -40,6 +40,10 @@ pub enum Operation {
     Fill,
     /// Removed records and renewed stamps.
     Invalidate,
+    /// Held keys over a commit, so that nobody fills them.
+    Hold,
+    /// Ended holds.
+    End,
     /// Loaded from the source.
     Load,
     /// Made sure that near has been told of every change, and read no key.
@@ -53,6 +57,8 @@ impl fmt::Display for Operation {
             Self::Lease => "lease",
             Self::Fill => "fill",
             Self::Invalidate => "invalidate",
+            Self::Hold => "hold",
+            Self::End => "end",
             Self::Load => "load",
             Self::Ping => "ping",
         })

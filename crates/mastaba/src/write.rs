@@ -1,51 +1,39 @@
 //! What a request has written: invalidation, and publishing it after commit.
 //!
-//! Mode `Simple`: a [`Write`] collects what is going to change, and voids it in every tier once the
-//! transaction has committed. Within the shared tier it voids in the order of collecting, so that inner
-//! objects go before those derived from them (`R7`). Near and the flights of this process come after the
-//! shared tier: what is read from it before has no way back into them (`R13`, `R5`).
+//! A [`Write`] collects what is going to change, and voids it in every tier once the transaction has committed. Within
+//! the shared tier it voids in the order of collecting, so that inner objects go before those derived from them (`R7`).
+//! Near and the flights of this process come after the shared tier: what is read from it before has no way back into
+//! them (`R13`, `R5`). In the modes that hold keys over the commit, the holds are placed before it and ended after it.
 
-use std::collections::HashSet;
+mod outcome;
+mod publish;
+mod step;
+
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
+pub use self::outcome::{CommitError, Committed, Lost, Published};
+use self::publish::Plan;
+use self::step::{Local, Step};
+
+use crate::entry::random;
 use crate::error::{Error, Fault};
 use crate::event::Event;
-use crate::region::RegionCore;
+use crate::policy::WriteMode;
+use crate::region::{RegionCore, What};
 use crate::registry::Registered;
 use crate::request::{Cell, Memo, Meter, RequestCache, Slot};
-use crate::runtime::Home;
 use crate::source::Source;
 use crate::sync::lock;
 
-/// One thing that a write is going to void.
-struct Step {
-    region: Arc<RegionCore>,
-    what: What,
-    /// How many keys, tags and regions it is.
-    collected: usize,
-    /// Flights, near and tier 1, after the shared tier.
-    local: Vec<Local>,
-}
-
-/// What a step does in this process.
-struct Local {
-    /// In flights and near.
-    void: Box<dyn FnOnce() + Send>,
-    /// In the request itself; also where the write is rolled back, as it may have read what it wrote.
-    forget: Box<dyn FnOnce() + Send>,
-}
-
-enum What {
-    Keys(Vec<Bytes>),
-    Tags(Vec<String>),
-    Region,
-}
+/// How many keys an event shows.
+const SAMPLE: usize = 5;
 
 /// A write of this request, from before its transaction commits until it is published.
 ///
@@ -69,8 +57,12 @@ enum What {
 ///
 /// let write = request.write();
 /// write.invalidate::<Counter>([1]).await?; // remembered
-/// update();                                // in a transaction, which commits
-/// write.published().await?;                // voided, for every request that starts now
+/// let commit = async move {                // `transaction.commit()`, for example
+///     update();
+///     Ok::<_, std::io::Error>(())
+/// };
+/// let committed = write.commit(commit).await.unwrap(); // committed, and voided for every request that starts now
+/// assert!(committed.published.is_confirmed());
 ///
 /// assert_eq!(*request.get::<Counter>(1).await?.unwrap(), 2);
 /// assert_eq!(*cache.request().get::<Counter>(1).await?.unwrap(), 2);
@@ -80,15 +72,19 @@ enum What {
 /// From the moment a key is given to it, the request reads that key from the source, asking for the writer,
 /// and neither joins other loads of it nor stores what it finds: it reads its own writes.
 ///
-/// Dropped before [`published`](Write::published), it voids nothing, and says so in an
-/// [`Event::WriteDropped`]: the transaction was rolled back, or its outcome is not known.
+/// A write ends in one of three ways: [`commit`](Write::commit) carries the commit and everything after it to its end;
+/// [`published`](Write::published) does so after a commit that the program has made itself; [`discard`](Write::discard)
+/// says that it was rolled back. Dropped instead, it voids nothing and says so in an [`Event::WriteDropped`]: nobody
+/// knows then whether it is committed.
 #[must_use = "a write that is dropped before it is published invalidates nothing"]
 pub struct Write {
     request: RequestCache,
     steps: Mutex<Vec<Step>>,
     /// How many of the steps concern keys that are not known.
     wide: std::sync::atomic::AtomicUsize,
-    published: bool,
+    /// Who holds (`R9`).
+    holder: u64,
+    ended: bool,
 }
 
 impl RequestCache {
@@ -98,7 +94,8 @@ impl RequestCache {
             request: self.clone(),
             steps: Mutex::new(Vec::new()),
             wide: std::sync::atomic::AtomicUsize::new(0),
-            published: false,
+            holder: random(),
+            ended: false,
         }
     }
 
@@ -120,10 +117,14 @@ impl RequestCache {
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
     ///
+    /// What the shared tier does not confirm is kept and sent again: see [`Published`].
+    ///
     /// # Errors
-    /// If the shared tier did not confirm it ([`Error::is_shared`]): old values may live there up to their
-    /// time to live; try again. If the source is not registered.
-    pub async fn invalidate<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
+    /// If the source is not registered, or there is no runtime.
+    pub async fn invalidate<S: Source>(
+        &self,
+        keys: impl IntoIterator<Item = S::Key>,
+    ) -> Result<Published, Error> {
         let write = self.write();
         write.invalidate::<S>(keys).await?;
         write.published().await
@@ -152,7 +153,11 @@ impl RequestCache {
     ///
     /// # Errors
     /// As [`invalidate`](RequestCache::invalidate).
-    pub async fn put<S: Source>(&self, key: S::Key, value: impl Into<Arc<S::Value>>) -> Result<(), Error> {
+    pub async fn put<S: Source>(
+        &self,
+        key: S::Key,
+        value: impl Into<Arc<S::Value>>,
+    ) -> Result<Published, Error> {
         self.put_many::<S>([(key, value.into())]).await
     }
 
@@ -163,7 +168,7 @@ impl RequestCache {
     pub async fn put_many<S: Source>(
         &self,
         values: impl IntoIterator<Item = (S::Key, Arc<S::Value>)>,
-    ) -> Result<(), Error> {
+    ) -> Result<Published, Error> {
         let values: Vec<_> = values.into_iter().collect();
         let done = self.invalidate::<S>(values.iter().map(|(key, _)| key.clone())).await;
         let mut state = lock(&self.inner.state);
@@ -181,7 +186,7 @@ impl RequestCache {
 impl Write {
     /// Collects keys. From now on this request reads them from the source.
     ///
-    /// Costs no trip in mode `Simple`. Collect inner objects before those derived from them.
+    /// Costs no trip. Collect inner objects before those derived from them.
     ///
     /// # Errors
     /// If the source is not registered, or a key cannot be written as text; nothing is collected then.
@@ -201,6 +206,7 @@ impl Write {
         records.retain(|record| seen.insert(record.clone()));
         self.forget::<S>(&keys)?;
         let collected = if source.region.stores() { records.len() } else { keys.len() };
+        let sample = keys.iter().take(SAMPLE).map(|key| source.keys.show(key)).collect();
         let region = source.region.clone();
         let request = self.request.clone();
         let keys = Arc::new(keys);
@@ -209,7 +215,15 @@ impl Write {
             void: Box::new(move || void_keys(&source, &of_tiers)),
             forget: Box::new(move || forget::<S>(&request, &keys)),
         };
-        lock(&self.steps).push(Step { region, what: What::Keys(records), collected, local: vec![local] });
+        self.push(Step {
+            region,
+            what: What::Keys(records),
+            sources: vec![S::NAME],
+            collected,
+            sample,
+            local: vec![local],
+            held: false,
+        });
         Ok(())
     }
 
@@ -226,6 +240,11 @@ impl Write {
         }
     }
 
+    /// A tag of one region.
+    pub(crate) fn tag_in(&self, region: &Arc<RegionCore>, tag: String) {
+        self.wide(region, What::Tags(vec![tag]), 1);
+    }
+
     /// Collects a whole region. Until the write is published, this request reads everything from the source.
     ///
     /// # Errors
@@ -240,43 +259,153 @@ impl Write {
         Ok(())
     }
 
-    /// After the commit: voids everything that was collected, in its order.
+    /// Commits, and voids everything that was collected: the whole of a write, in a task of its own that goes on to its
+    /// end when this future is dropped.
     ///
-    /// One trip per run of steps of one kind in one region. When it has returned, no read that starts later
-    /// sees what was there before the commit. Goes on to its end when its future is dropped.
+    /// `commit` is the commit itself, `transaction.commit()` for example, and nothing that comes before it. What was
+    /// collected is voided when it succeeds, *and* when its outcome is not known: it failed (a lost connection may have
+    /// lost the answer alone), it panicked, or its runtime ended. An error that says for certain that nothing was
+    /// committed is known as such only to whoever knows the database:
+    /// [`commit_unless`](Write::commit_unless).
+    ///
+    /// One trip per run of steps of one kind in one region, after the commit. In the write modes that hold keys
+    /// ([`WriteMode`](crate::WriteMode)) one trip per region before it, and one after it, which is waited for in mode
+    /// `Serve` alone. Where the shared tier does not confirm, [`Committed::published`] says so, and it goes on being sent.
     ///
     /// # Errors
-    /// If the shared tier did not confirm a step ([`Error::is_shared`]). Every step is tried in any case, and
-    /// near and this request are void in any case; old values may live in the shared tier up to their time
-    /// to live.
-    pub async fn published(mut self) -> Result<(), Error> {
-        let home = self.request.inner.cache.home(INVALIDATION)?;
-        self.published = true;
-        let mut steps = merge(std::mem::take(&mut *lock(&self.steps)));
-        steps.iter_mut().for_each(|step| step.what.distinct());
-        let request = self.request.clone();
-        let wide = self.wide.load(Ordering::Relaxed);
-        let meter = Meter::new(request.inner.clone(), true);
-        // given back whatever becomes of the task
-        let narrow = Narrow { request: request.clone(), wide };
-        to_its_end(&home, async move {
-            let mut done = Ok(());
-            for Step { region, what, local, .. } in steps {
-                let voided = match &what {
-                    What::Keys(keys) => region.invalidate(&meter, keys).await,
-                    What::Tags(tags) => region.invalidate_tags(&meter, tags).await,
-                    What::Region => region.clear(&meter).await,
-                };
-                for local in local {
-                    (local.void)();
-                    (local.forget)();
-                }
-                done = done.and(voided.map_err(|fault| unconfirmed(&region.name, fault)));
-            }
-            drop(narrow);
-            done
+    /// [`CommitError::Unknown`], or [`CommitError::Refused`] where keys could not be held and the region's mode does not
+    /// go on without. An invalidation that is not confirmed is no error.
+    pub async fn commit<T, E>(
+        self,
+        commit: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<Committed<T>, CommitError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.commit_unless(commit, |_| false).await
+    }
+
+    /// [`commit`](Write::commit), where an error may say that the transaction was rolled back: then nothing is voided.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba::CommitError;
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// let write = world.request().write();
+    /// write.invalidate::<UserById>([1]).await?;
+    /// // a constraint that is checked at the commit
+    /// let commit = async { Err::<(), _>("violates foreign key constraint") };
+    /// let error = write.commit_unless(commit, |error| error.starts_with("violates")).await.unwrap_err();
+    /// assert!(matches!(error, CommitError::RolledBack(_)));
+    /// assert!(world.trips().is_empty());
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`commit`](Write::commit), and [`CommitError::RolledBack`].
+    pub async fn commit_unless<T, E>(
+        mut self,
+        commit: impl Future<Output = Result<T, E>> + Send + 'static,
+        is_rolled_back: impl FnOnce(&E) -> bool + Send + 'static,
+    ) -> Result<Committed<T>, CommitError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let home = self.request.inner.cache.home(INVALIDATION).map_err(CommitError::Refused)?;
+        let plan = self.plan();
+        let (answer, answered) = oneshot::channel();
+        let work = plan.run(commit, is_rolled_back, answer);
+        home.spawn(work.in_current_span());
+        answered.await.unwrap_or_else(|_| {
+            Err(CommitError::Unknown { cause: Lost::Ended, published: Published::default() })
         })
-        .await
+    }
+
+    /// Before a commit that the program makes itself: holds what was collected, in the regions whose
+    /// [`WriteMode`](crate::WriteMode) asks for it. Everywhere else it does nothing. [`commit`](Write::commit) does this
+    /// by itself.
+    ///
+    /// One trip per region. The holds stand for [`Policy::hold_ttl`](crate::Policy::hold_ttl): commit within that time,
+    /// or hold again. Dropping the future leaves holds that run out by themselves.
+    ///
+    /// # Errors
+    /// If keys could not be held ([`Error::is_shared`]), in a region that does not go on without: roll back.
+    pub async fn hold(&self) -> Result<(), Error> {
+        let (regions, count) = {
+            let steps = lock(&self.steps);
+            (publish::to_hold(steps.iter()), steps.len())
+        };
+        let meter = Meter::new(self.request.inner.clone(), true);
+        let (held, refused) = publish::place(&regions, self.holder, &meter).await;
+        for step in lock(&self.steps).iter_mut().take(count) {
+            step.held |= step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region));
+            if step.held && step.region.policy.write_mode != WriteMode::Serve {
+                step.void();
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// After a commit that the program has made itself: voids everything that was collected, in its order.
+    ///
+    /// Call it after a commit whose outcome is not known, too. [`commit`](Write::commit) does both, and goes on when its
+    /// caller is dropped in between.
+    ///
+    /// One trip per run of steps of one kind in one region. When it has returned and everything is confirmed, no read
+    /// that starts later sees what was there before the commit. Goes on to its end when its future is dropped after its
+    /// first poll. What the shared tier does not confirm is kept and sent again: see [`Published`].
+    ///
+    /// # Errors
+    /// If there is no runtime.
+    pub async fn published(mut self) -> Result<Published, Error> {
+        let home = self.request.inner.cache.home(INVALIDATION)?;
+        let mut plan = self.plan();
+        plan.begun = true;
+        let done = home.spawn(async move { plan.publish(true).await }.in_current_span()).await;
+        done.map_err(|_| {
+            Error::usage("the runtime ended during an invalidation; it is kept, and sent by the next one")
+        })
+    }
+
+    /// The transaction was rolled back, and certainly: nothing is voided, holds are ended, and nothing is said.
+    pub fn discard(mut self) {
+        let home = self.request.inner.cache.home(INVALIDATION);
+        let plan = self.plan();
+        match home {
+            Ok(home) => drop(home.spawn(plan.roll_back().in_current_span())),
+            // holds run out by themselves
+            Err(_) => plan.forget(),
+        }
+    }
+
+    /// Whether nothing was collected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        lock(&self.steps).is_empty()
+    }
+
+    /// Everything that was collected, to be carried to its end.
+    fn plan(&mut self) -> Plan {
+        self.ended = true;
+        let steps: VecDeque<_> = step::merge(std::mem::take(&mut *lock(&self.steps))).into();
+        let wide = self.wide.load(Ordering::Relaxed);
+        Plan {
+            request: self.request.clone(),
+            holder: self.holder,
+            steps,
+            ends: VecDeque::new(),
+            narrow: Some(Narrow { request: self.request.clone(), wide }),
+            begun: false,
+            held_until: Mutex::new(None),
+        }
+    }
+
+    fn push(&self, step: Step) {
+        lock(&self.steps).push(step);
     }
 
     fn wide(&self, region: &Arc<RegionCore>, what: What, collected: usize) {
@@ -293,7 +422,15 @@ impl Write {
             void: Box::new(move || cache.void_all(&of)),
             forget: Box::new(move || forget_all(&request)),
         };
-        lock(&self.steps).push(Step { region: region.clone(), what, collected, local: vec![local] });
+        self.push(Step {
+            region: region.clone(),
+            what,
+            sources: Vec::new(),
+            collected,
+            sample: Vec::new(),
+            local: vec![local],
+            held: false,
+        });
     }
 
     /// Tier 1 forgets the keys, and reads them past the tiers from now on.
@@ -325,7 +462,7 @@ impl Drop for Narrow {
 }
 
 /// What needs a runtime.
-pub(crate) const INVALIDATION: &str = "an invalidation";
+const INVALIDATION: &str = "an invalidation";
 
 fn forget_all(request: &RequestCache) {
     let tick = request.inner.cache.tick();
@@ -351,83 +488,55 @@ fn void_keys<S: Source>(source: &Registered<S>, keys: &[S::Key]) {
     }
 }
 
-/// Neighbours of one kind in one region become one trip; the order of the others stays.
-fn merge(steps: Vec<Step>) -> Vec<Step> {
-    let mut merged: Vec<Step> = Vec::with_capacity(steps.len());
-    for step in steps {
-        match merged.last_mut() {
-            Some(last) if Arc::ptr_eq(&last.region, &step.region) && last.what.joins(&step.what) => {
-                last.what.join(step.what);
-                last.local.extend(step.local);
-            }
-            _ => merged.push(step),
-        }
-    }
-    merged
-}
-
-impl What {
-    fn joins(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Keys(_), Self::Keys(_)) | (Self::Tags(_), Self::Tags(_)))
-    }
-
-    /// Each key once, at its first place.
-    fn distinct(&mut self) {
-        if let Self::Keys(keys) = self {
-            let mut seen = HashSet::with_capacity(keys.len());
-            keys.retain(|key| seen.insert(key.clone()));
-        }
-    }
-
-    fn join(&mut self, other: Self) {
-        match (self, other) {
-            (Self::Keys(keys), Self::Keys(more)) => {
-                keys.extend(more);
-            }
-            (Self::Tags(tags), Self::Tags(more)) => {
-                let more: Vec<_> = more.into_iter().filter(|tag| !tags.contains(tag)).collect();
-                tags.extend(more);
-            }
-            _ => {}
-        }
-    }
-}
-
-pub(crate) fn unconfirmed(region: &str, fault: Fault) -> Error {
+fn unconfirmed(region: &str, fault: Fault) -> Error {
     Error::shared(
         format!(
-            "region {region}: the invalidation was not confirmed, so old values may live there up to their \
-             time to live: {fault}"
+            "region {region}: the invalidation is not confirmed yet, and goes on being sent; until then other processes \
+             may see old values: {fault}"
         ),
         fault,
     )
 }
 
-/// Runs an invalidation to its end, also when nobody waits for it any longer: half of one would leave near
-/// with what the shared tier has dropped.
-pub(crate) async fn to_its_end(
-    home: &Home,
-    work: impl Future<Output = Result<(), Error>> + Send + 'static,
-) -> Result<(), Error> {
-    match home.spawn(work.in_current_span()).await {
-        Ok(done) => done,
-        Err(_) => Err(Error::usage("the runtime was shut down during an invalidation")),
-    }
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 impl Drop for Write {
     fn drop(&mut self) {
-        if self.published {
+        if self.ended {
             return;
         }
-        let steps = std::mem::take(&mut *lock(&self.steps));
-        let collected: usize = steps.iter().map(|step| step.collected).sum();
-        lock(&self.request.inner.state).wide_writes -= self.wide.load(Ordering::Relaxed);
+        // holds are left to run out: nobody knows what became of the transaction (R8)
+        let plan = self.plan();
+        let mut dropped = Dropped::default();
+        plan.steps.iter().for_each(|step| dropped.add(step));
         // what the request read inside the transaction may never have been committed
-        steps.into_iter().flat_map(|step| step.local).for_each(|local| (local.forget)());
-        if collected > 0 {
-            self.request.inner.cache.events.tell(Event::WriteDropped { collected });
+        plan.forget();
+        if dropped.collected > 0 {
+            let Dropped { collected, sources, sample } = dropped;
+            self.request.inner.cache.events.tell(Event::WriteDropped { collected, sources, sample });
         }
+    }
+}
+
+/// What a write that was dropped had collected.
+#[derive(Default)]
+struct Dropped {
+    collected: usize,
+    sources: Vec<&'static str>,
+    sample: Vec<String>,
+}
+
+impl Dropped {
+    fn add(&mut self, step: &Step) {
+        self.collected += step.collected;
+        let new = step.sources.iter().filter(|source| !self.sources.contains(source));
+        let new: Vec<_> = new.copied().collect();
+        self.sources.extend(new);
+        self.sample.extend(step.sample.iter().take(SAMPLE - self.sample.len().min(SAMPLE)).cloned());
     }
 }
 

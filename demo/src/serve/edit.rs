@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use mastaba::{RequestCache, Source};
+use mastaba::{RequestCache, Write};
 use serde::Deserialize;
 
 use super::asked::readable;
 use super::refusal::Refusal;
 use crate::Result;
-use crate::database::Database;
+use crate::database::{Database, Transaction};
 use crate::sources::{Author, AuthorById, AuthorId, KeywordsOf, Package, PackageById, PackageId};
 
 /// The longest description.
@@ -100,6 +99,9 @@ pub(crate) enum Edited {
     Taken,
 }
 
+/// How long an editor waits until other processes cannot show any longer what was there before.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Writes a package.
 pub(crate) async fn package(
     database: Database,
@@ -107,31 +109,21 @@ pub(crate) async fn package(
     id: PackageId,
     form: PackageForm,
 ) -> Result<Edited, Refusal> {
-    to_its_end(async move {
-        let write = request.write();
-        write.invalidate::<PackageById>([id]).await?;
-        write.invalidate::<KeywordsOf>([id]).await?;
-        let mut transaction = database.begin().await?;
-        let update = "update package set description = $1 where id = $2";
-        let changed = transaction.execute(update, &[form.description.as_str().into(), id.0.into()]).await?;
-        if changed == 0 {
-            return Ok(Edited::Nothing);
-        }
-        let forget = "delete from package_keyword where package_id = $1";
-        transaction.execute(forget, &[id.0.into()]).await?;
-        for (position, word) in (0i64..).zip(form.words()) {
-            transaction.keyword(id.0, position, word).await?;
-        }
-        let committed = transaction.commit().await;
-        // also where the commit failed: its outcome is not known then
-        if write.published().await.is_err() {
-            again::<PackageById>(&request, id).await?;
-            again::<KeywordsOf>(&request, id).await?;
-        }
-        committed?;
-        Ok(Edited::Done)
-    })
-    .await
+    let mut transaction = database.begin().await?;
+    let update = "update package set description = $1 where id = $2";
+    let changed = transaction.execute(update, &[form.description.as_str().into(), id.0.into()]).await?;
+    if changed == 0 {
+        return Ok(Edited::Nothing);
+    }
+    let forget = "delete from package_keyword where package_id = $1";
+    transaction.execute(forget, &[id.0.into()]).await?;
+    for (position, word) in (0i64..).zip(form.words()) {
+        transaction.keyword(id.0, position, word).await?;
+    }
+    let write = request.write();
+    write.invalidate::<PackageById>([id]).await?;
+    write.invalidate::<KeywordsOf>([id]).await?;
+    committed(write, transaction).await
 }
 
 /// Writes an author.
@@ -141,50 +133,27 @@ pub(crate) async fn author(
     id: AuthorId,
     form: AuthorForm,
 ) -> Result<Edited, Refusal> {
-    to_its_end(async move {
-        let write = request.write();
-        write.invalidate::<AuthorById>([id]).await?;
-        let mut transaction = database.begin().await?;
-        let update = "update author set name = $1 where id = $2";
-        match transaction.execute(update, &[form.name.as_str().into(), id.0.into()]).await {
-            Ok(0) => return Ok(Edited::Nothing),
-            Ok(_) => {}
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(Edited::Taken),
-            Err(error) => return Err(error.into()),
-        }
-        let committed = transaction.commit().await;
-        // also where the commit failed: its outcome is not known then
-        if write.published().await.is_err() {
-            again::<AuthorById>(&request, id).await?;
-        }
-        committed?;
-        Ok(Edited::Done)
-    })
-    .await
-}
-
-/// The shared tier has not confirmed that an object is void: old values may live there. Says so to whoever
-/// edits, if it does not do better in a while.
-async fn again<S: Source>(request: &RequestCache, key: S::Key) -> Result<(), Refusal> {
-    for wait in [50, 200, 1000] {
-        tokio::time::sleep(Duration::from_millis(wait)).await;
-        if request.invalidate::<S>([key.clone()]).await.is_ok() {
-            return Ok(());
-        }
+    let mut transaction = database.begin().await?;
+    let update = "update author set name = $1 where id = $2";
+    match transaction.execute(update, &[form.name.as_str().into(), id.0.into()]).await {
+        Ok(0) => return Ok(Edited::Nothing),
+        Ok(_) => {}
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(Edited::Taken),
+        Err(error) => return Err(error.into()),
     }
-    Err(Refusal::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "It is written, but the shared cache has not confirmed that it forgets what was there before: \
-         pages may show that for up to an hour. Save it again.",
-    ))
+    let write = request.write();
+    write.invalidate::<AuthorById>([id]).await?;
+    committed(write, transaction).await
 }
 
-/// Carries an edit to its end, also if the browser goes away in the middle of it: what has committed has to be
-/// published.
-async fn to_its_end(
-    edit: impl Future<Output = Result<Edited, Refusal>> + Send + 'static,
-) -> Result<Edited, Refusal> {
-    tokio::spawn(edit).await.map_err(mastaba::BoxError::from)?
+/// Commits, and voids what was there before, whether the browser waits for it or not.
+async fn committed(write: Write, transaction: Transaction) -> Result<Edited, Refusal> {
+    let committed = write.commit(transaction.commit()).await.map_err(mastaba::BoxError::from)?;
+    // Written it is. What the shared cache has not confirmed by then goes on being sent, and this process shows it already.
+    if let Err(error) = committed.published.confirmed(PATIENCE).await {
+        anstream::eprintln!("demo: {error}");
+    }
+    Ok(Edited::Done)
 }
 
 #[cfg(test)]

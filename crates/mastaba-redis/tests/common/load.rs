@@ -86,7 +86,7 @@ impl Oracle {
         }
     }
 
-    /// Writes a key. What is not acknowledged is tried again by nobody, like a program that gives up.
+    /// Writes a key. What is not acknowledged at once is not waited for: it is sent again behind the program's back.
     pub(crate) async fn write(&self, process: &Process, key: u64) {
         match process.write(key).await {
             Ok(version) => {

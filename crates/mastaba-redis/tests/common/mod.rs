@@ -93,7 +93,8 @@ impl Process {
     }
 
     pub(crate) async fn invalidate(&self, key: u64) -> Result<(), Error> {
-        self.request().invalidate::<UserById>([key]).await
+        // acknowledged is what the shared tier has confirmed
+        self.request().invalidate::<UserById>([key]).await?.confirmed(Duration::ZERO).await
     }
 
     /// The events up to now, which are forgotten.

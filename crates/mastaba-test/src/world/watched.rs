@@ -39,7 +39,7 @@ fn place(places: &Places, operation: &'static str) -> Arc<Place> {
 }
 
 impl Control {
-    /// These operations fail from now on: `read`, `lease`, `fill`, `invalidate`.
+    /// These operations fail from now on: `read`, `lease`, `fill`, `invalidate`, `hold`, `end`.
     pub fn down(&self, operations: &[&'static str]) {
         *self.down.lock().unwrap() = operations.to_vec();
     }
@@ -144,11 +144,11 @@ impl<B: Shared, const PROCESSES: bool> Shared for Watched<B, PROCESSES> {
     }
 
     async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
-        self.inner.hold(holds).await
+        self.pass("hold", holds.iter().map(|it| &it.key), self.inner.hold(holds)).await
     }
 
     async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
-        self.inner.end(ends).await
+        self.pass("end", ends.iter().map(|it| &it.key), self.inner.end(ends)).await
     }
 
     fn incarnation(&self) -> u64 {

@@ -17,7 +17,7 @@ use crate::error::{BoxError, Error};
 use crate::event::{Event, Events};
 use crate::key::KeySpace;
 use crate::near::{Near, NearLimit};
-use crate::policy::Policy;
+use crate::policy::{Policy, WriteMode};
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
 use crate::request::RequestCache;
@@ -401,6 +401,13 @@ fn assemble(
             abilities.name
         ));
     }
+    if config.policy.write_mode != WriteMode::Simple && abilities.stores && !abilities.holds {
+        return Err(format!(
+            "region {name}: its write_mode needs a backend that holds keys over a commit, and {} does not; set it to \
+             simple",
+            abilities.name
+        ));
+    }
     let space = KeySpace::new(namespace, name, "stamps", abilities.max_key, config.mangler.clone())?;
     let near = config.near.map(|near| near.coherence);
     let core = RegionCore::new(
@@ -507,7 +514,7 @@ fn apply_policy(policy: &mut Policy, set: &PolicySettings) {
     }
     take!(ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch);
     take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience);
-    take!(compress_above, breaker_failures, breaker_pause, outage_loads_per_second);
+    take!(compress_above, breaker_failures, breaker_pause, outage_loads_per_second, write_mode, hold_ttl);
 }
 
 impl fmt::Debug for CacheBuilder {

@@ -10,8 +10,9 @@ use crate::clock::Now;
 use crate::codec;
 use crate::entry::{EntryRef, Header, Kind};
 use crate::event::Event;
+use crate::lease;
 use crate::near::NearEntry;
-use crate::policy::refresh_early;
+use crate::policy::{WriteMode, refresh_early};
 use crate::region::Stamps;
 use crate::registry::Once;
 use crate::report::Tier;
@@ -33,6 +34,12 @@ pub(super) struct Hit<S: Source> {
 impl<S: Source> Claim<S> {
     /// Looks at a record of the shared tier, whose store is of this incarnation.
     pub(super) fn judge(&mut self, at: usize, record: &Bytes, stamps: &Stamps, incarnation: u64) {
+        if self.source.region.unconfirmed.covers(&self.items[at].record) {
+            // An invalidation by this process that was not confirmed while the record was on its way: it may be old. One
+            // that was confirmed meanwhile was not acknowledged before this read began.
+            (self.items[at].sealed, self.items[at].held) = (true, true);
+            return;
+        }
         let entry = match EntryRef::read(record) {
             Ok(entry) => entry,
             Err(why) => return self.foreign(at, why.to_string()),
@@ -58,6 +65,9 @@ impl<S: Source> Claim<S> {
             Kind::Hold => {
                 self.items[at].sealed = true;
                 self.items[at].held = true;
+                if self.source.region.policy.write_mode == WriteMode::Serve {
+                    self.serve_kept(at, &entry, stamps, incarnation);
+                }
             }
             Kind::Value | Kind::Absent => self.weigh(at, &entry, header, stamps),
         }
@@ -129,6 +139,17 @@ impl<S: Source> Claim<S> {
         age
     }
 
+    /// Write mode `Serve`: while a key is held, what it held before goes on to be served, and nothing is made of it.
+    fn serve_kept(&mut self, at: usize, hold: &EntryRef<'_>, stamps: &Stamps, incarnation: u64) {
+        let Some(kept) = lease::kept(hold, self.now.unix_ms) else { return };
+        let header = *kept.header();
+        if header.incarnation == incarnation && matches!(header.kind, Kind::Value | Kind::Absent) {
+            self.weigh(at, &kept, header, stamps);
+            // no fence of it is good for anything: the hold stands in its place
+            (self.items[at].over, self.items[at].fence, self.items[at].refresh) = (None, None, None);
+        }
+    }
+
     /// Bytes that are no entry of this source count as a miss, and may be replaced.
     fn foreign(&mut self, at: usize, why: String) {
         let key = String::from_utf8_lossy(&self.items[at].record).into_owned();
@@ -165,7 +186,7 @@ impl<S: Source> Claim<S> {
                 if flies {
                     item.found.clone_from(&carried);
                 }
-                if let Some(near) = &self.source.near {
+                if let Some(near) = self.source.near.as_ref().filter(|_| !item.sealed) {
                     let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
                     let entry = NearEntry {
                         value: carried,

@@ -10,7 +10,7 @@ type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
 
 /// Every setting of a region, but for the arguments, whose names are the backend's. What is valid, what is listed
 /// to a user and what is read cannot differ, because it is this table.
-const REGION: [(&str, Set); 22] = [
+const REGION: [(&str, Set); 24] = [
     ("backend", |region, text| set(&mut region.backend, value::text(text.trim()))),
     ("ttl", |region, text| set(&mut region.policy.ttl, value::duration_of("ttl", text))),
     ("absent_ttl", |region, text| set(&mut region.policy.absent_ttl, value::duration_of("absent_ttl", text))),
@@ -47,6 +47,8 @@ const REGION: [(&str, Set); 22] = [
     ("outage_loads_per_second", |region, text| {
         set(&mut region.policy.outage_loads_per_second, value::limit(text))
     }),
+    ("write_mode", |region, text| set(&mut region.policy.write_mode, value::write_mode(text))),
+    ("hold_ttl", |region, text| set(&mut region.policy.hold_ttl, value::duration_of("hold_ttl", text))),
     ("near.max_entries", |region, text| set(&mut near(region).max_entries, value::count(text))),
     ("near.max_bytes", |region, text| set(&mut near(region).max_bytes, value::bytes_above_zero(text))),
     ("near.ttl", |region, text| set(&mut near(region).ttl, value::duration_of("near.ttl", text))),

@@ -11,7 +11,7 @@ fn millis(count: u64) -> Option<Duration> {
 }
 
 /// Every setting that there is, as a dotted key and a text.
-const EVERYTHING: [(&str, &str); 26] = [
+const EVERYTHING: [(&str, &str); 28] = [
     ("data_dir", "var/data"),
     ("namespace", "shop"),
     ("cache.objects.backend", "embedded"),
@@ -31,6 +31,8 @@ const EVERYTHING: [(&str, &str); 26] = [
     ("cache.objects.breaker_failures", "3"),
     ("cache.objects.breaker_pause", "2s"),
     ("cache.objects.outage_loads_per_second", "200"),
+    ("cache.objects.write_mode", "strict"),
+    ("cache.objects.hold_ttl", "20s"),
     ("cache.objects.near.max_entries", "10_000"),
     ("cache.objects.near.max_bytes", "64MiB"),
     ("cache.objects.near.ttl", "5s"),
@@ -64,6 +66,8 @@ fn everything() -> Settings {
             breaker_failures: Some(3),
             breaker_pause: millis(2000),
             outage_loads_per_second: Some(Some(200)),
+            write_mode: Some(crate::WriteMode::Strict),
+            hold_ttl: millis(20_000),
         },
         near: Some(NearSettings {
             max_entries: Some(10_000),
@@ -196,7 +200,8 @@ fn every_typed_setting_refuses_nonsense() {
 fn an_unknown_setting_is_told_what_there_is() {
     let choices = "a region has: backend, ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch, \
                    shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience, \
-                   compress_above, breaker_failures, breaker_pause, outage_loads_per_second, near.max_entries, near.max_bytes, near.ttl, near.coherence, arguments.*";
+                   compress_above, breaker_failures, breaker_pause, outage_loads_per_second, write_mode, hold_ttl, \
+                   near.max_entries, near.max_bytes, near.ttl, near.coherence, arguments.*";
     assert_eq!(
         wrong(&[("cache.objects.tll", "1h"), ("cache.objects.colour", "red"), ("cache.objects", "on")]),
         [
@@ -341,6 +346,8 @@ mod in_toml {
             breaker_failures = 3
             breaker_pause = "2s"
             outage_loads_per_second = 200
+            write_mode = "strict"
+            hold_ttl = "20s"
             near = { max_entries = 10_000, max_bytes = "64MiB", ttl = 5.0, coherence = "fenced" }
 
             [cache.objects.arguments]

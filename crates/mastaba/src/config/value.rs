@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::Coherence;
 use crate::limits::{FOREVER, Limits};
+use crate::{Coherence, WriteMode};
 
 const UNITS: [(&str, u64); 9] = [
     ("b", 1),
@@ -59,6 +59,17 @@ pub(super) fn coherence(text: &str) -> Result<Coherence, String> {
     let limits = Limits::of("coherence");
     limits.check(bound).map_err(|needed| format!("{needed}, or `fenced`"))?;
     Ok(Coherence::Bounded(bound))
+}
+
+/// What a write does before its commit.
+pub(super) fn write_mode(text: &str) -> Result<WriteMode, String> {
+    match text.trim() {
+        "simple" => Ok(WriteMode::Simple),
+        "strict" => Ok(WriteMode::Strict),
+        "serve" => Ok(WriteMode::Serve),
+        "degrade" => Ok(WriteMode::Degrade),
+        _ => Err("`simple`, `strict`, `serve` or `degrade` is needed".to_owned()),
+    }
 }
 
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {

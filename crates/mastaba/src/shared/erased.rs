@@ -18,6 +18,8 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn lease<'a>(&'a self, leases: &'a [Lease], stamps: &'a [Stamp]) -> Answer<'a, Leases>;
     fn fill<'a>(&'a self, fills: &'a [Fill]) -> Answer<'a, Vec<Filled>>;
     fn invalidate<'a>(&'a self, keys: &'a [Bytes], stamps: &'a [Stamp]) -> Answer<'a, ()>;
+    fn hold<'a>(&'a self, holds: &'a [Hold]) -> Answer<'a, ()>;
+    fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>>;
     fn incarnation(&self) -> u64;
     fn runs_here(&self) -> Result<(), Fault>;
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>);
@@ -44,6 +46,14 @@ impl<B: Shared> DynShared for B {
 
     fn invalidate<'a>(&'a self, keys: &'a [Bytes], stamps: &'a [Stamp]) -> Answer<'a, ()> {
         Box::pin(Shared::invalidate(self, keys, stamps))
+    }
+
+    fn hold<'a>(&'a self, holds: &'a [Hold]) -> Answer<'a, ()> {
+        Box::pin(Shared::hold(self, holds))
+    }
+
+    fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>> {
+        Box::pin(Shared::end(self, ends))
     }
 
     fn incarnation(&self) -> u64 {

@@ -49,6 +49,11 @@ impl Guard {
         self.breaker.admit(always)
     }
 
+    /// Whether the tier is known to be out.
+    pub(crate) fn is_out(&self) -> bool {
+        self.breaker.is_open()
+    }
+
     /// The turn of a load whose keys nobody could look up, within so much time from now.
     pub(crate) fn turn(&self, within: Duration) -> Result<Turn, TooLate> {
         match &self.turns {

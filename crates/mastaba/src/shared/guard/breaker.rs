@@ -114,6 +114,10 @@ impl Breaker {
         })
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        !self.phase.load(Ordering::Acquire).is_multiple_of(2)
+    }
+
     /// Counts an operation that began while it was closed.
     fn count(&self, phase: u64, failed: bool) -> Change {
         // a success among successes changes nothing

@@ -1,0 +1,257 @@
+//! Invalidations that the shared tier has not confirmed.
+//!
+//! One that failed may have happened or not, and whoever wrote has committed in any case. So it is kept, by key, tag and
+//! region, and sent again until it is confirmed. Until then this process acts as if it had happened: it does not use what
+//! the shared tier holds under these keys, and stores nothing there. A read checks one number while nothing is kept.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{RegionCore, What};
+use crate::error::Fault;
+use crate::event::Event;
+use crate::sync::lock;
+
+/// So many keys are kept one by one; with more, the whole region is voided instead.
+const MOST_KEYS: usize = 100_000;
+/// So many steps are kept one by one.
+const MOST_STEPS: usize = 1_000;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Without an attempt for so long, the task that sends has no runtime that runs it.
+const STALLED: Duration = Duration::from_secs(15);
+
+/// What one region still has to send.
+#[derive(Default)]
+pub(crate) struct Unconfirmed {
+    /// The number of steps in the queue.
+    count: AtomicUsize,
+    state: Mutex<State>,
+    /// The shared tier has answered something: no need to wait out the pause.
+    hope: Notify,
+    confirmed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// In the order in which they were collected (`R7`).
+    queue: VecDeque<Kept>,
+    /// How many steps of the queue name a key.
+    keys: HashMap<Bytes, usize>,
+    /// How many of them concern keys that are not known.
+    wide: usize,
+    last: u64,
+    /// When the first of the queue failed.
+    since: Option<Instant>,
+    collected: usize,
+    sender: Option<Sender>,
+}
+
+struct Sender {
+    task: JoinHandle<()>,
+    alive: Instant,
+}
+
+struct Kept {
+    /// The oldest ticket that it answers for.
+    first: u64,
+    ticket: u64,
+    what: Arc<What>,
+}
+
+impl Unconfirmed {
+    /// Whether anything is kept at all.
+    pub(crate) fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether what the shared tier holds under a key counts as void.
+    pub(crate) fn covers(&self, key: &Bytes) -> bool {
+        self.any() && {
+            let state = lock(&self.state);
+            state.wide > 0 || state.keys.contains_key(key)
+        }
+    }
+
+    /// The shared tier has answered: what is kept may be sent now.
+    pub(super) fn hope(&self) {
+        if self.any() {
+            self.hope.notify_one();
+        }
+    }
+
+    /// Waits until everything up to a ticket has been confirmed.
+    pub(crate) async fn confirmed(&self, ticket: u64) {
+        loop {
+            let mut next = std::pin::pin!(self.confirmed.notified());
+            next.as_mut().enable(); // what is confirmed from here on wakes it
+            if lock(&self.state).is_done(ticket) {
+                return;
+            }
+            next.await;
+        }
+    }
+
+    /// Whether everything up to a ticket has been confirmed.
+    pub(crate) fn is_confirmed(&self, ticket: u64) -> bool {
+        lock(&self.state).is_done(ticket)
+    }
+
+    fn push(&self, what: What) -> u64 {
+        let mut state = lock(&self.state);
+        state.last += 1;
+        state.since.get_or_insert_with(Instant::now);
+        let ticket = state.last;
+        state.collected = state.collected.saturating_add(what.len());
+        let steps = state.queue.len() + 1;
+        let mut kept = Kept { first: ticket, ticket, what: Arc::new(what) };
+        if steps > MOST_STEPS || state.keys.len() + kept.what.len() > MOST_KEYS {
+            kept.first = state.queue.front().map_or(ticket, |oldest| oldest.first);
+            kept.what = Arc::new(What::Region);
+            (state.keys, state.queue, state.wide) = Default::default();
+        }
+        state.count(&kept.what);
+        state.queue.push_back(kept);
+        self.count.store(state.queue.len(), Ordering::Release);
+        ticket
+    }
+
+    /// The next to be sent. `None`: nothing is left, and the task that asks ends.
+    fn next(&self) -> Option<(u64, Arc<What>)> {
+        let mut state = lock(&self.state);
+        if let Some(kept) = state.queue.front() {
+            let next = (kept.ticket, kept.what.clone());
+            if let Some(sender) = &mut state.sender {
+                sender.alive = Instant::now();
+            }
+            return Some(next);
+        }
+        state.sender = None;
+        None
+    }
+
+    /// One was confirmed. Gives how many keys, tags and regions there were since when, if it was the last one.
+    fn done(&self, ticket: u64) -> Option<(usize, Duration)> {
+        let mut state = lock(&self.state);
+        // the queue may have been replaced by the whole region meanwhile
+        if state.queue.front().is_none_or(|kept| kept.ticket != ticket) {
+            return None;
+        }
+        let kept = state.queue.pop_front()?;
+        state.uncount(&kept.what);
+        self.count.store(state.queue.len(), Ordering::Release);
+        let all = state.queue.is_empty().then(|| {
+            let since = state.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            (std::mem::take(&mut state.collected), since)
+        });
+        drop(state);
+        self.confirmed.notify_waiters();
+        all
+    }
+
+    /// Waits for the next attempt: the whole pause, or less when the shared tier has answered something.
+    async fn pause(&self, pause: Duration) {
+        sleep(FIRST_PAUSE.min(pause)).await;
+        let _ = timeout(pause.saturating_sub(FIRST_PAUSE), self.hope.notified()).await;
+    }
+}
+
+impl State {
+    fn is_done(&self, ticket: u64) -> bool {
+        self.queue.front().is_none_or(|kept| kept.first > ticket)
+    }
+
+    fn count(&mut self, what: &What) {
+        match what {
+            What::Keys(keys) => keys.iter().for_each(|key| *self.keys.entry(key.clone()).or_default() += 1),
+            What::Tags(_) | What::Region => self.wide += 1,
+        }
+    }
+
+    fn uncount(&mut self, what: &What) {
+        match what {
+            What::Keys(keys) => {
+                for key in keys {
+                    if let Some(steps) = self.keys.get_mut(key) {
+                        *steps -= 1;
+                        if *steps == 0 {
+                            self.keys.remove(key);
+                        }
+                    }
+                }
+            }
+            What::Tags(_) | What::Region => self.wide -= 1,
+        }
+    }
+}
+
+impl RegionCore {
+    /// Keeps an invalidation that was not confirmed. Gives its ticket, for whoever waits for its confirmation.
+    pub(crate) fn keep(self: &Arc<Self>, what: What) -> u64 {
+        let ticket = self.unconfirmed.push(what);
+        self.send_unconfirmed();
+        ticket
+    }
+
+    /// Sees to it that a task sends what is kept, on the runtime of the caller: one that did so before may have ended
+    /// with its runtime.
+    pub(crate) fn send_unconfirmed(self: &Arc<Self>) {
+        if !self.unconfirmed.any() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut state = lock(&self.unconfirmed.state);
+        let lives = |sender: &Sender| !sender.task.is_finished() && sender.alive.elapsed() < STALLED;
+        if state.queue.is_empty() || state.sender.as_ref().is_some_and(lives) {
+            return;
+        }
+        // It keeps the region: what is committed has to reach the shared tier, also when the cache is dropped.
+        let task = runtime.spawn(resend(self.clone()));
+        state.sender = Some(Sender { task, alive: Instant::now() });
+    }
+
+    /// Waits until nothing is kept, for at most so long.
+    pub(crate) async fn all_confirmed(self: &Arc<Self>, within: Duration) -> Result<(), Fault> {
+        self.send_unconfirmed();
+        let last = lock(&self.unconfirmed.state).last;
+        let done = timeout(within, self.unconfirmed.confirmed(last)).await;
+        done.map_err(|_| {
+            let left = lock(&self.unconfirmed.state).collected;
+            Fault::new(
+                crate::FaultKind::Down,
+                format!("{left} invalidated keys, tags and regions were not confirmed within {within:?}"),
+            )
+        })
+    }
+}
+
+/// Sends what is kept, one step after the other, until nothing is left.
+async fn resend(region: Arc<RegionCore>) {
+    let mut pause = FIRST_PAUSE;
+    let mut first = true;
+    while let Some((ticket, what)) = region.unconfirmed.next() {
+        // the first attempt was made by the write itself, just before
+        if first || region.void(None, &what).await.is_err() {
+            first = false;
+            region.unconfirmed.pause(pause.mul_f64(1.0 - 0.25 * fastrand::f64())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            continue;
+        }
+        pause = FIRST_PAUSE;
+        if let Some((collected, after)) = region.unconfirmed.done(ticket) {
+            region.events.tell(Event::InvalidationsConfirmed {
+                region: region.name.clone(),
+                collected,
+                after,
+            });
+        }
+    }
+}

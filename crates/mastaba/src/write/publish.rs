@@ -1,0 +1,293 @@
+//! Carries a write to its end: holds, the commit, the invalidation, the end of the holds.
+//!
+//! All of it runs in one task, which goes on when the caller has gone: a client that disconnects while COMMIT is under way
+//! must not cost the invalidation of what is committed.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::outcome::{CommitError, Committed, Lost, Published};
+use super::step::Step;
+use super::{Narrow, unconfirmed};
+use crate::error::{Error, Fault, FaultKind};
+use crate::event::Event;
+use crate::policy::WriteMode;
+use crate::region::RegionCore;
+use crate::report::counted;
+use crate::request::{Meter, RequestCache};
+use crate::shared::WriteOutcome;
+use crate::sync::lock;
+
+/// A connection that was lost is made anew by the next attempt; then the caller need not wait any longer.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(25)];
+
+/// What a write has collected, on its way to its end.
+pub(super) struct Plan {
+    pub(super) request: RequestCache,
+    pub(super) holder: u64,
+    pub(super) steps: VecDeque<Step>,
+    /// Steps whose holds are still to be ended, once the caller has been answered.
+    pub(super) ends: VecDeque<Step>,
+    pub(super) narrow: Option<Narrow>,
+    /// The commit may have happened: nothing of it may be forgotten.
+    pub(super) begun: bool,
+    /// Until when the holds stand, at least; `None`: there are none.
+    pub(super) held_until: Mutex<Option<Instant>>,
+}
+
+/// Something to send, and where.
+type OfRegions = Vec<(Arc<RegionCore>, Vec<Bytes>)>;
+
+/// The keys of those steps that are to be held, each region once: one trip each.
+pub(super) fn to_hold<'s>(steps: impl Iterator<Item = &'s Step>) -> OfRegions {
+    let mut regions: OfRegions = Vec::new();
+    for step in steps.filter(|step| step.region.policy.write_mode != WriteMode::Simple) {
+        let Some(keys) = step.keys() else { continue };
+        match regions.iter_mut().find(|(region, _)| Arc::ptr_eq(region, &step.region)) {
+            Some((_, of_region)) => of_region.extend_from_slice(keys),
+            None => regions.push((step.region.clone(), keys.to_vec())),
+        }
+    }
+    for (_, keys) in &mut regions {
+        keys.sort_unstable();
+        keys.dedup();
+    }
+    regions
+}
+
+/// Holds keys, at the same time in all regions. Gives the regions that are held; or, where a region may not go without,
+/// why its write is refused.
+pub(super) async fn place(
+    regions: &OfRegions,
+    holder: u64,
+    meter: &Meter,
+) -> (Vec<Arc<RegionCore>>, Option<Error>) {
+    let placed = join_all(regions.iter().map(|(region, keys)| region.hold(meter, keys, holder))).await;
+    let (mut held, mut refused) = (Vec::new(), None);
+    for ((region, keys), placed) in regions.iter().zip(placed) {
+        match placed {
+            Ok(()) => held.push(region.clone()),
+            // goes on without: what it voids after the commit is not forgotten
+            Err(_) if region.policy.write_mode == WriteMode::Degrade => {}
+            Err(fault) => {
+                let keys = counted(keys.len(), "key");
+                let sentence = format!(
+                    "region {}: {keys} could not be held, and its write mode commits nothing without: {fault}",
+                    region.name
+                );
+                refused.get_or_insert(Error::shared(sentence, fault));
+            }
+        }
+    }
+    (held, refused)
+}
+
+impl Plan {
+    fn meter(&self) -> Meter {
+        Meter::new(self.request.inner.clone(), true)
+    }
+
+    /// Places the holds of what has to be held (`R7`: all of them before COMMIT).
+    async fn hold(&mut self) -> Result<(), Error> {
+        let regions = to_hold(self.steps.iter());
+        let Some(ttl) = shortest(&regions) else { return Ok(()) };
+        let sent = Instant::now();
+        let (held, refused) = place(&regions, self.holder, &self.meter()).await;
+        for step in &mut self.steps {
+            if step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region)) {
+                step.held = true;
+            }
+            if step.held && step.region.policy.write_mode != WriteMode::Serve {
+                // from COMMIT on nobody may find here what was before it (I2)
+                step.void();
+            }
+        }
+        *lock(&self.held_until) = (!held.is_empty()).then(|| sent + ttl);
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Runs the commit, and renews the holds for as long as it takes.
+    async fn over<T>(&self, commit: impl Future<Output = T>) -> T {
+        let held = self.steps.iter().filter(|step| step.held);
+        let regions = to_hold(held);
+        let Some(ttl) = shortest(&regions) else { return commit.await };
+        let (meter, holder) = (self.meter(), self.holder);
+        let renewals = async {
+            loop {
+                sleep(ttl / 3).await;
+                let sent = Instant::now();
+                let (held, _) = place(&regions, holder, &meter).await;
+                if held.len() == regions.len() {
+                    *lock(&self.held_until) = Some(sent + ttl);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = commit => done,
+            () = renewals => unreachable!("renewals go on for ever"),
+        }
+    }
+
+    /// Voids everything that was collected, in its order; what is not confirmed is kept and sent again.
+    ///
+    /// `committed`: certainly, so that holds may be ended. Otherwise they are left to run out (`R8`), and what they
+    /// keep is forgotten.
+    pub(super) async fn publish(&mut self, committed: bool) -> Published {
+        let meter = self.meter();
+        let mut published = Published::default();
+        // what was loaded before COMMIT and after the holds were placed is not joined any longer
+        self.steps.iter().filter(|step| step.held).for_each(Step::void);
+        // a hold that stands keeps everybody from what was before, so nobody has to wait for its end
+        let stands = lock(&self.held_until).is_some_and(|until| Instant::now() < until);
+        while let Some(step) = self.steps.front() {
+            let ends = step.held && committed;
+            if ends && stands && step.region.policy.write_mode != WriteMode::Serve {
+                step.forget();
+                self.ends.extend(self.steps.pop_front());
+                continue;
+            }
+            let done = send(step, &meter, self.holder, ends).await;
+            if let Err(fault) = done {
+                // before near is voided: what is read from the shared tier from here on does not come into it
+                let (ticket, error) = keep(step, fault);
+                published.unconfirmed(&step.region, ticket, error);
+            }
+            step.void();
+            step.forget();
+            self.steps.pop_front();
+        }
+        self.narrow = None;
+        published
+    }
+
+    /// Nothing has changed: ends the holds, which brings back what they kept (`R10`).
+    pub(super) async fn roll_back(mut self) {
+        let meter = self.meter().in_background();
+        self.begun = false;
+        self.narrow = None;
+        self.steps.iter().for_each(Step::forget);
+        for step in std::mem::take(&mut self.steps) {
+            if let (true, Some(keys)) = (step.held, step.keys()) {
+                // what is not ended runs out by itself
+                let _ = step.region.end(&meter, keys, self.holder, WriteOutcome::RolledBack).await;
+            }
+        }
+    }
+
+    /// Takes off the request's mind what it had read of this write.
+    pub(super) fn forget(mut self) {
+        self.narrow = None;
+        self.steps.iter().for_each(Step::forget);
+    }
+
+    /// Ends the holds that nobody waits for.
+    async fn end(mut self) {
+        let meter = self.meter().in_background();
+        while let Some(step) = self.ends.front() {
+            let done = send(step, &meter, self.holder, true).await;
+            if let Err(fault) = done {
+                keep(step, fault);
+                step.void();
+            }
+            self.ends.pop_front();
+        }
+    }
+
+    /// Everything, in the task of the write.
+    pub(super) async fn run<T, E>(
+        mut self,
+        commit: impl Future<Output = Result<T, E>>,
+        is_rolled_back: impl FnOnce(&E) -> bool,
+        answer: oneshot::Sender<Result<Committed<T>, CommitError<E>>>,
+    ) {
+        if let Err(error) = self.hold().await {
+            drop(commit); // which rolls back
+            let _ = answer.send(Err(CommitError::Refused(error)));
+            return self.roll_back().await;
+        }
+        self.begun = true;
+        let done = self.over(AssertUnwindSafe(commit).catch_unwind()).await;
+        let rolled_back = |error: &E| {
+            // user code: if it panics, nothing is certain
+            std::panic::catch_unwind(AssertUnwindSafe(|| is_rolled_back(error))).unwrap_or(false)
+        };
+        let result = match done {
+            Ok(Ok(value)) => {
+                let published = self.publish(true).await;
+                let _ = answer.send(Ok(Committed { value, published }));
+                return self.end().await;
+            }
+            Ok(Err(error)) if rolled_back(&error) => {
+                let _ = answer.send(Err(CommitError::RolledBack(error)));
+                return self.roll_back().await;
+            }
+            Ok(Err(error)) => Lost::Failed(error),
+            Err(panic) => Lost::Panicked(super::panic_text(panic.as_ref()).to_owned()),
+        };
+        let published = self.publish(false).await;
+        let _ = answer.send(Err(CommitError::Unknown { cause: result, published }));
+    }
+}
+
+impl Drop for Plan {
+    /// Cut off, by the end of its runtime: what may be committed is kept, for the next one.
+    fn drop(&mut self) {
+        if !self.begun {
+            return;
+        }
+        for step in self.steps.drain(..).chain(self.ends.drain(..)) {
+            keep(&step, Fault::new(FaultKind::Down, "the runtime ended before it was sent"));
+            step.void();
+            step.forget();
+        }
+    }
+}
+
+fn shortest(regions: &OfRegions) -> Option<Duration> {
+    regions.iter().map(|(region, _)| region.policy.hold_ttl).min()
+}
+
+/// Sends one step: as the end of its hold, or as an invalidation. Once more where a connection was lost.
+async fn send(step: &Step, meter: &Meter, holder: u64, ends: bool) -> Result<(), Fault> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        let done = match step.keys().filter(|_| ends) {
+            Some(keys) => step.region.end(meter, keys, holder, WriteOutcome::Committed).await,
+            None => step.region.void(Some(meter), &step.what).await,
+        };
+        match done {
+            Err(fault) if fault.kind() == FaultKind::Down && !step.region.guard.is_out() => {
+                match pauses.next() {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(fault),
+                }
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Keeps a step that was not confirmed, and says so.
+fn keep(step: &Step, fault: Fault) -> (u64, Error) {
+    let region = &step.region;
+    let error = unconfirmed(&region.name, fault.clone());
+    let ticket = region.keep(step.what.clone());
+    region.events.tell(Event::InvalidationUnconfirmed {
+        region: region.name.clone(),
+        sources: step.sources.clone(),
+        collected: step.collected,
+        sample: step.sample.clone(),
+        fault,
+    });
+    (ticket, error)
+}

@@ -1,0 +1,94 @@
+//! What a write has collected, in the order of collecting.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::region::{RegionCore, What};
+
+/// One thing that a write is going to void.
+pub(super) struct Step {
+    pub(super) region: Arc<RegionCore>,
+    pub(super) what: What,
+    /// The sources whose keys these are; none for tags and regions.
+    pub(super) sources: Vec<&'static str>,
+    /// How many keys, tags and regions it is.
+    pub(super) collected: usize,
+    /// Some of the keys, for the log.
+    pub(super) sample: Vec<String>,
+    /// Flights, near and tier 1 of this process.
+    pub(super) local: Vec<Local>,
+    /// Its keys are held in the shared tier (write modes `Strict`, `Serve`, `Degrade`).
+    pub(super) held: bool,
+}
+
+/// What a step does in this process.
+pub(super) struct Local {
+    /// In flights, and in near by key. May be done more than once.
+    pub(super) void: Box<dyn Fn() + Send + Sync>,
+    /// In the request itself; also where the write is rolled back, as it may have read what it wrote.
+    pub(super) forget: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Step {
+    /// In this process. May be done more than once.
+    pub(super) fn void(&self) {
+        self.region.void_near(&self.what);
+        self.local.iter().for_each(|local| (local.void)());
+    }
+
+    pub(super) fn forget(&self) {
+        self.local.iter().for_each(|local| (local.forget)());
+    }
+
+    /// Its keys, where it names keys and something keeps them.
+    pub(super) fn keys(&self) -> Option<&[bytes::Bytes]> {
+        match &self.what {
+            What::Keys(keys) if self.region.stores() => Some(keys),
+            _ => None,
+        }
+    }
+
+    fn joins(&self, next: &Self) -> bool {
+        let alike = matches!(
+            (&self.what, &next.what),
+            (What::Keys(_), What::Keys(_)) | (What::Tags(_), What::Tags(_))
+        );
+        Arc::ptr_eq(&self.region, &next.region) && self.held == next.held && alike
+    }
+
+    fn join(&mut self, next: Self) {
+        match (&mut self.what, next.what) {
+            (What::Keys(keys), What::Keys(more)) => keys.extend(more),
+            (What::Tags(tags), What::Tags(more)) => {
+                let more: Vec<_> = more.into_iter().filter(|tag| !tags.contains(tag)).collect();
+                tags.extend(more);
+            }
+            _ => {}
+        }
+        let new = next.sources.into_iter().filter(|source| !self.sources.contains(source));
+        self.sources.extend(new.collect::<Vec<_>>());
+        self.sample.extend(next.sample);
+        self.sample.truncate(super::SAMPLE);
+        self.collected += next.collected;
+        self.local.extend(next.local);
+    }
+}
+
+/// Neighbours of one kind in one region become one trip; the order of the others stays. Each key is there once, at its
+/// first place (`R7`).
+pub(super) fn merge(steps: Vec<Step>) -> Vec<Step> {
+    let mut merged: Vec<Step> = Vec::with_capacity(steps.len());
+    for step in steps {
+        match merged.last_mut() {
+            Some(last) if last.joins(&step) => last.join(step),
+            _ => merged.push(step),
+        }
+    }
+    for step in &mut merged {
+        if let What::Keys(keys) = &mut step.what {
+            let mut seen = HashSet::with_capacity(keys.len());
+            keys.retain(|key| seen.insert(key.clone()));
+        }
+    }
+    merged
+}
