@@ -15,6 +15,7 @@ use shuttle::rand::{Rng, thread_rng};
 use crate::flight::{Boarding, Departure, Flights, Late, Seat};
 use crate::steps::{cut_after, trip};
 use crate::sync::{Mutex, lock};
+use crate::waits;
 
 /// What is modelled.
 #[derive(Clone, Copy, Debug)]
@@ -285,7 +286,7 @@ impl Reader {
             .filter(|at| items[*at].answer.is_none() && !matches!(items[*at].way, Some(Way::Alone)))
             .collect();
         let keys: Vec<&usize> = board.iter().map(|at| &items[*at].key).collect();
-        let (boarded, departure) = self.process().flights.board(&keys, None);
+        let (boarded, departure) = self.process().flights.board(&keys, &waits::Load::new("modelled"), None);
         let mut own = Vec::new();
         for (at, boarding) in board.into_iter().zip(boarded) {
             items[at].way = Some(match boarding {

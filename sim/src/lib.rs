@@ -20,3 +20,6 @@ mod batch;
 mod flight;
 mod steps;
 mod sync;
+#[allow(dead_code, reason = "the library uses more of it")]
+#[path = "../../crates/mastaba/src/waits.rs"]
+mod waits;

@@ -5,11 +5,13 @@
 //! of the same `join!`, `try_join_all`, stream or resolver tree has been polled too, and has added its keys.
 //! Every reader that waits does so, not only the first: none depends on another one being polled.
 
+use std::sync::OnceLock;
 use std::task::{Context, Waker};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+use crate::waits::Load;
 
 /// The keys of one source that travel together, and the answers to them.
 ///
@@ -19,6 +21,8 @@ pub(crate) struct Part<K, A> {
     pub(crate) id: u64,
     /// It has been sent: see [`Part::poll`].
     sent: AtomicBool,
+    /// Made when something is loaded for it, or a load waits for it: most parts need none.
+    load: OnceLock<Arc<Load>>,
     state: Mutex<State<K, A>>,
 }
 
@@ -66,7 +70,17 @@ impl<K, A: Clone> Part<K, A> {
             partly: false,
             wakers: Vec::new(),
         };
-        Arc::new(Self { id, sent: AtomicBool::new(false), state: Mutex::new(state) })
+        Arc::new(Self { id, sent: AtomicBool::new(false), load: OnceLock::new(), state: Mutex::new(state) })
+    }
+
+    /// The load of its keys, from the source of this name, among those that wait for each other.
+    pub(crate) fn load(&self, source: &'static str) -> &Arc<Load> {
+        self.load.get_or_init(|| Load::new(source))
+    }
+
+    /// Whether a load waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.load.get().is_some_and(|load| load.is_awaited())
     }
 
     /// Adds a key for one reader, while the part gathers. The caller makes sure that keys are distinct.

@@ -15,6 +15,7 @@ use std::hash::Hash;
 use std::task::{Poll, Waker};
 
 use crate::sync::{Arc, Home, Mutex, lock};
+use crate::waits::Load;
 
 /// The flights of one source.
 pub(crate) struct Flights<K, T> {
@@ -44,6 +45,8 @@ impl<T> Clone for Seat<T> {
 struct Flight<T> {
     /// The runtime that it is on. Should nobody drive that any longer, it never lands.
     home: Option<Home>,
+    /// Who waits for whom goes by the load, whoever carries it.
+    load: Arc<Load>,
     state: Mutex<State<T>>,
 }
 
@@ -85,10 +88,12 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         Arc::new(Self { table: Mutex::new(HashMap::default()) })
     }
 
-    /// Boards every key. The departure carries those that are `Own`, in their order, on the runtime `home`.
+    /// Boards every key. The departure carries those that are `Own`, in their order, for this load, on the runtime
+    /// `home`.
     pub(crate) fn board(
         self: &Arc<Self>,
         keys: &[&K],
+        load: &Arc<Load>,
         home: Option<&Home>,
     ) -> (Vec<Boarding<T>>, Option<Departure<K, T>>) {
         let mut mine: Option<Departure<K, T>> = None;
@@ -105,7 +110,11 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
                 }
                 let departure = mine.get_or_insert_with(|| Departure {
                     flights: self.clone(),
-                    flight: Arc::new(Flight { home: home.cloned(), state: Mutex::new(State::new()) }),
+                    flight: Arc::new(Flight {
+                        home: home.cloned(),
+                        load: load.clone(),
+                        state: Mutex::new(State::new()),
+                    }),
                     keys: Vec::new(),
                 });
                 lane.open = Some(Seat { flight: departure.flight.clone(), at: departure.keys.len() });
@@ -241,6 +250,12 @@ impl<T> Seat<T> {
     #[allow(dead_code, reason = "the schedules in sim/ have one runtime")]
     pub(crate) fn home(&self) -> Option<&Home> {
         self.flight.home.as_ref()
+    }
+
+    /// The load that carries the flight.
+    #[allow(dead_code, reason = "in the schedules in sim/ no load reads")]
+    pub(crate) fn load(&self) -> &Arc<Load> {
+        &self.flight.load
     }
 }
 

@@ -77,6 +77,7 @@ mod source;
 #[allow(dead_code, reason = "it is for the compiler alone")]
 mod spawnable;
 mod sync;
+mod waits;
 mod write;
 
 pub use answer::{Answers, Known, Outcome};

@@ -20,8 +20,7 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 pub(crate) use self::meter::Meter;
-pub(crate) use self::nesting::Nesting;
-use self::nesting::nest;
+pub(crate) use self::nesting::{Nesting, endless, inside};
 pub(crate) use self::slot::{AnySlot, Cell, Glance, Lane, Memo, PartOf, Slot};
 pub use self::stash::Stash;
 pub(crate) use self::traffic::Traffic;
@@ -34,6 +33,7 @@ use crate::region::RegionCore;
 use crate::report::{Report, Tier, Trip};
 use crate::source::Source;
 use crate::sync::lock;
+use crate::waits::Load;
 
 /// How far a read goes past what is known already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -96,8 +96,6 @@ pub(crate) struct State {
     pub(crate) trips: Vec<Trip>,
     /// Operations of the shared tier that were not tried.
     pub(crate) passed_over: u64,
-    /// Which part's load waits for which part: to see a loader that waits for itself.
-    pub(crate) waits: Vec<(u64, u64)>,
     /// Writes that have not been published and concern keys that are not known: everything is read past
     /// the shared tier until they are.
     pub(crate) wide_writes: usize,
@@ -121,7 +119,6 @@ impl RequestCache {
                 next_part: 0,
                 trips: Vec::new(),
                 passed_over: 0,
-                waits: Vec::new(),
                 wide_writes: 0,
                 fenced: Vec::new(),
                 call: 0,
@@ -411,6 +408,14 @@ impl RequestCache {
         slot.recall_near(key, state.call, &state.fenced, &mut state.glance, &self.inner.cache)
     }
 
+    /// The load that waits for what is read here: known from the request that a loader was given, or from the task.
+    fn load_inside(&self) -> Option<Arc<Load>> {
+        match &self.nesting {
+            Some(nesting) => Some(nesting.load.clone()),
+            None => nesting::current(),
+        }
+    }
+
     /// Tier 1 and near: answers what they know, takes part in what is on its way, and adds the rest to the
     /// part that gathers.
     fn claim<S: Source>(&self, asked: &mut [Asked<S>], peek: bool) -> Result<Option<Waiting<'_, S>>, Error> {
@@ -422,10 +427,13 @@ impl RequestCache {
         let (call, wide) = (state.call, state.wide_writes > 0);
         let at = self.inner.slot::<S>(state)?;
         // apart from each other, so that the slot is looked up once for all keys
-        let State { slots, gathering, waits, fenced, glance, turn, next_part, .. } = &mut *state;
+        let State { slots, gathering, fenced, glance, turn, next_part, .. } = &mut *state;
         let slot = Slot::<S>::of(&mut slots[at].1);
         let count = asked.len();
         slot.make_room(count);
+        // the load whose loader or hook reads here, looked up by the first key that has to wait
+        let mut inside: Option<Option<Arc<Load>>> = None;
+        let mut load_inside = || inside.get_or_insert_with(|| self.load_inside()).clone();
         for (nth, asked) in asked.iter_mut().enumerate() {
             if asked.answer.is_some() || asked.twin {
                 continue;
@@ -451,17 +459,16 @@ impl RequestCache {
                             // a look without a load waits for nobody
                             Memo::Coming { .. } if peek => {}
                             Memo::Coming { part, at } => {
-                                if let Some(nesting) = &self.nesting
-                                    && let Err(error) = nest(waits, nesting, part.id, S::NAME)
-                                {
-                                    asked.answer = Some(Outcome::Failed(error));
-                                    continue;
-                                }
-                                if self.nesting.is_some() {
+                                let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));
+                                if let Some(load) = load_inside() {
+                                    if let Err(why) = waiting.hold_up(&load, part) {
+                                        let error = endless(&load, S::NAME, why);
+                                        asked.answer = Some(Outcome::Failed(error));
+                                        continue;
+                                    }
                                     part.hurry();
                                 }
                                 if part.share(*at) {
-                                    let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));
                                     waiting.add(nth, part, *at, lane);
                                     continue;
                                 }
@@ -482,6 +489,11 @@ impl RequestCache {
             if peek && lane == Lane::Written {
                 continue; // what the tiers know of it is older than what this request wrote
             }
+            let load = load_inside();
+            if let Some((load, Err(why))) = load.as_ref().map(|load| (load, load.has_room())) {
+                asked.answer = Some(Outcome::Failed(endless(load, S::NAME, why)));
+                continue;
+            }
             let (part, at) = slot.want(
                 lane,
                 asked.key.clone(),
@@ -490,14 +502,15 @@ impl RequestCache {
                 gathering,
                 self.nesting.is_some(),
             );
-            if let Some(nesting) = &self.nesting {
-                if lane == Lane::Written {
-                    nesting.used_older.store(true, Ordering::Relaxed);
-                }
-                // a part that gathers waits for nothing yet, so this closes no circle
-                let _ = nest(waits, nesting, part.id, S::NAME);
+            if let Some(nesting) = self.nesting.as_ref().filter(|_| lane == Lane::Written) {
+                nesting.used_older.store(true, Ordering::Relaxed);
             }
-            waiting.get_or_insert_with(|| Waiting::new(self, count)).add(nth, part, at, lane);
+            let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));
+            if let Some(load) = load {
+                // a part that gathers waits for nothing yet, so this closes no circle
+                let _ = waiting.hold_up(&load, part);
+            }
+            waiting.add(nth, part, at, lane);
         }
         if waiting.is_some() {
             self.inner.traffic.arrived();

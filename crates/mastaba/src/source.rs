@@ -333,6 +333,11 @@ impl<'a> LoadContext<'a> {
     /// What is read through it stands in the report of the request. If it gives something older than this
     /// load (the request had it already, or it was served stale), the rows of this load reach the request
     /// but are not stored (`R6`).
+    ///
+    /// A read that waits for this very load would never end: it is an error of usage
+    /// ([`Error::is_usage`](crate::Error::is_usage)) at once, also over several loads. So it is through any other
+    /// request of the same cache, as long as it is read in the task of this load; in a task that the loader spawns,
+    /// through a clone of this one.
     #[must_use]
     pub fn request(&self) -> &RequestCache {
         self.request

@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::{Claim, Way};
+use crate::answer::Outcome;
 use crate::entry::{self, Fence};
 use crate::flight::Boarding;
 use crate::region::Stamps;
-use crate::request::Lane;
+use crate::request::{Lane, endless};
 use crate::shared::{Lease, Leased};
 use crate::source::Source;
+use crate::waits::Endless;
 
 impl<S: Source> Claim<S> {
     /// Boards flights for what is unanswered, and tells which leases our own one needs.
@@ -34,9 +36,19 @@ impl<S: Source> Claim<S> {
             open.into_iter().filter(|at| !matches!(self.items[*at].way, Way::Alone)).collect();
         let keys: Vec<_> = board.iter().map(|at| &self.items[*at].key).collect();
         let home = self.request.cache.home("a load").ok();
-        let (boarded, departure) = source.flights.board(&keys, home.as_ref());
+        let load = self.part.load(S::NAME).clone();
+        let (boarded, departure) = source.flights.board(&keys, &load, home.as_ref());
         let mut own = Vec::new();
         for (at, boarding) in board.into_iter().zip(boarded) {
+            if let Boarding::Joined(seat) | Boarding::Queued(seat) = &boarding
+                && load.is_awaited()
+                && seat.load().leads_to(&load)
+            {
+                // that load waits for one that waits for this part: it would never land
+                let error = endless(seat.load(), S::NAME, Endless::Circle);
+                self.items[at].answer = Some(Outcome::Failed(error));
+                continue;
+            }
             self.items[at].way = match boarding {
                 Boarding::Own => {
                     own.push(at);

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -20,7 +20,7 @@ use crate::flight::{Flights, Late, Seat};
 use crate::limits::later;
 use crate::policy::EntryPolicy;
 use crate::report::{Operation, Tier, counted};
-use crate::request::{Lane, Nesting, RequestCache, outcome};
+use crate::request::{Lane, Nesting, RequestCache, inside, outcome};
 use crate::source::{Fetched, LoadContext, Row, Rows, Source};
 use crate::telemetry;
 
@@ -169,10 +169,10 @@ impl<S: Source> Claim<S> {
 
     /// Until when flights of other readers are waited for; never over, unless a load waits for this batch.
     fn patience_for_flights(&self) -> impl Future<Output = ()> + Clone + use<S> {
-        let (patience, nested, hurry) =
-            (self.source.policy.source_soft_budget, self.nested, self.hurry.clone());
+        let patience = self.source.policy.source_soft_budget;
+        let (awaited, hurry) = (self.nested || self.part.is_awaited(), self.hurry.clone());
         async move {
-            if !nested {
+            if !awaited {
                 hurry.cancelled().await;
             }
             sleep(patience).await;
@@ -309,12 +309,8 @@ impl<S: Source> Claim<S> {
     /// One call of the loader, within the hard budget.
     async fn fetch(&self, keys: Vec<S::Key>, writer: bool) -> Chunk<S> {
         let since = self.request.cache.tick();
-        let nesting = Arc::new(Nesting {
-            since,
-            used_older: AtomicBool::new(false),
-            part: self.part.id,
-            source: S::NAME,
-        });
+        let load = self.part.load(S::NAME);
+        let nesting = Nesting::new(since, load);
         let request = RequestCache::nested(self.request.clone(), Some(nesting.clone()));
         let budget = self.source.policy.source_budget;
         let deadline = later(Instant::now(), budget);
@@ -326,12 +322,12 @@ impl<S: Source> Claim<S> {
         let budget = deadline.saturating_duration_since(began);
         let cx = LoadContext::new(&request, writer, deadline, self.lane.fills());
         let source = &self.source.source;
-        let done = guarded::<S, _, _>("loading", keys.len(), budget, async {
+        let work = inside(load, async {
             let mut rows = source.load_many(&cx, &keys).await?;
             source.before_store(&cx, &mut rows).await?;
             Ok::<_, S::Error>(rows)
-        })
-        .await;
+        });
+        let done = guarded::<S, _, _>("loading", keys.len(), budget, work).await;
         let took = began.elapsed();
         let count = keys.len();
         let fetched = done.map(|rows| self.sort(&keys, rows));
@@ -453,19 +449,15 @@ impl<S: Source> Claim<S> {
             return Ok(());
         }
         let count = rows.len();
-        let nesting = Arc::new(Nesting {
-            since: self.begun,
-            used_older: AtomicBool::new(false),
-            part: self.part.id,
-            source: S::NAME,
-        });
+        let load = self.part.load(S::NAME);
+        let nesting = Nesting::new(self.begun, load);
         let request = RequestCache::nested(self.request.clone(), Some(nesting));
         let budget = self.source.policy.source_budget;
         let deadline = later(Instant::now(), budget);
         let writer = self.lane == Lane::Written || self.request.wrote.load(Ordering::Relaxed);
         let cx = LoadContext::new(&request, writer, deadline, false);
         let mut fetched = Fetched::new(rows);
-        let work = self.source.source.after_fetch(&cx, &mut fetched);
+        let work = inside(load, self.source.source.after_fetch(&cx, &mut fetched));
         let done = guarded::<S, _, _>("after_fetch of", count, budget, work).await;
         self.source.learn_hooked(fetched.hooked);
         if let Err(error) = &done {

@@ -30,7 +30,6 @@ impl<S: Source> Claim<S> {
         {
             let mut state = lock(&self.request.state);
             let state = &mut *state;
-            state.waits.retain(|(_, on)| *on != self.part.id);
             let Ok(at) = self.request.slot::<S>(state) else { return };
             let wide = state.wide_writes > 0;
             let slot = Slot::<S>::of(&mut state.slots[at].1);

@@ -1,20 +1,26 @@
-//! Loads that read through the request that they load for.
+//! Loads that read through the cache: through the request that they load for, or through one of their own.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
+use crate::waits::{Endless, Load};
 
 /// A load that reads through the request itself.
 pub(crate) struct Nesting {
     /// The tick at which the load was sent: what is older taints it (`R6`).
     pub(crate) since: u64,
     pub(crate) used_older: AtomicBool,
-    /// The part that is being loaded.
-    pub(crate) part: u64,
-    pub(crate) source: &'static str,
+    /// The load that reads.
+    pub(crate) load: Arc<Load>,
 }
 
 impl Nesting {
+    pub(crate) fn new(since: u64, load: &Arc<Load>) -> Arc<Self> {
+        Arc::new(Self { since, used_older: AtomicBool::new(false), load: load.clone() })
+    }
+
     /// Notes the age of something that the load read.
     pub(super) fn saw(&self, begun: u64, stale: bool) {
         if begun < self.since || stale {
@@ -23,32 +29,66 @@ impl Nesting {
     }
 }
 
-/// Notes that a load waits for a part, unless the part waits for that load.
-pub(super) fn nest(
-    waits: &mut Vec<(u64, u64)>,
-    nesting: &Nesting,
-    part: u64,
-    asked: &str,
-) -> Result<(), Error> {
-    let mut reached = vec![part];
-    let mut next = 0;
-    while let Some(&from) = reached.get(next) {
-        if from == nesting.part {
-            return Err(Error::usage(format!(
-                "source {}: its loader or hook reads from source {asked} a key whose load waits for this very \
-                 load; it would wait for ever",
-                nesting.source
-            )));
-        }
-        for (_, on) in waits.iter().filter(|(waiter, _)| *waiter == from) {
-            if !reached.contains(on) {
-                reached.push(*on);
-            }
-        }
-        next += 1;
+tokio::task_local! {
+    /// The load whose loader or hook runs in this task just now.
+    static INSIDE: Arc<Load>;
+}
+
+/// Runs a loader or a hook, so that whatever it reads, through whichever request, is known to be read by this load.
+///
+/// What it spawns is not known by this; a clone of `LoadContext::request` knows it in any task.
+pub(crate) fn inside<F: Future>(load: &Arc<Load>, work: F) -> impl Future<Output = F::Output> {
+    INSIDE.scope(load.clone(), work)
+}
+
+/// The load whose loader or hook polls this.
+pub(super) fn current() -> Option<Arc<Load>> {
+    INSIDE.try_with(Arc::clone).ok()
+}
+
+/// What a loader or a hook is told that would never end.
+pub(crate) fn endless(load: &Load, asked: &str, why: Endless) -> Error {
+    let source = load.source;
+    Error::usage(match why {
+        Endless::Circle => format!(
+            "source {source}: its loader or hook reads from source {asked} a key whose load waits for this very load; \
+             it would wait for ever"
+        ),
+        Endless::TooDeep => format!(
+            "source {source}: its loader or hook reads from source {asked}, and so many loads wait for each other by \
+             now that this would never end"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_is_seen_while_its_waits_live() {
+        let [a, b, c] = ["a", "b", "c"].map(Load::new);
+        let ab = a.wait_for(&b).ok().unwrap();
+        let bc = b.wait_for(&c).ok().unwrap();
+        assert_eq!(c.wait_for(&a).err(), Some(Endless::Circle));
+        assert_eq!(a.wait_for(&a).err(), Some(Endless::Circle));
+        assert!(a.leads_to(&c) && !c.leads_to(&a), "what was refused is not kept");
+        drop(bc);
+        assert!(c.wait_for(&a).is_ok());
+        drop(ab);
+        assert!(
+            [a, b, c].iter().all(|load| Arc::strong_count(load) == 1),
+            "what has ended keeps nothing alive"
+        );
     }
-    if !waits.contains(&(nesting.part, part)) {
-        waits.push((nesting.part, part));
+
+    #[test]
+    fn two_waits_for_one_load_end_one_by_one() {
+        let [a, b] = ["a", "b"].map(Load::new);
+        let (one, two) = (a.wait_for(&b).ok().unwrap(), a.wait_for(&b).ok().unwrap());
+        drop(one);
+        assert!(b.wait_for(&a).is_err());
+        drop(two);
+        assert!(b.wait_for(&a).is_ok());
     }
-    Ok(())
 }

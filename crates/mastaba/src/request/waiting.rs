@@ -13,6 +13,7 @@ use crate::answer::Asked;
 use crate::batch::Phase;
 use crate::source::Source;
 use crate::sync::lock;
+use crate::waits::{Endless, Load, Wait};
 
 /// Waits until the parts that carry its keys are settled.
 ///
@@ -24,6 +25,8 @@ pub(super) struct Waiting<'r, S: Source> {
     parts: SmallVec<[Joined<S>; 1]>,
     /// Which asked key is which key of which part.
     tickets: SmallVec<[Ticket; 1]>,
+    /// The load that reads here waits for the loads of these parts, until this is dropped.
+    waits: Vec<Wait>,
     /// How it was at the last poll.
     seen: Option<Look>,
     /// For how many polls in a row that has not changed.
@@ -61,7 +64,17 @@ impl<'r, S: Source> Waiting<'r, S> {
     /// For at most so many keys.
     pub(super) fn new(request: &'r RequestCache, keys: usize) -> Self {
         let tickets = SmallVec::with_capacity(keys);
-        Self { request, parts: SmallVec::new(), tickets, seen: None, calm: 0, looks: 0, done: false }
+        let (parts, waits) = (SmallVec::new(), Vec::new());
+        Self { request, parts, tickets, waits, seen: None, calm: 0, looks: 0, done: false }
+    }
+
+    /// A load is going to wait here for a part.
+    pub(super) fn hold_up(&mut self, load: &Arc<Load>, part: &PartOf<S>) -> Result<(), Endless> {
+        let on = part.load(S::NAME);
+        if !self.waits.iter().any(|wait| wait.is_for(on)) {
+            self.waits.push(load.wait_for(on)?);
+        }
+        Ok(())
     }
 
     pub(super) fn add(&mut self, nth: usize, part: &Arc<PartOf<S>>, at: usize, lane: Lane) {
