@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
-use mastaba::Scope;
+use mastaba::{End, Scope};
 use pin_project_lite::pin_project;
 
 pin_project! {
@@ -19,12 +19,25 @@ pin_project! {
         #[pin]
         inner: B,
         scope: Option<Scope>,
+        // Bytes that are to come and have not been asked for. After the last one a server drops the body without asking
+        // whether there is more.
+        left: Option<u64>,
     }
 }
 
-impl<B> ScopedBody<B> {
-    pub(crate) fn new(inner: B, scope: Option<Scope>) -> Self {
-        Self { inner, scope }
+impl<B: MessageBody> ScopedBody<B> {
+    /// `unread`: whatever body there is, nobody is going to read it.
+    pub(crate) fn new(inner: B, mut scope: Option<Scope>, unread: bool) -> Self {
+        let left = match inner.size() {
+            _ if unread => Some(0),
+            BodySize::None => Some(0),
+            BodySize::Sized(size) => Some(size),
+            BodySize::Stream => None,
+        };
+        if let Some(scope) = &mut scope {
+            scope.set_end(if left == Some(0) { End::Complete } else { End::CutOff });
+        }
+        Self { inner, scope, left }
     }
 }
 
@@ -42,6 +55,17 @@ impl<B: MessageBody> MessageBody for ScopedBody<B> {
             this.inner.poll_next(cx)
         };
         let chunk = ready!(polled);
+        if let (Some(left), Some(Ok(chunk))) = (&mut *this.left, &chunk) {
+            *left = left.saturating_sub(chunk.len() as u64);
+        }
+        let ended = match &chunk {
+            Some(Err(_)) => End::Failed,
+            Some(Ok(_)) if *this.left != Some(0) => End::CutOff,
+            Some(Ok(_)) | None => End::Complete,
+        };
+        if let Some(scope) = this.scope {
+            scope.set_end(ended);
+        }
         if !matches!(chunk, Some(Ok(_))) {
             drop(this.scope.take());
         }

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpMessage};
-use mastaba::{Budget, Cache, OverBudget, Scope};
+use mastaba::{Budget, Cache, End, OverBudget, Scope};
 use pin_project_lite::pin_project;
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
@@ -52,8 +53,7 @@ impl MastabaCache {
         self.set(|settings| settings.server_timing = shown)
     }
 
-    /// What a request may cost: one that costs more is warned about when it has ended, once, with its whole
-    /// report. A handler sets a budget of its own with `cache.stash().put(Budget { .. })`.
+    /// What a request may cost: one that costs more is warned about when it has ended, once, in one line. A handler sets a budget of its own with `cache.stash().put(Budget { .. })`.
     pub fn budget(self, budget: Budget) -> Self {
         self.set(|settings| settings.budget = Some(budget))
     }
@@ -118,7 +118,10 @@ where
     forward_ready!(inner);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let scope = self.settings.open(&request);
+        let mut scope = self.settings.open(&request);
+        // until there is a response whose body has ended
+        scope.set_end(End::CutOff);
+        let unread = request.method() == Method::HEAD;
         request.extensions_mut().insert(mastaba::RequestCache::clone(&scope));
         let span = scope.span().clone();
         let inner = span.in_scope(|| self.inner.call(request));
@@ -126,6 +129,7 @@ where
             inner: inner.instrument(span),
             scope: Some(scope),
             server_timing: self.settings.server_timing,
+            unread,
         }
     }
 }
@@ -139,6 +143,8 @@ pin_project! {
         inner: Instrumented<F>,
         scope: Option<Scope>,
         server_timing: bool,
+        // whatever body there is, nobody is going to read it
+        unread: bool,
     }
 }
 
@@ -159,6 +165,7 @@ where
                 // an error is a response that is yet to be made, further out
                 if let Some(scope) = &mut scope {
                     scope.set_status(error.as_response_error().status_code().as_u16());
+                    scope.set_end(End::Complete);
                 }
                 return Poll::Ready(Err(error));
             }
@@ -172,7 +179,11 @@ where
                 response.headers_mut().append(HeaderName::from_static("server-timing"), value);
             }
         }
-        Poll::Ready(Ok(response.map_body(|_, body| ScopedBody::new(body, scope))))
+        let status = response.status();
+        let unread = *this.unread
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        Poll::Ready(Ok(response.map_body(|_, body| ScopedBody::new(body, scope, unread))))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
-use mastaba::Scope;
+use mastaba::{End, Scope};
 use pin_project_lite::pin_project;
 
 pin_project! {
@@ -18,12 +19,20 @@ pin_project! {
         #[pin]
         inner: B,
         scope: Option<Scope>,
+        // Bytes that the head of the response has announced and that have not been asked for. After the last one a server
+        // drops the body without asking whether there is more.
+        left: Option<u64>,
     }
 }
 
-impl<B> ScopedBody<B> {
-    pub(crate) fn new(inner: B, scope: Option<Scope>) -> Self {
-        Self { inner, scope }
+impl<B: Body> ScopedBody<B> {
+    /// `left`: as many bytes as are to come; `None`: it ends by itself.
+    pub(crate) fn new(inner: B, mut scope: Option<Scope>, left: Option<u64>) -> Self {
+        if let Some(scope) = &mut scope {
+            let done = inner.is_end_stream() || left == Some(0);
+            scope.set_end(if done { End::Complete } else { End::CutOff });
+        }
+        Self { inner, scope, left }
     }
 }
 
@@ -41,7 +50,23 @@ impl<B: Body> Body for ScopedBody<B> {
             this.inner.as_mut().poll_frame(cx)
         };
         let frame = ready!(polled);
-        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
+        let data = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Buf::remaining) as u64,
+            _ => 0,
+        };
+        if let Some(left) = this.left {
+            *left = left.saturating_sub(data);
+        }
+        let ended = match &frame {
+            Some(Err(_)) => Some(End::Failed),
+            None => Some(End::Complete),
+            Some(Ok(_)) if this.inner.is_end_stream() => Some(End::Complete),
+            Some(Ok(_)) => None,
+        };
+        if let Some(scope) = this.scope {
+            scope.set_end(ended.unwrap_or(if *this.left == Some(0) { End::Complete } else { End::CutOff }));
+        }
+        if ended.is_some() {
             drop(this.scope.take());
         }
         Poll::Ready(frame)

@@ -52,8 +52,9 @@ impl CacheLayer {
         self.set(|settings| settings.server_timing = shown)
     }
 
-    /// What a request may cost: one that costs more is warned about when it has ended, once, with its whole
-    /// report. For single routes, [`BudgetLayer`](crate::BudgetLayer).
+    /// What a request may cost: one that costs more is warned about when it has ended, once, in one line; its
+    /// whole report is a line at level `DEBUG` (target `mastaba::report`). For single routes,
+    /// [`BudgetLayer`](crate::BudgetLayer).
     pub fn budget(self, budget: Budget) -> Self {
         self.set(|settings| settings.budget = Some(budget))
     }

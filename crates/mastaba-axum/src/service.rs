@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderName, HeaderValue, Request, Response};
-use mastaba::Scope;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use mastaba::{End, Scope};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Instrument;
@@ -36,7 +36,10 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        let scope = self.settings.open(&parts);
+        let mut scope = self.settings.open(&parts);
+        // until there is a response whose body has ended
+        scope.set_end(End::CutOff);
+        let without_body = parts.method == Method::HEAD || parts.method == Method::CONNECT;
         parts.extensions.insert(mastaba::RequestCache::clone(&scope));
         let span = scope.span().clone();
         let inner = span.in_scope(|| self.inner.call(Request::from_parts(parts, body)));
@@ -44,6 +47,7 @@ where
             inner: inner.instrument(span),
             scope: Some(scope),
             server_timing: self.settings.server_timing,
+            without_body,
         }
     }
 }
@@ -57,6 +61,8 @@ pin_project! {
         inner: Instrumented<F>,
         scope: Option<Scope>,
         server_timing: bool,
+        // whatever body there is, nobody is going to read it
+        without_body: bool,
     }
 }
 
@@ -71,7 +77,13 @@ where
         let this = self.project();
         let answered = ready!(this.inner.poll(cx));
         let mut scope = this.scope.take();
-        let mut response = answered?;
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(error) => {
+                scope.iter_mut().for_each(|scope| scope.set_end(End::Failed));
+                return Poll::Ready(Err(error));
+            }
+        };
         if let Some(scope) = &mut scope {
             scope.set_status(response.status().as_u16());
             if *this.server_timing
@@ -81,6 +93,20 @@ where
                 response.headers_mut().append(HeaderName::from_static("server-timing"), value);
             }
         }
-        Poll::Ready(Ok(response.map(|body| ScopedBody::new(body, scope))))
+        let left = match *this.without_body || is_without_body(response.status()) {
+            true => Some(0),
+            false => announced(response.headers()),
+        };
+        Poll::Ready(Ok(response.map(|body| ScopedBody::new(body, scope, left))))
     }
+}
+
+/// The length that a response says its body has.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A connection that goes on as something else, and responses that have no body.
+fn is_without_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }

@@ -68,6 +68,88 @@ async fn everything_that_is_wrong_is_told_at_once() {
     assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "no file is made");
 }
 
+/// The problems that settings in TOML give, with [`Echo`] and [`Listed`] registered.
+async fn problems(toml: &str) -> Vec<String> {
+    let builder = Cache::from_toml(toml).source(Echo).source(Listed);
+    let error = builder.build().await.unwrap_err();
+    assert!(error.is_config());
+    error.to_string().split("\n- ").skip(1).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_settings_is_followed_by_no_other_that_is_none() {
+    let lists = "cache.lists.backend = 'memory'\n";
+    for (wrong, starts) in [
+        // the region is configured, and its backend is named
+        ("[cache.objects]\nbackend = 'memory'\nttl = 'soon'", "cache.objects.ttl = \"soon\": a duration"),
+        ("[cache.objects]\nbackend = ''", "cache.objects.backend = \"\": it must not be empty"),
+        ("[cache.objects]\nbackend = ['memory']", "cache.objects.backend: this is a list"),
+        ("[cache.objects]\nbackedn = 'memory'", "cache.objects.backedn: there is no such setting"),
+        ("[cache.objects]\nbackend = 'memory'\ntll = 5", "cache.objects.tll: there is no such setting"),
+        (
+            "[cach.objects]\nbackend = 'memory'",
+            "cach.objects.backend: there is no such setting (did you mean cache.objects.",
+        ),
+        ("cache.objects.ttl = '1h'\ndata_dir = ''", "data_dir = \"\": it must not be empty"),
+        (
+            "cache.objects.ttl = '1h'\ndata_dri = 'x'",
+            "data_dri: there is no such setting (did you mean data_dir?)",
+        ),
+        ("[cache.objects]\nbackend = 'redis://:hunter2@h'", "cache.objects.backend is an address"),
+        (
+            "[cache.objects]\nbackend = 'memroy'",
+            "cache.objects.backend = \"memroy\": no backend has this name",
+        ),
+    ] {
+        let told = problems(&format!("{lists}{wrong}")).await;
+        assert!(told.len() == 1 && told[0].starts_with(starts), "{wrong}: {told:#?}");
+        assert!(!told[0].contains("hunter2"), "{told:#?}");
+    }
+    // what cannot be read at all says nothing of any region
+    let told = problems("[cache.objects\nttl = 1").await;
+    assert!(told.len() == 1 && told[0].starts_with("line 1: "), "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_backend_and_its_arguments_are_judged_together_with_everything_else() {
+    let told = problems(
+        "cache.objects.backend = 'memroy'\ncache.objects.ttl = 'soon'\ncache.lists.backend = 'memory'\n\
+         cache.lists.arguments.colour = 'red'\ncache.more.backend = 'embedded'\ncache.last.near.max_entries = 0",
+    )
+    .await;
+    let starts = [
+        "cache.last.near.max_entries = \"0\": a whole number above zero",
+        "cache.objects.ttl = \"soon\": a duration",
+        "region last: no backend is named",
+        "region lists: unknown argument colour; there are: max_bytes, max_entries",
+        "region more: an embedded file needs a data_dir",
+        "cache.objects.backend = \"memroy\": no backend has this name; did you mean memory?",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    for start in starts {
+        assert!(told.iter().any(|line| line.starts_with(start)), "{start}\n{told:#?}");
+    }
+}
+
+/// What `main` prints of an error that it returns.
+#[tokio::test]
+async fn an_error_that_main_returns_reads_as_its_sentence() {
+    let world = World::new().await;
+    let error = world.request().get::<Lost>(1).await.unwrap_err();
+    assert_eq!(format!("{error:?}"), error.to_string());
+    world.shared.down(&["invalidate"]);
+    let error = world.request().invalidate::<UserById>([1]).await.unwrap_err();
+    assert!(
+        format!("{error:?}").starts_with("region objects: the invalidation was not confirmed"),
+        "{error:?}"
+    );
+    let error =
+        Cache::from_toml("[cache.objects]\nbackend = 'memroy'\nttl = 'soon'").build().await.unwrap_err();
+    let shown = format!("{error:?}");
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (3, "the configuration has 2 problems:"), "{shown}");
+}
+
 #[tokio::test]
 async fn a_backend_that_does_not_exist_is_told_with_those_that_do() {
     let error =

@@ -385,8 +385,37 @@ async fn a_slow_operation_of_the_shared_tier_is_told() {
     world.shared.slow(millis(30));
     world.sees(1).await;
     world.idle().await;
-    let events = ["read", "lease", "fill"].map(|operation| format!("region objects: {operation} took 30ms"));
+    let slow = |operation| format!("region objects: {operation} took 30ms, over its soft budget of 20ms");
+    let events = ["read", "lease", "fill"].map(slow);
     assert_eq!(world.events(), events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_of_one_and_times_are_told_as_people_say_them() {
+    let world = World::with(|region| region.source_budget(Duration::from_nanos(1_499_999_999))).await;
+    world.db.fail_next(DbFault::Error("down".into()));
+    let one = world.request().get::<UserById>(1).await.unwrap_err();
+    assert_eq!(one.to_string(), "source user: loading 1 key failed: down");
+    world.db.fail_next(DbFault::Hang);
+    let late = world.request().get::<UserById>(1).await.unwrap_err();
+    assert!(late.to_string().ends_with("loading 1 key took longer than the budget of 1.5s"), "{late}");
+    let write = world.request().write();
+    write.invalidate::<UserById>([1]).await.unwrap();
+    drop(write);
+    world.shared.slow(millis(600));
+    let request = world.request();
+    request.get::<UserById>(2).await.unwrap();
+    world.idle().await;
+    let told = world.events().join("\n");
+    for part in [
+        "source user: a load of 1 key failed: ",
+        "a write was dropped before it was published: 1 key, tag or region was not invalidated",
+        "region objects: read failed: no answer within the budget of 500ms",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+    let table = request.report().to_string();
+    assert!(!table.contains("1 keys") && table.contains("1 key "), "{table}");
 }
 
 #[tokio::test]

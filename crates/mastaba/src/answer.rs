@@ -201,6 +201,22 @@ impl<K, T> Answers<K, T> {
         self.rows.iter().map(|(key, _)| key)
     }
 
+    /// The answers, in the order of the asking: of [`get_many`](crate::RequestCache::get_many), `None` for a key that has
+    /// no row. For those that have one, [`found`](Answers::found).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let users = World::new().await.request().get_many::<UserById>([2, 2000, 1]).await?;
+    /// let ids: Vec<_> = users.values().map(|user| user.as_ref().map(|user| user.id)).collect();
+    /// assert_eq!(ids, [Some(2), None, Some(1)]);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.rows.iter().map(|(_, answer)| answer)
+    }
+
     /// How many distinct keys were asked for.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::{Coherence, Error, WriteMode};
 use form::Input;
-pub(crate) use problems::Problems;
 use problems::closest;
+pub(crate) use problems::{Doubts, Problems, Understood};
 pub(crate) use value::bytes;
 
 /// What was set for a cache. Plain data: nothing is opened or connected by reading it, and what was not set is
@@ -134,7 +134,8 @@ pub struct NearSettings {
 impl Settings {
     /// Reads the keys `cache.*`, `data_dir` and `namespace` of an application's own map of strings.
     ///
-    /// Other keys are the application's and ignored. The map is only looked at.
+    /// Other keys are the application's and ignored, but for those that are a slip away from one of ours, such as
+    /// `cach.objects.ttl` or `data_dri`. The map is only looked at.
     ///
     /// # Errors
     /// One configuration error that lists everything wrong with these keys.
@@ -218,6 +219,14 @@ impl fmt::Debug for RegionSettings {
 /// The line for a backend that does not exist. Which exist is known only when the cache is built: programs bring
 /// their own.
 pub(crate) fn unknown_backend(region: &str, name: &str, known: &[&str]) -> String {
+    if name.contains("://") || name.contains('@') {
+        // without it: there may be a password in it
+        return format!(
+            "cache.{region}.backend is an address, and the name of a backend is needed; an address is an argument: \
+             cache.{region}.arguments.url. There are: {}",
+            known.join(", ")
+        );
+    }
     let choices = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     // in crates of their own, which this program has not added, or not told of
     let elsewhere = match name.to_ascii_lowercase().as_str() {

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::config::Understood;
+
 /// A cause, as sources give it.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
@@ -27,6 +29,8 @@ struct Inner {
     kind: Kind,
     sentence: String,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
+    /// Of settings with something wrong in them: the rest.
+    understood: Option<Understood>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +67,14 @@ impl Error {
         Self::new(Kind::Shared, sentence, Some(Arc::new(cause)))
     }
 
-    pub(crate) fn config(sentence: impl Into<String>) -> Self {
-        Self::new(Kind::Config, sentence, None)
+    /// Settings are wrong, and this is what could be read of them all the same.
+    pub(crate) fn settings(sentence: impl Into<String>, understood: Option<Understood>) -> Self {
+        let (kind, sentence) = (Kind::Config, sentence.into());
+        Self(Arc::new(Inner { kind, sentence, cause: None, understood }))
+    }
+
+    pub(crate) fn understood(&self) -> Option<&Understood> {
+        self.0.understood.as_ref()
     }
 
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
@@ -72,7 +82,7 @@ impl Error {
     }
 
     fn new(kind: Kind, sentence: impl Into<String>, cause: Option<Arc<dyn StdError + Send + Sync>>) -> Self {
-        Self(Arc::new(Inner { kind, sentence: sentence.into(), cause }))
+        Self(Arc::new(Inner { kind, sentence: sentence.into(), cause, understood: None }))
     }
 
     /// The source failed: its own error is the cause, or its rows could not be used, or it panicked.
@@ -119,15 +129,30 @@ impl fmt::Display for Error {
     }
 }
 
+/// The sentence, and on a line of its own each cause that it does not repeat: as an error reads that `main` returns.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Error");
-        out.field("kind", &self.0.kind).field("sentence", &self.0.sentence);
-        if let Some(cause) = &self.0.cause {
-            out.field("cause", cause);
-        }
-        out.finish()
+        chain(self, f)
     }
+}
+
+/// An error as people read it: its sentence, and every cause that it does not say itself.
+///
+/// For the `Debug` of errors of this workspace, which is what Rust prints of an error that `main` returns.
+#[doc(hidden)]
+pub fn chain(error: &dyn StdError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut said = error.to_string();
+    f.write_str(&said)?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let sentence = error.to_string();
+        if !said.contains(&sentence) {
+            write!(f, "\n  because: {sentence}")?;
+            said = sentence;
+        }
+        cause = error.source();
+    }
+    Ok(())
 }
 
 impl StdError for Error {
@@ -137,7 +162,7 @@ impl StdError for Error {
 }
 
 /// What went wrong in a backend of the shared tier. The outcome of the call is unknown.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fault {
     kind: FaultKind,
     sentence: String,
@@ -183,8 +208,40 @@ impl fmt::Display for Fault {
     }
 }
 
+/// As that of [`Error`].
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        chain(self, f)
+    }
+}
+
 impl StdError for Fault {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_reads_as_its_sentence_and_the_causes_that_it_does_not_say() {
+        let io = || std::io::Error::other("connection refused");
+        let fault = Fault::new(FaultKind::Down, "redis is not there").because(io());
+        assert_eq!(format!("{fault:?}"), "redis is not there\n  because: connection refused");
+        let error =
+            Error::shared("region objects: the invalidation was not confirmed: redis is not there", fault);
+        assert_eq!(
+            format!("{error:?}"),
+            "region objects: the invalidation was not confirmed: redis is not there\n  because: connection refused"
+        );
+        let error = Error::source("source user: loading 1 key failed: connection refused", Box::new(io()));
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let lines = Error::settings("the configuration has 2 problems:\n- one\n- two", None);
+        assert_eq!(
+            format!("{:?}", Err::<(), _>(lines)),
+            "Err(the configuration has 2 problems:\n- one\n- two)"
+        );
     }
 }

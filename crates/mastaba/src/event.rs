@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::Fault;
+use crate::limits::Shown;
+use crate::report::counted;
 
 /// Something that an operator should be able to see. It is also given to `tracing`.
 ///
@@ -28,6 +30,8 @@ pub enum Event {
         operation: &'static str,
         /// How long.
         took: Duration,
+        /// The soft budget, [`Policy::shared_soft_budget`](crate::Policy::shared_soft_budget).
+        budget: Duration,
     },
     /// The breaker of a region opened: until it closes, reads and fills pass the shared tier over, and its faults are
     /// not told one by one. Invalidations go on to travel.
@@ -179,14 +183,13 @@ impl fmt::Display for Event {
             Self::SharedFault { region, operation, fault } => {
                 write!(f, "region {region}: {operation} failed: {fault}")
             }
-            Self::SharedSlow { region, operation, took } => {
-                write!(f, "region {region}: {operation} took {took:?}")
+            Self::SharedSlow { region, operation, took, budget } => {
+                let (took, budget) = (Shown(*took), Shown(*budget));
+                write!(f, "region {region}: {operation} took {took}, over its soft budget of {budget}")
             }
             Self::BreakerOpened { region, failures, fault } => {
-                write!(
-                    f,
-                    "region {region}: the shared tier is passed over after {failures} failures: {fault}"
-                )
+                let failures = counted(*failures as usize, "failure");
+                write!(f, "region {region}: the shared tier is passed over after {failures}: {fault}")
             }
             Self::BreakerClosed { region, after } => {
                 write!(f, "region {region}: the shared tier answers again, after {after:.1?}")
@@ -201,8 +204,9 @@ impl fmt::Display for Event {
             }
             Self::ClocksDiffer { source, ahead } => write!(
                 f,
-                "source {source}: an entry was made {ahead:.1?} in the future, so the clock of this process is behind, or \
-                 that of the one that made it is ahead: such entries count as misses"
+                "source {source}: an entry was made {} in the future, so the clock of this process is behind, or \
+                 that of the one that made it is ahead: such entries count as misses",
+                Shown(*ahead)
             ),
             Self::ForeignRow { source, key } => {
                 write!(f, "source {source}: the loader gave back a row for {key}, which it was not asked for")
@@ -211,10 +215,11 @@ impl fmt::Display for Event {
                 write!(f, "source {source}: the loader gave back two rows for {key}")
             }
             Self::LoadFailed { source, keys, error } => {
-                write!(f, "source {source}: a load of {keys} keys failed: {error}")
+                write!(f, "source {source}: a load of {} failed: {error}", counted(*keys, "key"))
             }
             Self::KeysFailed { source, failed, keys, error } => {
-                write!(f, "source {source}: {failed} of {keys} keys of a load failed, the first so: {error}")
+                let keys = counted(*keys, "key");
+                write!(f, "source {source}: {failed} of {keys} of a load failed, the first so: {error}")
             }
             Self::NotStored { source, why } => write!(f, "source {source}: a value was not stored: {why}"),
             Self::CannotBeStored { source, value, why } => write!(

@@ -85,6 +85,8 @@ pub use cache::{Arguments, Backend, Cache, CacheBuilder, NearConfig, Region, Reg
 pub use codec::Encoding;
 pub use coherence::Coherence;
 pub use config::{NearSettings, PolicySettings, RegionSettings, Settings};
+#[doc(hidden)]
+pub use error::chain;
 pub use error::{BoxError, Error, Fault, FaultKind};
 pub use event::Event;
 pub use key::Key;
@@ -95,7 +97,7 @@ pub use relation::Lazy;
 pub use relation::{Expand, Expanded};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{Force, RequestCache, Stash};
-pub use scope::{OverBudget, Scope};
+pub use scope::{End, OverBudget, Scope};
 pub use source::{Fetched, LoadContext, Replicated, Rows, Source};
 pub use write::{CommitError, Committed, Lost, Published, Write};
 

@@ -15,8 +15,9 @@ use crate::entry::random;
 use crate::error::{Fault, FaultKind};
 use crate::event::{Event, Events};
 use crate::key::KeySpace;
+use crate::limits::Shown;
 use crate::policy::Policy;
-use crate::report::Operation;
+use crate::report::{Operation, counted};
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
 use crate::shared::guard::{self, Change, Guard};
@@ -483,7 +484,7 @@ impl RegionCore {
             Ok(done) => done,
             Err(_) => Err(Fault::new(
                 FaultKind::Timeout,
-                format!("no answer within the budget of {:?}", self.policy.shared_budget),
+                format!("no answer within the budget of {}", Shown(self.policy.shared_budget)),
             )),
         };
         let took = began.elapsed();
@@ -509,7 +510,8 @@ impl RegionCore {
                 self.events.tell(Event::SharedFault { region: region(), operation, fault });
             }
             None if took > self.policy.shared_soft_budget => {
-                self.events.tell(Event::SharedSlow { region: region(), operation, took });
+                let budget = self.policy.shared_soft_budget;
+                self.events.tell(Event::SharedSlow { region: region(), operation, took, budget });
             }
             None => {}
         }
@@ -541,8 +543,12 @@ fn complete<T>(asked: usize, answered: Vec<T>) -> Result<Vec<T>, Fault> {
     if answered.len() == asked {
         return Ok(answered);
     }
-    let sentence = format!("{asked} records were asked for, and {} came back", answered.len());
+    let sentence = format!("{} asked for, and {} came back", were(asked), answered.len());
     Err(Fault::new(FaultKind::Damaged, sentence))
+}
+
+fn were(records: usize) -> String {
+    format!("{} {}", counted(records, "record"), if records == 1 { "was" } else { "were" })
 }
 
 fn name_of(operation: Operation) -> &'static str {

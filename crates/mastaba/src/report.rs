@@ -3,6 +3,8 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use crate::limits::Shown;
+
 /// Which tier an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -243,6 +245,11 @@ impl Report {
     /// The source with the most statements that the request waited for, and how many.
     #[must_use]
     pub fn worst_source(&self) -> Option<(&str, usize)> {
+        self.worst_sources().into_iter().next()
+    }
+
+    /// The sources with the most statements that the request waited for, the worst first.
+    pub(crate) fn worst_sources(&self) -> Vec<(&str, usize)> {
         let mut sources: Vec<(&str, usize)> = Vec::new();
         for trip in self.trips.iter().filter(|trip| trip.waited && trip.operation == Operation::Load) {
             match sources.iter_mut().find(|(name, _)| *name == trip.name) {
@@ -250,7 +257,8 @@ impl Report {
                 None => sources.push((&trip.name, trip.statements)),
             }
         }
-        sources.into_iter().max_by_key(|(_, statements)| *statements)
+        sources.sort_by_key(|(_, statements)| std::cmp::Reverse(*statements));
+        sources
     }
 
     /// A count of [`Outcomes`], over all sources.
@@ -290,10 +298,12 @@ impl fmt::Display for Report {
         let (shared, source) = self.waits();
         writeln!(
             f,
-            "{} ({shared:.1?}), {} ({source:.1?}), {:.1?} in all",
+            "{} ({}), {} ({}), {} in all",
             counted(self.shared_trips(), "trip"),
+            Shown(shared),
             counted(self.statements(), "statement"),
-            self.elapsed,
+            Shown(source),
+            Shown(self.elapsed),
         )?;
         if self.passed_over > 0 {
             let times = counted(self.passed_over as usize, "time");
@@ -324,12 +334,13 @@ impl fmt::Display for Report {
         for trip in &self.trips {
             writeln!(
                 f,
-                "  {:>10.1?}  {:10} {:24} {:>6} keys {:>10.1?}{}{}",
-                trip.began,
+                "  {:>10}  {:10} {:24} {:>6} {:4} {:>10}{}{}",
+                Shown(trip.began),
                 trip.operation,
                 trip.name,
                 trip.keys,
-                trip.took,
+                if trip.keys == 1 { "key" } else { "keys" },
+                Shown(trip.took),
                 if trip.waited { "" } else { "  in the background" },
                 if trip.failed { "  FAILED" } else { "" },
             )?;

@@ -13,8 +13,11 @@ use crate::request::RequestCache;
 /// A [`RequestCache`] that says at its end what it cost. See [`Cache::scope`].
 ///
 /// The end is its drop, or the end of [`run`](Scope::run). It then gives `tracing` one line at level `DEBUG`
-/// (target `mastaba::request`: `method`, `route`, `status`, `trips`, `statements`, `near`, `shared`, `loaded`,
-/// `elapsed_us`), and, if a [`Budget`] was exceeded, one at level `WARN` that begins with `N+1?`.
+/// (target `mastaba::request`: `method`, `route`, `status`, `end`, `trips`, `statements`, `near`, `shared`, `loaded`,
+/// `elapsed_us`), and, if a [`Budget`] was exceeded, one at level `WARN` that begins with `N+1?`. The whole table of that
+/// report is a line at level `DEBUG` of its own (target `mastaba::report`).
+///
+/// `end` says how the work ended: see [`End`].
 ///
 /// Both are said inside of the scope's [`span`](Scope::span). Clones of the request that outlive the scope
 /// go on to work; what they cost after its end is not told.
@@ -24,15 +27,45 @@ pub struct Scope {
     name: String,
     method: Option<String>,
     status: Option<u16>,
+    end: End,
     budget: Option<Budget>,
     on_over_budget: Option<Box<Listener>>,
 }
+
+/// How the work of a [`Scope`] ended, for its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// It was done.
+    #[default]
+    Complete,
+    /// It was dropped before: the client went away, or a time-out was over.
+    CutOff,
+    /// It failed: there is no response, or its body ended with an error.
+    Failed,
+    /// It panicked. Nobody has to say this one: a scope that is dropped by a panic knows.
+    Panicked,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "complete",
+            Self::CutOff => "cut off",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+        })
+    }
+}
+
+/// So many of the worst sources stand in the warning.
+const SHOWN: usize = 3;
 
 type Listener = dyn Fn(&OverBudget) + Send + Sync;
 
 /// A piece of work that cost more than it may. See [`Scope::on_over_budget`].
 ///
-/// `Display` gives the sentence of the warning.
+/// `Display` gives the sentence of the warning: one line, with the worst sources. All of it is in the report.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OverBudget {
@@ -75,6 +108,7 @@ impl Cache {
             name,
             method: None,
             status: None,
+            end: End::Complete,
             budget: None,
             on_over_budget: None,
         }
@@ -130,16 +164,51 @@ impl Scope {
         self.status = Some(status);
     }
 
+    /// How the work has ended, or will have if the scope is dropped now; [`End::Complete`] unless something else is said.
+    ///
+    /// Who may be dropped in the middle says [`End::CutOff`] at the start and [`End::Complete`] at the end, as
+    /// [`run`](Scope::run) and the layers for web frameworks do.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::World;
+    /// use mastaba::End;
+    ///
+    /// let mut scope = World::new().await.cache.scope("a stream");
+    /// scope.set_end(End::CutOff);
+    /// // .. whatever may be dropped, and then:
+    /// scope.set_end(End::Complete);
+    /// assert_eq!(scope.ends(), End::Complete);
+    /// # });
+    /// ```
+    pub fn set_end(&mut self, end: End) {
+        self.end = end;
+    }
+
+    /// What [`set_end`](Scope::set_end) has said last.
+    pub fn ends(&self) -> End {
+        self.end
+    }
+
     /// The span of the work, a child of the one that was current when the scope was made. Reads that are made
     /// while it is current are its children.
     pub fn span(&self) -> &Span {
         &self.span
     }
 
-    /// Runs a piece of work inside of the span, with the request. The scope ends with it, or with this future.
-    pub async fn run<T, F: Future<Output = T>>(self, work: impl FnOnce(RequestCache) -> F) -> T {
+    /// Runs a piece of work inside of the span, with the request. The scope ends with it, or with this future: dropped in
+    /// the middle, its line says that it was cut off.
+    pub async fn run<T, F: Future<Output = T>>(mut self, work: impl FnOnce(RequestCache) -> F) -> T {
         let span = self.span.clone();
-        async move { work(self.request.clone()).await }.instrument(span).await
+        self.set_end(End::CutOff);
+        async move {
+            let mut scope = self; // whole, and not only its fields
+            let done = work(scope.request.clone()).await;
+            scope.set_end(End::Complete);
+            done
+        }
+        .instrument(span)
+        .await
     }
 
     fn end(&self) {
@@ -150,18 +219,21 @@ impl Scope {
         }
         let _inside = self.span.enter();
         let report = self.request.report();
+        let end = if std::thread::panicking() { End::Panicked } else { self.end };
         tracing::debug!(
             target: "mastaba::request",
             method = self.method,
             route = self.name,
             status = self.status,
+            end = %end,
             trips = report.shared_trips(),
             statements = report.statements(),
             near = report.sum(|outcomes| outcomes.near_hits),
             shared = report.sum(|outcomes| outcomes.shared_hits),
             loaded = report.sum(|outcomes| outcomes.loaded),
             elapsed_us = report.elapsed.as_micros() as u64,
-            "request"
+            "{}",
+            if end == End::Complete { "request".to_owned() } else { format!("request, {end}") }
         );
         if let Some(budget) = budget.filter(|budget| !report.is_within(*budget)) {
             self.warn(&OverBudget { name: self.name.clone(), budget, report });
@@ -178,9 +250,9 @@ impl Scope {
             statements = over.report.statements(),
             worst,
             worst_statements = most,
-            "{over}\n{}",
-            over.report
+            "{over}"
         );
+        tracing::debug!(target: "mastaba::report", route = over.name, "{}", over.report);
         if let Some(listener) = &self.on_over_budget {
             // this may be a drop in the middle of a panic
             let _ = catch_unwind(AssertUnwindSafe(|| listener(over)));
@@ -213,9 +285,13 @@ impl fmt::Display for OverBudget {
             self.budget.trips,
             self.budget.statements,
         )?;
-        match self.report.worst_source() {
-            Some((source, statements)) => write!(f, "; most by {source}: {statements}"),
-            None => Ok(()),
+        let worst = self.report.worst_sources();
+        for (nth, (source, statements)) in worst.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{source}: {statements}", if nth == 0 { "; most by " } else { ", " })?;
+        }
+        match worst.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, ", and {}", counted(more, "more source")),
         }
     }
 }

@@ -111,6 +111,45 @@ async fn a_streaming_body_keeps_its_request_until_it_has_ended() {
         read_until(&mut stream, "second").await;
         pulse.ended().await;
         assert_eq!(log.requests().len(), 1);
+        assert_eq!(log.requests()[0].get("end"), Some("complete"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_was_sent_whole_was_not_cut_off_whatever_its_body_is_like() {
+    in_time(async {
+        let (log, _guard) = Log::start();
+        let world = World::new().await;
+        let counted = async |_: RequestCache| {
+            // the server asks for no more than it has announced
+            let chunks = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"1234")), Ok("5678".into())]);
+            ([(axum::http::header::CONTENT_LENGTH, "8")], Body::from_stream(chunks))
+        };
+        let app = Router::new()
+            .route("/counted", get(counted))
+            .route("/plain", get(async |_: RequestCache| "a page"))
+            .route("/empty", get(async |_: RequestCache| ()))
+            .route("/nothing", get(async |_: RequestCache| axum::http::StatusCode::NO_CONTENT))
+            .layer(CacheLayer::new(world.cache.clone()));
+        let address = serve(app).await;
+        let paths = ["/counted", "/plain", "/empty", "/nothing"];
+        for path in paths {
+            assert!([200, 204].contains(&fetch(address, path).await.status), "{path}");
+        }
+        let head = |path| format!("HEAD {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+        for path in paths {
+            assert!(
+                [200, 204].contains(&reply(send(address, &head(path)).await).await.status),
+                "HEAD {path}"
+            );
+        }
+        while log.requests().len() < 2 * paths.len() {
+            tokio::task::yield_now().await;
+        }
+        for line in log.requests() {
+            assert_eq!(line.get("end"), Some("complete"), "{:?} {:?}", line.get("method"), line.get("route"));
+        }
     })
     .await;
 }
@@ -130,6 +169,8 @@ async fn a_client_that_goes_away_in_the_middle_of_a_body_ends_its_request() {
             tokio::task::yield_now().await;
         }
         assert_eq!(log.requests()[0].get("status"), Some("200"));
+        assert_eq!(log.requests()[0].get("end"), Some("cut off"));
+        assert_eq!(log.requests()[0].message(), "request, cut off");
     })
     .await;
 }
@@ -156,6 +197,7 @@ async fn a_client_that_goes_away_before_the_answer_ends_its_request_and_the_load
             tokio::task::yield_now().await;
         }
         assert_eq!(log.requests()[0].get("status"), None, "there was no response");
+        assert_eq!(log.requests()[0].get("end"), Some("cut off"));
         gate.open_for_good();
         world.idle().await;
         pulse.ended().await;
@@ -190,6 +232,7 @@ async fn a_handler_that_panics_leaves_nothing_behind() {
         pulse.ended().await;
         let lines = log.requests();
         assert_eq!((lines.len(), lines[0].get("route"), lines[0].get("status")), (1, Some("/bad"), None));
+        assert_eq!(lines[0].get("end"), Some("panicked"));
         assert!(fetch(address, "/").await.body.ends_with(" request"));
     })
     .await;

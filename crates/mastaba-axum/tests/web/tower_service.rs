@@ -72,6 +72,7 @@ async fn errors_of_a_service_and_of_a_body_are_passed_on_and_end_the_request() {
         let failing = service_fn(async |_: Request<()>| Err::<Response<Empty<Bytes>>, _>("no answer"));
         assert_eq!(layer.layer(failing).oneshot(Request::new(())).await.unwrap_err(), "no answer");
         assert_eq!(log.requests()[0].get("status"), None);
+        assert_eq!(log.requests()[0].get("end"), Some("failed"));
 
         let broken = service_fn(async |_: Request<()>| {
             let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("broken")];
@@ -82,6 +83,7 @@ async fn errors_of_a_service_and_of_a_body_are_passed_on_and_end_the_request() {
         assert_eq!(log.requests().len(), 1);
         assert_eq!(body.frame().await.unwrap().unwrap_err(), "broken");
         assert_eq!(log.requests().len(), 2, "ended by the error, before the body is dropped");
+        assert_eq!(log.requests()[1].get("end"), Some("failed"));
     })
     .await;
 }

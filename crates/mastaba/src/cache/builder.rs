@@ -12,7 +12,7 @@ use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
 use super::{Cache, CacheCore};
 use crate::clock;
 use crate::codec::Codec;
-use crate::config::{self, NearSettings, PolicySettings, Problems, RegionSettings, Settings};
+use crate::config::{self, Doubts, NearSettings, PolicySettings, Problems, RegionSettings, Settings};
 use crate::error::{BoxError, Error};
 use crate::event::{Event, Events};
 use crate::key::KeySpace;
@@ -23,6 +23,8 @@ use crate::registry::{AnySource, Registered};
 use crate::request::RequestCache;
 use crate::runtime::{self, Runtimes};
 use crate::shared::Reach;
+#[cfg(feature = "embedded")]
+use crate::shared::embedded::{Embedded, EmbeddedConfig};
 use crate::shared::memory::{Memory, MemoryConfig};
 use crate::shared::null::Null;
 use crate::source::Source;
@@ -57,6 +59,8 @@ struct Assembly {
     sources: HashMap<TypeId, Arc<dyn AnySource>>,
     names: Vec<(&'static str, &'static str)>,
     problems: Problems,
+    /// No region is missing only because its settings cannot be read.
+    regions_known: bool,
 }
 
 impl CacheBuilder {
@@ -145,8 +149,8 @@ impl CacheBuilder {
         if tokio::runtime::Handle::try_current().is_ok() {
             runtime::check_timers()?;
         }
-        let mut problems = Problems::default();
-        let regions = self.resolve(&mut problems);
+        let (mut problems, mut doubts) = (Problems::default(), Doubts::default());
+        let regions = self.resolve(&mut problems, &mut doubts);
         let namespace = self.namespace.take().unwrap_or_else(|| "mastaba".to_owned());
         let events = Arc::new(Events::new(self.listener.take()));
         let openers = self.openers();
@@ -163,6 +167,9 @@ impl CacheBuilder {
                 let known: Vec<_> = openers.keys().map(String::as_str).collect();
                 problems.push(config::unknown_backend(name, backend, &known));
             }
+            if let Err(why) = self.check_arguments(name, region, &doubts) {
+                problems.push(format!("region {name}: {why}"));
+            }
             if let Some(file) = self.file(name, region) {
                 if let Some(other) = files.insert(file.clone(), name.clone()) {
                     problems.push(format!(
@@ -170,7 +177,7 @@ impl CacheBuilder {
                         file.display()
                     ));
                 }
-            } else if matches!(region.backend, Choice::Unnamed) {
+            } else if matches!(region.backend, Choice::Unnamed) && !doubts.has("data_dir") {
                 problems.push(format!(
                     "region {name}: no backend is named, so it is an embedded file, and that needs a data_dir; \
                      set data_dir, or name a backend: {}",
@@ -180,7 +187,7 @@ impl CacheBuilder {
         }
         if !problems.is_empty() {
             // sources are looked at all the same, so that one start tells everything
-            self.check_sources(&namespace, regions, &events, &mut problems);
+            self.check_sources(&namespace, regions, &events, &mut problems, &doubts);
             return Err(problems.into_error());
         }
         for (name, config) in &regions {
@@ -196,7 +203,7 @@ impl CacheBuilder {
         }
         if !problems.is_empty() {
             // a region that did not open is configured all the same
-            self.check_sources(&namespace, regions, &events, &mut problems);
+            self.check_sources(&namespace, regions, &events, &mut problems, &doubts);
             return Err(problems.into_error());
         }
         let mut assembly = Assembly {
@@ -206,6 +213,7 @@ impl CacheBuilder {
             sources: HashMap::new(),
             names: Vec::new(),
             problems,
+            regions_known: true,
         };
         // where no region is configured at all, every source works with the request alone
         if assembly.regions.is_empty() {
@@ -236,7 +244,7 @@ impl CacheBuilder {
     }
 
     /// Regions of the program with the settings over them, by name.
-    fn resolve(&mut self, problems: &mut Problems) -> BTreeMap<String, Region> {
+    fn resolve(&mut self, problems: &mut Problems, doubts: &mut Doubts) -> BTreeMap<String, Region> {
         let mut regions = BTreeMap::new();
         for (name, region) in std::mem::take(&mut self.regions) {
             if regions.insert(name.clone(), region).is_some() {
@@ -248,13 +256,28 @@ impl CacheBuilder {
                 Ok(settings) => settings,
                 Err(error) => {
                     problems.adopt(&error);
-                    continue;
+                    // what is right in them is checked all the same, so that one start tells everything
+                    match error.understood() {
+                        Some(understood) => {
+                            doubts.extend(&understood.doubts);
+                            understood.settings.clone()
+                        }
+                        None => {
+                            doubts.regions = true;
+                            continue;
+                        }
+                    }
                 }
             };
             self.data_dir = settings.data_dir.or(self.data_dir.take());
             self.namespace = settings.namespace.or(self.namespace.take());
-            for (name, set) in settings.regions {
+            for (name, mut set) in settings.regions {
                 let region = regions.entry(name.clone()).or_default();
+                if doubts.has_backend_of(&name) {
+                    // one was named; which one, nobody knows
+                    region.backend = Choice::Ready(none());
+                    set.arguments.clear();
+                }
                 apply(region, &name, set, problems);
             }
         }
@@ -263,7 +286,10 @@ impl CacheBuilder {
 
     fn openers(&self) -> BTreeMap<String, Opener> {
         let mut openers: BTreeMap<String, Opener> = BTreeMap::new();
-        openers.insert("memory".into(), Arc::new(|arguments| Box::pin(open_memory(arguments))));
+        openers.insert(
+            "memory".into(),
+            Arc::new(|arguments| Box::pin(async move { Ok(Backend::new(Memory::new(memory(arguments)?))) })),
+        );
         openers.insert(
             "null".into(),
             Arc::new(|arguments| {
@@ -274,7 +300,12 @@ impl CacheBuilder {
             }),
         );
         #[cfg(feature = "embedded")]
-        openers.insert("embedded".into(), Arc::new(|arguments| Box::pin(open_embedded(arguments))));
+        openers.insert(
+            "embedded".into(),
+            Arc::new(|arguments| {
+                Box::pin(async move { Ok(Backend::new(Embedded::open(embedded(arguments)?).await?)) })
+            }),
+        );
         openers.extend(self.openers.clone());
         openers
     }
@@ -289,6 +320,23 @@ impl CacheBuilder {
                 None => self.data_dir.as_ref().map(|dir| file_in(dir, name)),
             },
             Choice::Named(..) | Choice::Ready(_) => None,
+        }
+    }
+
+    /// Looks at the arguments of a backend of this crate, which can be judged without opening it.
+    fn check_arguments(&self, name: &str, region: &Region, doubts: &Doubts) -> Result<(), BoxError> {
+        let Choice::Named(backend, arguments) = &region.backend else { return Ok(()) };
+        if self.openers.contains_key(backend) {
+            return Ok(()); // one of the program's, by that name
+        }
+        let dir = self.data_dir.clone().or_else(|| doubts.has("data_dir").then(PathBuf::new));
+        let arguments = Arguments::new(name, dir, arguments.clone());
+        match backend.as_str() {
+            "memory" => memory(arguments).map(drop),
+            "null" => arguments.finish(),
+            #[cfg(feature = "embedded")]
+            "embedded" => embedded(arguments).map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -317,6 +365,7 @@ impl CacheBuilder {
         regions: BTreeMap<String, Region>,
         events: &Arc<Events>,
         problems: &mut Problems,
+        doubts: &Doubts,
     ) {
         let mut assembly = Assembly {
             namespace: namespace.to_owned(),
@@ -325,6 +374,7 @@ impl CacheBuilder {
             sources: HashMap::new(),
             names: Vec::new(),
             problems: std::mem::take(problems),
+            regions_known: !doubts.regions,
         };
         for (name, config) in regions {
             if let Ok(region) = assemble(namespace, &name, Region { near: None, ..config }, none(), events) {
@@ -350,6 +400,9 @@ impl Assembly {
         }
         self.names.push((S::NAME, this));
         let Some(opened) = self.regions.get(S::REGION).or_else(|| self.regions.get("")) else {
+            if !self.regions_known {
+                return;
+            }
             let known = self.regions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             self.problems.push(format!(
                 "source {} ({this}) belongs to region {}, which is not configured; call `.region({:?}, ..)`. \
@@ -429,7 +482,7 @@ fn file_in(dir: &std::path::Path, region: &str) -> PathBuf {
     dir.join("mastaba").join(region)
 }
 
-async fn open_memory(mut arguments: Arguments) -> Result<Backend, BoxError> {
+fn memory(mut arguments: Arguments) -> Result<MemoryConfig, BoxError> {
     let mut config = MemoryConfig::default();
     if let Some(bytes) = arguments.take_bytes("max_bytes")? {
         config.max_bytes = above_zero("max_bytes", bytes)?;
@@ -438,13 +491,11 @@ async fn open_memory(mut arguments: Arguments) -> Result<Backend, BoxError> {
         config.max_entries = above_zero("max_entries", entries)?;
     }
     arguments.finish()?;
-    Ok(Backend::new(Memory::new(config)))
+    Ok(config)
 }
 
 #[cfg(feature = "embedded")]
-async fn open_embedded(mut arguments: Arguments) -> Result<Backend, BoxError> {
-    use crate::shared::embedded::{Embedded, EmbeddedConfig};
-
+fn embedded(mut arguments: Arguments) -> Result<EmbeddedConfig, BoxError> {
     let path = match (arguments.take("path"), &arguments.data_dir) {
         (Some(path), _) => PathBuf::from(path),
         (None, Some(dir)) => file_in(dir, &arguments.region),
@@ -458,7 +509,7 @@ async fn open_embedded(mut arguments: Arguments) -> Result<Backend, BoxError> {
         config.cache_bytes = usize::try_from(bytes)?;
     }
     arguments.finish()?;
-    Ok(Backend::new(Embedded::open(config).await?))
+    Ok(config)
 }
 
 /// A store without room would still keep one.

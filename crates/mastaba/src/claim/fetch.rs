@@ -17,7 +17,7 @@ use crate::answer::Outcome;
 use crate::error::{BoxError, Error};
 use crate::event::Event;
 use crate::flight::{Flights, Late, Seat};
-use crate::limits::later;
+use crate::limits::{Shown, later};
 use crate::policy::EntryPolicy;
 use crate::report::{Operation, Tier, counted};
 use crate::request::{Lane, Nesting, RequestCache, inside, outcome};
@@ -527,7 +527,8 @@ async fn guarded<S: Source, T, E: Into<BoxError>>(
             }))
         }
         Err(_) => Err(Error::timeout(format!(
-            "source {name}: {what} {keys} took longer than the budget of {budget:?}"
+            "source {name}: {what} {keys} took longer than the budget of {}",
+            Shown(budget)
         ))),
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Claim;
 use crate::error::Error;
 use crate::event::Event;
+use crate::limits::Shown;
 use crate::report::counted;
 use crate::source::Source;
 use crate::telemetry;
@@ -44,9 +45,10 @@ impl<S: Source> Claim<S> {
                 let keys = counted(keys, "key");
                 Err(Error::timeout(format!(
                     "source {}: loading {keys} did not begin: the shared tier is out, and the turn of this load would \
-                     come in {:.1?}, later than the budget of {within:?}",
+                     come in {}, later than the budget of {}",
                     S::NAME,
-                    late.wait,
+                    Shown(late.wait),
+                    Shown(within),
                 )))
             }
         }

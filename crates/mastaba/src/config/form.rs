@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use super::problems::Problems;
+use super::problems::{Doubts, Problems};
+use super::read::near_miss;
 
 /// One setting, before anyone has looked whether it exists.
 #[derive(Debug)]
@@ -34,10 +35,13 @@ pub(super) struct Input {
     pub(super) form: Form,
     pub(super) pairs: Vec<Pair>,
     pub(super) problems: Problems,
+    /// What the problems leave open.
+    pub(super) doubts: Doubts,
 }
 
 impl Input {
-    /// Takes the keys that are ours from a map that also has others.
+    /// Takes the keys that are ours from a map that also has others, and those that are most likely meant to be: they are
+    /// unknown then, like any other misspelt one.
     pub(super) fn from_map<K: AsRef<str>, V: AsRef<str>>(
         prefix: &str,
         map: impl IntoIterator<Item = (K, V)>,
@@ -46,7 +50,8 @@ impl Input {
         for (written, value) in map {
             let written = written.as_ref();
             let Some(key) = written.strip_prefix(prefix) else { continue };
-            if key.starts_with("cache.") || key == "data_dir" || key == "namespace" {
+            let ours = key.starts_with("cache.") || key == "data_dir" || key == "namespace";
+            if ours || near_miss(key).is_some() {
                 input.push(written, key.to_owned(), Some(value.as_ref().to_owned()));
             }
         }
@@ -63,7 +68,10 @@ impl Input {
             let Some(rest) = name.strip_prefix(prefix) else { continue };
             match value.into_string() {
                 Ok(value) => input.push(&name, rest.to_lowercase().replace("__", "."), Some(value)),
-                Err(_) => input.problems.push(format!("{name}: the value is not Unicode")),
+                Err(_) => {
+                    input.doubts.doubt(rest.to_lowercase().replace("__", "."));
+                    input.problems.push(format!("{name}: the value is not Unicode"));
+                }
             }
         }
         // The environment has no order of its own; messages should not change from run to run.
@@ -72,7 +80,7 @@ impl Input {
     }
 
     pub(super) fn new(form: Form) -> Self {
-        Self { form, pairs: Vec::new(), problems: Problems::default() }
+        Self { form, pairs: Vec::new(), problems: Problems::default(), doubts: Doubts::default() }
     }
 
     pub(super) fn push(&mut self, written: &str, key: String, value: Option<String>) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::form::{Form, Input, Pair};
-use super::problems::{Problems, closest};
+use super::problems::{Doubts, Problems, Understood, closest, distance};
 use super::{NearSettings, RegionSettings, Settings, value};
 
 type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
@@ -59,7 +59,8 @@ const TOP: [&str; 2] = ["data_dir", "namespace"];
 
 /// Reads everything, or lists everything that is wrong.
 pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
-    let mut reader = Reader { form: input.form, settings: Settings::default(), problems: input.problems };
+    let Input { form, problems, doubts, .. } = input;
+    let mut reader = Reader { form, settings: Settings::default(), problems, doubts };
     let mut seen = BTreeMap::new();
     for pair in &input.pairs {
         match seen.insert(&pair.key, &pair.written) {
@@ -71,13 +72,45 @@ pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
             Some(before) => reader.problems.push(format!("{}: the same setting as {before}", pair.written)),
         }
     }
-    if reader.problems.is_empty() { Ok(reader.settings) } else { Err(reader.problems) }
+    let Reader { mut settings, problems, doubts, .. } = reader;
+    if problems.is_empty() {
+        return Ok(settings);
+    }
+    // a region of which nothing could be read is there all the same
+    for region in doubts.regions_of_settings() {
+        settings.regions.entry(region).or_default();
+    }
+    Err(problems.beside(Understood { settings, doubts }))
+}
+
+/// What a key of an application's map that is not ours was most likely meant to be: `cach.objects.ttl`. There the rest of
+/// the key says that it is a setting; `data_dir` and `namespace` say it themselves, and have to be closer.
+pub(super) fn near_miss(key: &str) -> Option<String> {
+    if let Some(top) = TOP.iter().find(|top| (1..=2).contains(&distance(key, top))) {
+        return Some((*top).to_owned());
+    }
+    let (first, rest) = key.split_once('.')?;
+    let (region, setting) = rest.split_once('.')?;
+    if first == "cache" || distance(&first.to_lowercase(), "cache") > 1 || !is_region_name(region) {
+        return None;
+    }
+    let known: Vec<&str> = REGION.iter().map(|(name, _)| *name).collect();
+    let meant = match setting.strip_prefix("arguments.") {
+        Some(_) => setting,
+        None => closest(setting, &known)?,
+    };
+    Some(format!("cache.{region}.{meant}"))
+}
+
+fn is_region_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 struct Reader {
     form: Form,
     settings: Settings,
     problems: Problems,
+    doubts: Doubts,
 }
 
 impl Reader {
@@ -145,8 +178,8 @@ impl Reader {
     }
 
     fn is_region(&mut self, pair: &Pair, name: &str) -> bool {
-        let is_one = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || !name.chars().all(is_one) {
+        if !is_region_name(name) {
+            self.doubts.regions = true;
             let needed = "the name of a region consists of letters, digits, _ and -";
             self.problems.push(format!("{}: {name:?} is no region; {needed}", pair.written));
             return false;
@@ -156,7 +189,8 @@ impl Reader {
 
     fn judge(&mut self, pair: &Pair, text: &str, done: Result<(), String>) {
         if let Err(needed) = done {
-            self.problems.push(format!("{} = {text:?}: {needed}", pair.written));
+            self.doubts.doubt(&pair.key);
+            self.problems.push(format!("{} = {:?}: {needed}", pair.written, shown(text)));
         }
     }
 
@@ -164,7 +198,13 @@ impl Reader {
     // a password behind it.
 
     fn unknown_top(&mut self, pair: &Pair) {
-        let hint = closest(&pair.key, &TOP).map(|near| self.form.key(near));
+        let meant = near_miss(&pair.key).or_else(|| closest(&pair.key, &TOP).map(str::to_owned));
+        match &meant {
+            Some(meant) => self.doubts.doubt(meant),
+            // a table that may be anybody's: `caches.a`
+            None => self.doubts.regions |= pair.key.contains('.'),
+        }
+        let hint = meant.map(|meant| self.form.key(&meant));
         let [first, second] = TOP.map(|known| self.form.key(known));
         let third = self.form.key("cache.<region>.<setting>");
         self.unknown(pair, hint, &format!("there are: {first}, {second}, {third}"));
@@ -173,10 +213,17 @@ impl Reader {
     fn unknown_setting(&mut self, pair: &Pair, region: &str, setting: &str) {
         let known: Vec<&str> = REGION.iter().map(|(name, _)| *name).chain(["arguments.*"]).collect();
         let listed = known.iter().map(|name| self.form.part(name)).collect::<Vec<_>>().join(", ");
-        let hint = closest(setting, &known).map(|near| self.form.key(&format!("cache.{region}.{near}")));
+        let meant = closest(setting, &known).map(|near| format!("cache.{region}.{near}"));
         let dotted = setting
             .split_once('.')
             .is_some_and(|(group, last)| group != "near" && REGION.iter().any(|(name, _)| *name == last));
+        if dotted {
+            self.doubts.regions = true;
+        } else {
+            self.region(region);
+            meant.iter().for_each(|meant| self.doubts.doubt(meant));
+        }
+        let hint = meant.map(|meant| self.form.key(&meant));
         let dot = if dotted { "the name of a region has no dot; " } else { "" };
         self.unknown(pair, hint, &format!("{dot}a region has: {listed}"));
     }
@@ -185,6 +232,11 @@ impl Reader {
         let hint = hint.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
         self.problems.push(format!("{}: there is no such setting{hint}; {choices}", pair.written));
     }
+}
+
+/// The text of a setting, for a message. One that is an address may have a password in it.
+fn shown(text: &str) -> &str {
+    if text.contains("://") || text.contains('@') { "***" } else { text }
 }
 
 fn near(region: &mut RegionSettings) -> &mut NearSettings {

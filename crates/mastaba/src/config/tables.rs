@@ -9,7 +9,12 @@ impl Input {
         let mut input = Self::new(Form::Toml);
         match text.parse::<Table>() {
             Ok(table) => input.flatten(&mut Vec::new(), &table),
-            Err(error) => input.problems.push(not_toml(text, &error)),
+            Err(error) => {
+                // nothing of it is known
+                input.doubts.regions = true;
+                input.doubts.doubt("data_dir");
+                input.problems.push(not_toml(text, &error));
+            }
         }
         input
     }
@@ -22,6 +27,7 @@ impl Input {
             path.push(name);
             // Dots part names; only what follows `arguments` is a name as a whole, and the backend's business.
             if name.contains('.') && path.get(2) != Some(&"arguments") {
+                self.doubts.regions = true;
                 self.problems.push(format!("{}: a name has no dot in it", written(path)));
             } else {
                 self.flatten_value(path, value);
@@ -40,6 +46,7 @@ impl Input {
             Value::Array(_) | Value::Datetime(_) => {
                 let sort = if value.is_array() { "a list" } else { "a date or time" };
                 let wanted = "a string, a number or a boolean is needed";
+                self.doubts.doubt(path.join("."));
                 self.problems.push(format!("{}: this is {sort}, and {wanted}", written(path)));
                 return;
             }

@@ -141,6 +141,56 @@ fn the_map_of_an_application_is_neither_changed_nor_judged() {
 }
 
 #[test]
+fn a_key_that_is_a_slip_away_from_ours_is_told() {
+    for (slip, meant) in [
+        ("cach.objects.backend", "cache.objects.backend"),
+        ("cahce.objects.ttl", "cache.objects.ttl"),
+        ("caches.objects.near.max_entries", "cache.objects.near.max_entries"),
+        ("Cache.objects.arguments.url", "cache.objects.arguments.url"),
+        ("cach.objects.tll", "cache.objects.ttl"),
+        ("data_dri", "data_dir"),
+        ("data-dir", "data_dir"),
+        ("namespce", "namespace"),
+    ] {
+        let told = wrong(&[("port", "80"), (slip, "secret")]);
+        let start = format!(
+            "{slip}: there is no such setting (did you mean {meant}?); there are: data_dir, namespace"
+        );
+        assert!(told.len() == 1 && told[0].starts_with(&start), "{told:?}");
+        assert!(!told[0].contains("secret"), "{told:?}");
+        let prefixed = format!("my.{slip}");
+        let error = Settings::from_map_under("my.", [(prefixed.as_str(), "x")]).unwrap_err();
+        assert!(error.to_string().contains(&format!("did you mean my.{meant}?")), "{error}");
+    }
+}
+
+#[test]
+fn keys_that_only_look_a_little_like_ours_are_the_applications() {
+    let others = [
+        "cached",
+        "cache_dir",
+        "cach",
+        "caches.size",
+        "cards.objects.ttl",
+        "cash.register.colour",
+        "NAMESPACE",
+        "DATA_DIR",
+        "log_dir",
+    ];
+    assert_eq!(Settings::from_map(others.map(|key| (key, "x"))).unwrap(), Settings::default());
+}
+
+#[test]
+fn an_address_in_the_wrong_place_is_not_repeated() {
+    for setting in ["ttl", "max_batch", "near.max_entries"] {
+        let told = wrong(&[(&format!("cache.objects.{setting}"), "redis://:hunter2@h")]);
+        assert!(told.len() == 1 && !told[0].contains("hunter2"), "{told:?}");
+    }
+    let told = unknown_backend("objects", "redis://:hunter2@h", &["memory"]);
+    assert!(told.contains("cache.objects.arguments.url") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
 fn a_prefix_parts_ours_from_theirs() {
     let map =
         BTreeMap::from([("mastaba.cache.objects.ttl", "2s"), ("cache.size", "3"), ("data_dir", "theirs")]);
