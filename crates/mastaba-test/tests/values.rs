@@ -219,3 +219,48 @@ async fn nobody_waits_for_the_fill_of_a_value_that_is_not_stored() {
     quick(Plain).await;
     quick(Hooked).await;
 }
+
+#[tokio::test]
+async fn a_field_that_is_read_and_never_written_is_named_once_when_such_a_value_is_stored() {
+    #[derive(Serialize, Deserialize)]
+    struct Account {
+        id: u32,
+        #[serde(skip_serializing, default)]
+        password_hash: String,
+    }
+
+    struct AccountById;
+
+    impl Source for AccountById {
+        type Key = u32;
+        type Value = Account;
+        type Error = BoxError;
+        const NAME: &'static str = "account";
+        const REGION: &'static str = "objects";
+
+        async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, BoxError> {
+            Ok(keys.iter().map(|id| (*id, Account { id: *id, password_hash: "h".into() })).collect())
+        }
+    }
+
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let said = events.clone();
+    let cache = Cache::builder()
+        .region("objects", Region::memory())
+        .source(AccountById)
+        .on_event(move |event| said.lock().unwrap().push(event.clone()))
+        .build()
+        .await
+        .unwrap();
+    for id in [1, 2, 1] {
+        assert_eq!(cache.request().get::<AccountById>(id).await.unwrap().unwrap().id, id);
+        cache.idle().await;
+    }
+    assert_eq!(cache.request().get::<AccountById>(1).await.unwrap().unwrap().password_hash, "");
+    let events = events.lock().unwrap();
+    let [Event::FieldsNotStored { source: "account", value, fields }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(value.ends_with("Account"), "{value}");
+    assert_eq!(fields, &["Account.password_hash"]);
+}
