@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod proxy;
 #[cfg(all(feature = "servers", unix))]
 pub mod servers;
+pub mod telling;
 pub mod world;

@@ -8,7 +8,7 @@ use mastaba::clock::SKEW;
 use mastaba::entry::{self, Fence, Header, Kind};
 use mastaba::shared::embedded::{Embedded, EmbeddedConfig};
 use mastaba::shared::{Fill, Filled, Hold, Lease, Leased, Over, Shared};
-use mastaba::{Cache, NearConfig, Region, Tier};
+use mastaba::{Cache, NearConfig, Region, Tier, WriteMode};
 use mastaba_test::clock::Clock;
 use mastaba_test::world::{Db, UserById, World};
 use tokio::time::advance;
@@ -208,4 +208,27 @@ async fn of_a_file_whose_clock_was_set_back_nothing_counts_also_what_seems_to_ha
     assert_eq!(tier(&second, 1).await, Some(Tier::Source));
     assert_eq!(tier(&second, 1).await, Some(Tier::Shared));
     second.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_hold_keeps_is_served_by_the_time_of_the_file_that_it_is_in() {
+    let clock = Clock::take();
+    for days in [1, 0, -1] {
+        let (folder, db) = (tempfile::tempdir().unwrap(), Arc::new(Db::default()));
+        open(&folder).await.close().await.unwrap();
+        set(&clock, days);
+        let store = open(&folder).await;
+        let region =
+            Region::backend(store.clone()).write_mode(WriteMode::Serve).jitter(0.0).early_refresh(0.0);
+        let builder = Cache::builder().region("objects", region).source(UserById(db.clone()));
+        let cache = builder.build().await.unwrap();
+        tier(&cache, 1).await;
+        let key = Bytes::from("mastaba:objects:user:1");
+        store.hold(&[Hold { key, holder: 7, ttl: 2 * SECOND, keep: true }]).await.unwrap();
+        advance(SECOND).await;
+        assert_eq!(tier(&cache, 1).await, Some(Tier::Shared), "{days}");
+        advance(2 * SECOND).await;
+        assert_eq!(tier(&cache, 1).await, Some(Tier::Source), "its outcome is unknown: {days}");
+        cache.close().await.unwrap();
+    }
 }

@@ -1,13 +1,11 @@
-//! Records that are damaged, not ours, or written by another version of the program.
+//! Records that are damaged, not ours, or from before a source had a tag.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::memory::Memory;
 use mastaba::{Cache, LoadContext, Region, Rows, Source};
 use mastaba_test::world::{DbError, UserById, Watched, World};
-use serde::{Deserialize, Serialize};
 
 /// The record of user 1 in a new world, version 0, while the database has moved on to version 1.
 async fn outdated() -> (World, Bytes) {
@@ -87,91 +85,12 @@ async fn a_damaged_record_costs_the_others_of_its_batch_nothing() {
     assert_eq!(world.trips(), trips);
 }
 
-/// A thing as the first version of a program knows it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct First {
-    name: String,
-    size: u32,
-}
-
-/// The same in the second version.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Second {
-    size: u32,
-    colour: String,
-    name: String,
-}
-
-struct FirstById(Arc<Mutex<u32>>);
-struct SecondById(Arc<Mutex<u32>>);
-
-impl Source for FirstById {
-    type Key = u64;
-    type Value = First;
-    type Error = DbError;
-    const NAME: &'static str = "thing";
-    const REGION: &'static str = "objects";
-
-    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
-        let size = *self.0.lock().unwrap();
-        Ok(ids.iter().map(|id| (*id, First { name: "a".into(), size })).collect())
-    }
-}
-
-impl Source for SecondById {
-    type Key = u64;
-    type Value = Second;
-    type Error = DbError;
-    const NAME: &'static str = "thing";
-    const REGION: &'static str = "objects";
-
-    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
-        let size = *self.0.lock().unwrap();
-        Ok(ids.iter().map(|id| (*id, Second { size, colour: "red".into(), name: "a".into() })).collect())
-    }
-}
-
 type Trips = Arc<Mutex<Vec<String>>>;
 
 async fn program<S: Source>(memory: &Memory, trips: &Trips, source: S) -> Cache {
     let watched = Watched::<_, true>::new(memory.clone(), trips.clone());
     let region = Region::backend(watched).jitter(0.0);
     Cache::builder().region("objects", region).source(source).build().await.unwrap()
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_versions_of_a_program_side_by_side_do_not_read_each_others_entries() {
-    let (memory, size) = (Memory::default(), Arc::new(Mutex::new(1)));
-    let (old_trips, new_trips) = (Trips::default(), Trips::default());
-    let old = program(&memory, &old_trips, FirstById(size.clone())).await;
-    tokio::time::advance(Duration::from_millis(10)).await;
-    assert_eq!(old.request().get::<FirstById>(1).await.unwrap().unwrap().size, 1);
-    old.idle().await;
-
-    tokio::time::advance(Duration::from_millis(10)).await;
-    let new = program(&memory, &new_trips, SecondById(size.clone())).await;
-    tokio::time::advance(Duration::from_millis(10)).await;
-    let thing = new.request().get::<SecondById>(1).await.unwrap().unwrap();
-    assert_eq!(*thing, Second { size: 1, colour: "red".into(), name: "a".into() });
-    new.idle().await;
-    let cold = ["shared read [1]", "shared lease [1]", "shared fill [1]"];
-    assert_eq!(std::mem::take(&mut *new_trips.lock().unwrap()), cold, "the newer one replaces");
-    new.request().get::<SecondById>(1).await.unwrap();
-    assert_eq!(std::mem::take(&mut *new_trips.lock().unwrap()), ["shared read [1]"]);
-
-    old_trips.lock().unwrap().clear();
-    for _ in 0..2 {
-        assert_eq!(old.request().get::<FirstById>(1).await.unwrap().unwrap().size, 1);
-        old.idle().await;
-    }
-    assert!(!old_trips.lock().unwrap().contains(&"shared fill [1]".to_owned()), "the older one goes past it");
-    new.request().get::<SecondById>(1).await.unwrap();
-    assert_eq!(*new_trips.lock().unwrap(), ["shared read [1]"], "and leaves it there");
-
-    // an invalidation by either reaches both: they have one key
-    *size.lock().unwrap() = 2;
-    old.request().invalidate::<FirstById>([1]).await.unwrap();
-    assert_eq!(new.request().get::<SecondById>(1).await.unwrap().unwrap().size, 2);
 }
 
 macro_rules! badge {

@@ -44,7 +44,6 @@ pub(crate) struct CacheCore {
     names: Vec<&'static str>,
     regions: BTreeMap<String, Arc<RegionCore>>,
     pub(crate) events: Arc<Events>,
-    pub(crate) started_ms: u64,
     /// Orders the reads and the loads of this process.
     ticks: AtomicU64,
     /// Where everything goes on, also after its caller was answered.

@@ -118,6 +118,8 @@ struct Item<S: Source> {
     elsewhere: bool,
     /// Not to be stored, whatever is loaded.
     sealed: bool,
+    /// The shared tier has it in another shape of the type, which is left alone: what is loaded goes into near.
+    left_alone: bool,
     /// As new as this read: what a load makes of it may be stored (`R6`).
     sound: bool,
     /// Under a hold: to be loaded from the writer.
@@ -250,6 +252,7 @@ impl<S: Source> Claim<S> {
             over: None,
             elsewhere: false,
             sealed: false,
+            left_alone: false,
             sound: true,
             held: false,
             backup: None,

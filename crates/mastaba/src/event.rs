@@ -77,6 +77,14 @@ pub enum Event {
         /// How far in the future it was made.
         ahead: Duration,
     },
+    /// The shared tier holds entries of a source in another shape of its type: another version of the program runs beside this
+    /// one, or did. Such an entry is a miss. For about a minute after it was written it is left to that version, and what
+    /// is loaded here goes into near alone; then it is replaced. Told once per source; `Outcomes::other_shape` and the
+    /// metric `mastaba_other_shape_total` count the keys.
+    OtherShape {
+        /// The source.
+        source: &'static str,
+    },
     /// A loader gave back a row under a key that it was not asked for; it was dropped.
     ForeignRow {
         /// The source.
@@ -202,6 +210,11 @@ impl fmt::Display for Event {
             Self::ForeignRecord { source, key, why } => {
                 write!(f, "source {source}: the record under {key} counts as a miss: {why}")
             }
+            Self::OtherShape { source } => write!(
+                f,
+                "source {source}: the shared tier holds entries in another shape of its type, as another version of the \
+                 program writes it: they count as misses, and are replaced about a minute after they were written"
+            ),
             Self::ClocksDiffer { source, ahead } => write!(
                 f,
                 "source {source}: an entry was made {} in the future, so the clock of this process is behind, or \

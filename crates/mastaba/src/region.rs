@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::{Instant, timeout};
 
+use crate::clock;
 use crate::coherence::{Changes, Coherence};
 use crate::entry::random;
 use crate::error::{Fault, FaultKind};
@@ -249,6 +250,11 @@ impl RegionCore {
 
     pub(crate) fn incarnation(&self) -> u64 {
         self.shared.as_ref().map_or(0, |shared| shared.incarnation())
+    }
+
+    /// What time it is for the store.
+    pub(crate) fn store_ms(&self) -> u64 {
+        self.shared.as_ref().map_or_else(clock::now_ms, |shared| shared.now_ms())
     }
 
     pub(crate) fn era(&self) -> Era {

@@ -56,6 +56,8 @@ pub(crate) enum Once {
     Failed = 8,
     /// Fields of its values are read and never written.
     Unread = 16,
+    /// The shared tier has entries in another shape of the type.
+    OtherShape = 32,
 }
 
 impl<S: Source> Registered<S> {

@@ -111,6 +111,9 @@ pub struct Outcomes {
     pub stale: u64,
     /// Keys that failed.
     pub failed: u64,
+    /// Keys that stood in the shared tier in another shape of the type, as another version of the program writes it: a miss,
+    /// though the key was there. See [`Event::OtherShape`](crate::Event::OtherShape).
+    pub other_shape: u64,
 }
 
 /// The cost of a request up to now. See [`RequestCache::report`](crate::RequestCache::report).
@@ -330,6 +333,10 @@ impl fmt::Display for Report {
                 o.stale,
                 o.failed
             )?;
+        }
+        for o in self.outcomes.iter().filter(|o| o.other_shape > 0) {
+            let keys = counted(o.other_shape as usize, "key");
+            writeln!(f, "  {keys} of {} stood in the shared tier in another shape of the type", o.source)?;
         }
         for trip in &self.trips {
             writeln!(

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::clock;
 use crate::entry::Fence;
 use crate::error::Fault;
 
@@ -86,6 +87,13 @@ pub trait Shared: Send + Sync + 'static {
     /// them (a task, a connection) is gone with it, and stands still when nobody drives it.
     fn runs_here(&self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// What time it is for the store, in milliseconds since the Unix epoch: what the expiries in a
+    /// [hold](crate::entry::Holder) are compared with by whoever reads it. The clock of this process, unless the store has
+    /// one of its own.
+    fn now_ms(&self) -> u64 {
+        clock::now_ms()
     }
 
     /// From now on tells `listener` of every change, by anybody, of a record whose key begins with `prefix`.

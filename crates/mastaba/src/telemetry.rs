@@ -12,6 +12,7 @@
 //! | `mastaba_stale_total` | counter | region, source | keys of settled batches that were answered with a stale value |
 //! | `mastaba_failed_keys_total` | counter | region, source | keys that were answered with an error |
 //! | `mastaba_joins_total` | counter | region, source | keys that a flight of another reader carried |
+//! | `mastaba_other_shape_total` | counter | region, source | keys that stood in the shared tier in another shape of the type, as another version of the program writes it |
 //! | `mastaba_loads_total` | counter | region, source, outcome | calls of a loader: `ok`, `failed`, `timeout`, `panic` |
 //! | `mastaba_loaded_keys_total` | counter | region, source | keys that loaders were asked for |
 //! | `mastaba_statements_total` | counter | region, source | statements of loaders: one per call, and those that they [count](crate::LoadContext::count_statements) beside it |

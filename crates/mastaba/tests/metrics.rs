@@ -1,11 +1,16 @@
 //! What the feature `metrics` records, and what it never says.
 #![cfg(feature = "metrics")]
 
+#[path = "../../mastaba-test/tests/versions/mod.rs"]
+mod versions;
+
 use std::time::Duration;
 
+use mastaba::shared::memory::Memory;
 use mastaba::{Cache, LoadContext, NearConfig, Region, Rows, Source};
-use mastaba_test::world::{UserById, World};
+use mastaba_test::world::{UserById, Watched, World};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use versions::{Program, Shelf, V1, V2};
 
 /// Runs on one thread with a paused clock and a recorder of its own.
 fn recorded<F: Future<Output = ()>>(work: impl FnOnce(Recorded) -> F) {
@@ -280,5 +285,22 @@ fn statements_that_a_loader_counts_are_recorded_beside_its_calls() {
                 "statements_total{region=objects,source=twice} 4",
             ]
         );
+    });
+}
+
+#[test]
+fn keys_that_stand_there_as_another_version_writes_them_are_counted() {
+    recorded(|seen| async move {
+        let (memory, shelf) = (Memory::default(), Shelf::new());
+        let region = || Region::backend(Watched::<_, true>::new(memory.clone(), std::sync::Arc::default()));
+        let one = Program::<V1>::start(region(), &shelf).await;
+        one.warm(1).await;
+        let two = Program::<V2>::start(region(), &shelf).await;
+        seen.take();
+        two.cache.request().get_many::<V2>(1..=3).await.unwrap();
+        two.cache.idle().await;
+        let counted = seen.take_of(&["other_shape_total", "misses_total"]);
+        let of = "{region=objects,source=thing}";
+        assert_eq!(counted, [format!("misses_total{of} 3"), format!("other_shape_total{of} 1")]);
     });
 }

@@ -159,6 +159,10 @@ impl<B: Shared, const PROCESSES: bool> Shared for Watched<B, PROCESSES> {
         self.inner.runs_here()
     }
 
+    fn now_ms(&self) -> u64 {
+        self.inner.now_ms()
+    }
+
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
         self.inner.listen(prefix, listener);
     }

@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicU64;
 
 use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
 use super::{Cache, CacheCore};
-use crate::clock;
 use crate::codec::Codec;
 use crate::config::{self, Doubts, NearSettings, PolicySettings, Problems, RegionSettings, Settings};
 use crate::error::{BoxError, Error};
@@ -232,7 +231,6 @@ impl CacheBuilder {
             sources: assembly.sources,
             regions: assembly.regions.into_iter().map(|(name, opened)| (name, opened.core)).collect(),
             events: assembly.events,
-            started_ms: clock::now_ms(),
             ticks: AtomicU64::new(0),
             runtimes: Runtimes::default(),
         };

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::Claim;
+use crate::coherence::Mark;
 use crate::entry::{self, Kind};
 use crate::limits::later;
 use crate::region::Stamps;
@@ -21,8 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 /// What became of the leases of others.
 #[derive(Default)]
 pub(super) struct Waited {
-    /// What stands there now, and the stamps that were read with it.
-    found: Vec<(usize, Option<Bytes>, Stamps)>,
+    /// What had been told of the key before it was read last; what stands there now, and the stamps that were read with it.
+    found: Vec<(usize, Mark, Option<Bytes>, Stamps)>,
     /// Still the same lease, and no patience left.
     left: Vec<usize>,
     /// The shared tier did not answer.
@@ -42,8 +43,10 @@ impl<S: Source> Claim<S> {
                 self.items[at].elsewhere = false;
             }
             let incarnation = self.source.region.incarnation();
-            for (at, record, stamps) in waited.found {
+            for (at, mark, record, stamps) in waited.found {
                 let item = &mut self.items[at];
+                // what is found now, or is loaded from now on, is newer than the fill that was waited for (R13)
+                item.mark = mark;
                 (item.elsewhere, item.fence, item.over) = (false, None, None);
                 match record {
                     Some(record) => self.judge(at, &record, &stamps, incarnation),
@@ -114,7 +117,11 @@ impl<S: Source> Claim<S> {
                 let header = record.as_ref().and_then(|record| entry::peek(record).ok());
                 let same =
                     header.is_some_and(|it| it.kind == Kind::Lease && Some(it.fence) == self.items[at].fence);
-                if same { left.push((at, mark)) } else { waited.found.push((at, record, stamps.clone())) }
+                if same {
+                    left.push((at, mark))
+                } else {
+                    waited.found.push((at, mark, record, stamps.clone()))
+                }
             }
             if Instant::now() >= until {
                 break;

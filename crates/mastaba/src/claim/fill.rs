@@ -206,7 +206,10 @@ impl<S: Source> Claim<S> {
             let Some(loaded) = item.loaded.take() else { continue };
             let absent = loaded.carried.is_none();
             let keeps = self.source.policy.keeps(absent, loaded.policy);
-            if !kept || !keeps || item.held || matches!(item.way, Way::Alone) {
+            // Left alone: nothing was stored that could prove it. But the mark, the era and the count of the stripe are from
+            // before the load, and whoever voids the key from then on changes one of them (R13).
+            let current = kept || item.left_alone;
+            if !current || !keeps || item.held || matches!(item.way, Way::Alone) {
                 continue;
             }
             let soft = self.source.policy.ages(absent, loaded.policy).soft;

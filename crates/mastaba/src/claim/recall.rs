@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Carried, Claim, Packed, Way, millis};
-use crate::clock::Now;
+use crate::clock::{Now, SKEW_MS};
 use crate::codec;
 use crate::entry::{EntryRef, Header, Kind};
 use crate::event::Event;
@@ -21,6 +21,10 @@ use crate::source::Source;
 
 /// The largest payload that is unpacked.
 const MAX_RAW: usize = 64 << 20;
+/// For how long an entry of another shape of the type is left to those who wrote it: so two versions of a program that
+/// run side by side take a key from each other once in this time, and not at every read. A minute, and what clocks may
+/// differ by.
+const LEFT_ALONE_MS: u64 = 60_000 + SKEW_MS;
 
 /// A record of the shared tier that is as good as its tags.
 pub(super) struct Hit<S: Source> {
@@ -79,11 +83,6 @@ impl<S: Source> Claim<S> {
             return;
         };
         let schema = header.schema == self.source.codec.schema(header.format);
-        if !schema && header.created_ms > self.request.cache.started_ms {
-            // written by a program that runs beside this one, with another shape: leave it to that one
-            self.items[at].sealed = true;
-            return;
-        }
         let absent = header.kind == Kind::Absent;
         let current = stamps.generation == Some(header.region_stamp);
         let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
@@ -97,9 +96,12 @@ impl<S: Source> Claim<S> {
                 None => tags.push((tag.to_owned(), stamp)),
             }
         }
-        if !schema || !current || !known || expired || fixed < S::TAGS.len() {
+        if !current || !known || expired || fixed < S::TAGS.len() {
             self.items[at].over = Some(header.fence);
             return;
+        }
+        if !schema {
+            return self.leave_or_replace(at, &header, age);
         }
         let (mut value, mut payload) = (None, None);
         let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
@@ -124,6 +126,26 @@ impl<S: Source> Claim<S> {
         }
     }
 
+    /// Looks at an entry of another shape of the type, which is good for the version of the program that wrote it.
+    ///
+    /// Just written, it is left to that version, which may run beside this one; what is loaded here goes into near alone.
+    /// Later it is replaced, under its own fence: a lease would take it from the others before there is anything in its
+    /// place. Clocks decide who stores, and nothing else.
+    fn leave_or_replace(&mut self, at: usize, header: &Header, age: u64) {
+        self.outcomes.other_shape += 1;
+        if self.source.says(Once::OtherShape) {
+            self.request.cache.events.tell(Event::OtherShape { source: S::NAME });
+        }
+        // whoever wrote to a store of this process alone is gone; and who refreshes says so
+        let at_once = self.source.region.is_private() || self.lane == Lane::Refresh;
+        let item = &mut self.items[at];
+        if at_once || age >= LEFT_ALONE_MS {
+            item.fence = Some(header.fence);
+        } else {
+            (item.sealed, item.left_alone) = (true, true);
+        }
+    }
+
     /// How old an entry is, in milliseconds; `None`: nobody can say, for one of two clocks is wrong.
     fn age(&mut self, header: &Header) -> Option<u64> {
         if let Some(age) = self.now.age_ms(header.created_ms) {
@@ -141,7 +163,7 @@ impl<S: Source> Claim<S> {
 
     /// Write mode `Serve`: while a key is held, what it held before goes on to be served, and nothing is made of it.
     fn serve_kept(&mut self, at: usize, hold: &EntryRef<'_>, stamps: &Stamps, incarnation: u64) {
-        let Some(kept) = lease::kept(hold, self.now.unix_ms) else { return };
+        let Some(kept) = lease::kept(hold, self.source.region.store_ms()) else { return };
         let header = *kept.header();
         if header.incarnation == incarnation && matches!(header.kind, Kind::Value | Kind::Absent) {
             self.weigh(at, &kept, header, stamps);

@@ -117,6 +117,7 @@ pub(super) fn add(to: &mut Outcomes, more: &Outcomes) {
     to.absent += more.absent;
     to.stale += more.stale;
     to.failed += more.failed;
+    to.other_shape += more.other_shape;
 }
 
 impl<S: Source> Drop for Claim<S> {

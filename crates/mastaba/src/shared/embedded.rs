@@ -207,6 +207,10 @@ impl Shared for Embedded {
         self.0.incarnation
     }
 
+    fn now_ms(&self) -> u64 {
+        self.0.time_of(now_ms())
+    }
+
     async fn close(&self) -> Result<(), Fault> {
         self.0.close().await
     }

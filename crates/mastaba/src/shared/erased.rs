@@ -21,6 +21,7 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn hold<'a>(&'a self, holds: &'a [Hold]) -> Answer<'a, ()>;
     fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>>;
     fn incarnation(&self) -> u64;
+    fn now_ms(&self) -> u64;
     fn runs_here(&self) -> Result<(), Fault>;
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>);
     fn catch_up(&self) -> Answer<'_, ()>;
@@ -62,6 +63,10 @@ impl<B: Shared> DynShared for B {
 
     fn runs_here(&self) -> Result<(), Fault> {
         Shared::runs_here(self)
+    }
+
+    fn now_ms(&self) -> u64 {
+        Shared::now_ms(self)
     }
 
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {

@@ -29,6 +29,7 @@ pub(crate) fn settled(region: &str, outcomes: &Outcomes, asked: bool) {
     add!("mastaba_stale_total", outcomes.stale, "region" => region(), "source" => source);
     add!("mastaba_failed_keys_total", outcomes.failed, "region" => region(), "source" => source);
     add!("mastaba_joins_total", outcomes.joined, "region" => region(), "source" => source);
+    add!("mastaba_other_shape_total", outcomes.other_shape, "region" => region(), "source" => source);
     if asked {
         let missed = outcomes.loaded + outcomes.failed;
         add!("mastaba_misses_total", missed, "region" => region(), "source" => source);
@@ -157,6 +158,11 @@ pub(crate) fn describe<'r>(regions: impl Iterator<Item = &'r str>) {
     describe_counter!("mastaba_absences_total", Count, "Keys that have no row.");
     describe_counter!("mastaba_stale_total", Count, "Keys that were answered with a stale value.");
     describe_counter!("mastaba_failed_keys_total", Count, "Keys that were answered with an error.");
+    describe_counter!(
+        "mastaba_other_shape_total",
+        Count,
+        "Keys whose entry was of another version of the program."
+    );
     describe_counter!("mastaba_joins_total", Count, "Keys that a flight of another reader carried.");
     describe_counter!("mastaba_loads_total", Count, "Calls of a loader.");
     describe_counter!("mastaba_loaded_keys_total", Count, "Keys that loaders were asked for.");
