@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use mastaba::shared::memory::Memory;
 use mastaba::{Budget, Cache, LoadContext, NearConfig, Region, RequestCache, Rows, Source, Tier, Write};
-use mastaba_test::world::{DbError, UserById, Watched, World};
+use mastaba_test::world::{DbError, DbFault, UserById, Watched, World};
 
 /// Its own key as text, and how it is called and where it lives.
 macro_rules! echo {
@@ -137,12 +137,9 @@ async fn an_error_that_main_returns_reads_as_its_sentence() {
     let world = World::new().await;
     let error = world.request().get::<Lost>(1).await.unwrap_err();
     assert_eq!(format!("{error:?}"), error.to_string());
-    world.shared.down(&["invalidate"]);
-    let error = world.request().invalidate::<UserById>([1]).await.unwrap_err();
-    assert!(
-        format!("{error:?}").starts_with("region objects: the invalidation was not confirmed"),
-        "{error:?}"
-    );
+    world.db.fail_next(DbFault::Error("down".into()));
+    let error = world.request().get::<UserById>(1).await.unwrap_err();
+    assert_eq!(format!("{error:?}"), "source user: loading 1 key failed: down");
     let error =
         Cache::from_toml("[cache.objects]\nbackend = 'memroy'\nttl = 'soon'").build().await.unwrap_err();
     let shown = format!("{error:?}");
