@@ -32,6 +32,11 @@ impl Table {
         *version
     }
 
+    /// The version of a row that is committed.
+    pub fn committed(&self, id: u64) -> u32 {
+        self.versions.lock().unwrap().get(&id).copied().unwrap_or(0)
+    }
+
     /// The loads up to now, each with its keys.
     pub fn loads(&self) -> Vec<Vec<u64>> {
         self.loads.lock().unwrap().clone()
