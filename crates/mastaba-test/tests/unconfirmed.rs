@@ -73,6 +73,23 @@ async fn what_was_read_from_the_shared_tier_before_it_was_kept_does_not_come_int
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_from_before_the_confirmation_is_not_used_after_it() {
+    let world = World::new().await;
+    assert_eq!(world.sees(1).await, 0);
+    world.idle().await;
+    world.db.update(1);
+    world.shared.down(&["invalidate"]);
+    let published = world.request().invalidate::<UserById>([1]).await.unwrap();
+    let read = world.shared.after("read");
+    let reader = world.start::<UserById>(1); // would have its answer, which is old, by the time that it is confirmed
+    world.settle().await;
+    world.shared.down(&[]);
+    published.confirmed(LONG).await.unwrap();
+    read.open_for_good();
+    assert_eq!(reader.await.unwrap().version, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn tags_and_regions_are_kept_as_keys_are() {
     for by_tag in [false, true] {
         // near may answer for what does not stand under the tag
