@@ -30,7 +30,7 @@ struct Inner {
     sentence: String,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
     /// Of settings with something wrong in them: the rest.
-    understood: Option<Understood>,
+    understood: Option<Box<Understood>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +68,13 @@ impl Error {
     }
 
     /// Settings are wrong, and this is what could be read of them all the same.
-    pub(crate) fn settings(sentence: impl Into<String>, understood: Option<Understood>) -> Self {
+    pub(crate) fn settings(sentence: impl Into<String>, understood: Option<Box<Understood>>) -> Self {
         let (kind, sentence) = (Kind::Config, sentence.into());
         Self(Arc::new(Inner { kind, sentence, cause: None, understood }))
     }
 
     pub(crate) fn understood(&self) -> Option<&Understood> {
-        self.0.understood.as_ref()
+        self.0.understood.as_deref()
     }
 
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {

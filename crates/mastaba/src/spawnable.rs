@@ -28,7 +28,7 @@ fn of_a_cache(builder: CacheBuilder, cache: &Cache, region: &RegionHandle) {
     send(&cache.scope("job").run(|request| async move { drop(request) }));
 }
 
-fn of_a_request<S: Source>(request: &RequestCache, key: S::Key, value: Arc<S::Value>, lazy: &Lazy<S>) {
+fn of_a_request<S: Source>(request: &RequestCache, key: &S::Key, value: &Arc<S::Value>, lazy: &Lazy<S>) {
     let one = || key.clone();
     send(&request.get::<S>(one()));
     send(&request.get_many::<S>([one()]));
@@ -42,7 +42,9 @@ fn of_a_request<S: Source>(request: &RequestCache, key: S::Key, value: Arc<S::Va
     send(&lazy.get(request));
     let write = request.write();
     send(&write.invalidate::<S>([one()]));
+    send(&write.hold());
     send(&write.published());
+    send(&request.write().commit(std::future::ready(Ok::<_, String>(()))));
 }
 
 #[cfg(feature = "expand")]

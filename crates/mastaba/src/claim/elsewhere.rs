@@ -118,9 +118,9 @@ impl<S: Source> Claim<S> {
                 let same =
                     header.is_some_and(|it| it.kind == Kind::Lease && Some(it.fence) == self.items[at].fence);
                 if same {
-                    left.push((at, mark))
+                    left.push((at, mark));
                 } else {
-                    waited.found.push((at, mark, record, stamps.clone()))
+                    waited.found.push((at, mark, record, stamps.clone()));
                 }
             }
             if Instant::now() >= until {

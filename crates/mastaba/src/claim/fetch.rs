@@ -357,7 +357,7 @@ impl<S: Source> Claim<S> {
         };
         let mut fetched: Vec<_> = keys.iter().map(|_| Fetch::Absent(EntryPolicy::default())).collect();
         let foreign = |key: &S::Key| {
-            events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(key) })
+            events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(key) });
         };
         // first what failed: neither a row nor an absence of such a key counts
         let mut failed: Option<(usize, Error)> = None;

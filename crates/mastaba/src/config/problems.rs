@@ -9,7 +9,8 @@ use crate::Error;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Problems {
     lines: Vec<String>,
-    understood: Option<Understood>,
+    /// Boxed: there is none where nothing is wrong.
+    understood: Option<Box<Understood>>,
 }
 
 /// What could be read of settings that have something wrong in them. Who goes on to check it must not complain of what
@@ -73,7 +74,7 @@ impl Problems {
 
     /// Keeps what could be read beside them.
     pub(super) fn beside(mut self, understood: Understood) -> Self {
-        self.understood = Some(understood);
+        self.understood = Some(Box::new(understood));
         self
     }
 
