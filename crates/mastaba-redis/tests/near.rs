@@ -105,6 +105,30 @@ async fn the_ping_travels_beside_the_read_of_what_near_does_not_know() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_renewed_makes_sure_of_near_anew() {
+    let Some(server) = RedisServer::start().await else { return };
+    let table = Table::new();
+    let reader = process(&server.url(), &table, |region| region.near(near(Coherence::Fenced))).await;
+    let writer = process(&server.url(), &table, |region| region).await;
+    let connection = reader.request();
+    let mut expected = sees(&writer, 1).await;
+    for message in 0..5 {
+        warm(&reader, 1).await;
+        connection.renew();
+        server.reset_stats().await;
+        for _ in 0..3 {
+            let row = connection.get::<Row>(1).await.unwrap().unwrap();
+            assert_eq!(row.1, expected, "message {message}");
+            connection.forget::<Row>([1]);
+        }
+        let stats = server.commandstats().await;
+        assert_eq!(stats.get("ping"), Some(&1), "one per renewal, and forgetting costs none: {stats:?}");
+        expected = table.commit(1);
+        writer.request().invalidate::<Row>([1]).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_write_elsewhere_is_seen_by_a_bounded_near_within_its_bound() {
     let Some(server) = RedisServer::start().await else { return };
     let bound = Duration::from_millis(200);

@@ -236,9 +236,14 @@ impl<K, A: Clone> Part<K, A> {
 
     /// A reader stops waiting: its waker is dropped with it.
     pub(crate) fn forget(&self, place: Option<usize>) {
-        if let Some(waker) = place.and_then(|place| lock(&self.state).wakers.get_mut(place).map(Option::take))
-        {
-            drop(waker);
+        let Some(place) = place else { return };
+        let mut state = lock(&self.state);
+        let waker = state.wakers.get_mut(place).and_then(Option::take);
+        // readers that come and go while a part is on its way leave nothing behind
+        while matches!(state.wakers.last(), Some(None)) {
+            state.wakers.pop();
         }
+        drop(state);
+        drop(waker);
     }
 }

@@ -192,9 +192,10 @@ async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> C
     let aside = |claims: &mut Claims| claims.iter_mut().fold(false, |any, claim| claim.set_aside() | any);
     if region.is_fenced() && !fenced && aside(&mut claims) {
         // near answers after the ping, which travels beside the read of what near does not know
+        let renewals = meter.request().renewals();
         (fenced, ready) = futures_util::join!(region.catch_up(meter), ask(&region, &mut claims, meter));
         if fenced {
-            meter.request().set_fenced(&region);
+            meter.request().set_fenced(&region, renewals);
         }
     }
     claims.iter_mut().for_each(|claim| claim.recall_near(fenced));

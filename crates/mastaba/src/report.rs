@@ -1,8 +1,11 @@
 //! What a request cost: trips, statements, batch sizes, waits, and where each answer came from.
 
+pub(crate) mod kept;
+
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+pub(crate) use self::kept::{Earlier, Trips};
 use crate::limits::Shown;
 
 /// Which tier an answer came from.
@@ -122,8 +125,10 @@ pub struct Outcomes {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// Every trip, in the order in which they ended.
+    /// The latest 1,000 trips, in the order in which they ended. Those before them are left out here, and in the table
+    /// that `Display` gives; everything that counts goes on to count them.
     pub trips: Vec<Trip>,
+    pub(crate) earlier: Earlier,
     /// Per source, in the order of first use.
     pub outcomes: Vec<Outcomes>,
     /// Operations of the shared tier that were not tried, because the breaker of their region was open. They cost
@@ -146,49 +151,48 @@ impl Report {
     /// Trips to the shared tier that the request waited for.
     #[must_use]
     pub fn shared_trips(&self) -> usize {
-        self.count(|trip| trip.waited && trip.operation != Operation::Load)
+        self.earlier.shared_trips + self.count(|trip| trip.waited && trip.operation != Operation::Load)
+    }
+
+    /// How many trips there were before those that are kept in [`trips`](Report::trips).
+    #[must_use]
+    pub fn earlier_trips(&self) -> usize {
+        self.earlier.count
     }
 
     /// Reads of the shared tier.
     #[must_use]
     pub fn shared_reads(&self) -> usize {
-        self.count(|trip| trip.operation == Operation::Read)
+        self.earlier.shared_reads + self.count(|trip| trip.operation == Operation::Read)
     }
 
     /// Statements that the request waited for.
     #[must_use]
     pub fn statements(&self) -> usize {
-        self.trips.iter().filter(|trip| trip.waited).map(|trip| trip.statements).sum()
+        let latest = self.trips.iter().filter(|trip| trip.waited).map(|trip| trip.statements);
+        self.earlier.statements + latest.sum::<usize>()
     }
 
     /// Keys that were loaded from sources by this request, one by one: the statements of a program that
     /// asks for each as it meets it, and remembers nothing.
     #[must_use]
     pub fn keys_loaded(&self) -> usize {
-        self.trips.iter().filter(|trip| trip.operation == Operation::Load).map(|trip| trip.keys).sum()
+        let latest = self.trips.iter().filter(|trip| trip.operation == Operation::Load).map(|trip| trip.keys);
+        self.earlier.keys_loaded + latest.sum::<usize>()
     }
 
     /// How long the request waited for each: the shared tier, and the sources. Trips that travelled at the
     /// same time are counted once.
     #[must_use]
     pub fn waits(&self) -> (Duration, Duration) {
-        let of = |load: bool| {
-            let mut spans: Vec<_> = self
+        let latest = |load: bool| {
+            let of_kind = self
                 .trips
                 .iter()
-                .filter(|trip| trip.waited && (trip.operation == Operation::Load) == load)
-                .map(|trip| (trip.began, trip.began + trip.took))
-                .collect();
-            spans.sort_unstable();
-            let mut end = Duration::ZERO;
-            let mut total = Duration::ZERO;
-            for (from, to) in spans {
-                total += to.saturating_sub(from.max(end));
-                end = end.max(to);
-            }
-            total
+                .filter(move |trip| trip.waited && (trip.operation == Operation::Load) == load);
+            of_kind.map(|trip| (trip.began, trip.began + trip.took))
         };
-        (of(false), of(true))
+        (self.earlier.shared.total(latest(false)), self.earlier.source.total(latest(true)))
     }
 
     /// Whether the request has cost no more than this.
@@ -253,7 +257,8 @@ impl Report {
 
     /// The sources with the most statements that the request waited for, the worst first.
     pub(crate) fn worst_sources(&self) -> Vec<(&str, usize)> {
-        let mut sources: Vec<(&str, usize)> = Vec::new();
+        let earlier = self.earlier.by_source.iter();
+        let mut sources: Vec<(&str, usize)> = earlier.map(|(name, count)| (name.as_str(), *count)).collect();
         for trip in self.trips.iter().filter(|trip| trip.waited && trip.operation == Operation::Load) {
             match sources.iter_mut().find(|(name, _)| *name == trip.name) {
                 Some((_, statements)) => *statements += trip.statements,
@@ -337,6 +342,11 @@ impl fmt::Display for Report {
         for o in self.outcomes.iter().filter(|o| o.other_shape > 0) {
             let keys = counted(o.other_shape as usize, "key");
             writeln!(f, "  {keys} of {} stood in the shared tier in another shape of the type", o.source)?;
+        }
+        match self.earlier.count {
+            0 => {}
+            1 => writeln!(f, "  1 earlier trip is not listed")?,
+            count => writeln!(f, "  {count} earlier trips are not listed")?,
         }
         for trip in &self.trips {
             writeln!(

@@ -6,31 +6,29 @@
 
 mod meter;
 mod nesting;
+mod renew;
 mod slot;
 mod stash;
+mod state;
 mod traffic;
 mod waiting;
 
 use std::any::TypeId;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-
-use tokio::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 pub(crate) use self::meter::Meter;
 pub(crate) use self::nesting::{Nesting, endless, inside};
-pub(crate) use self::slot::{AnySlot, Cell, Glance, Lane, Memo, PartOf, Slot};
+pub(crate) use self::slot::{Cell, Lane, Memo, PartOf, Slot};
 pub use self::stash::Stash;
-pub(crate) use self::traffic::Traffic;
+pub(crate) use self::state::{RequestCore, State};
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
 use crate::cache::CacheCore;
 use crate::error::Error;
-use crate::read::AnyPart;
-use crate::region::RegionCore;
-use crate::report::{Report, Tier, Trip};
+use crate::report::{Report, Tier};
 use crate::source::Source;
 use crate::sync::lock;
 use crate::waits::Load;
@@ -51,7 +49,9 @@ pub enum Force {
 
 /// The cache as one request sees it: tier 1, and the way to the others.
 ///
-/// Cheap to clone; clones share everything. It may go into spawned tasks, and dies with its last clone.
+/// Cheap to clone; clones share everything. It may go into spawned tasks, and dies with its last clone. One that lives
+/// long (a websocket, a subscription) sees what it has read once until it [forgets](RequestCache::forget) it or is
+/// [renewed](RequestCache::renew).
 ///
 /// * **Trips.** What the request knows costs nothing. What it does not costs one trip to the shared tier
 ///   for everything that is awaited together (and one more for misses, to take leases), and one call of
@@ -73,60 +73,9 @@ pub struct RequestCache {
     pub(crate) nesting: Option<Arc<Nesting>>,
 }
 
-pub(crate) struct RequestCore {
-    pub(crate) cache: Arc<CacheCore>,
-    began: Instant,
-    /// Who comes and goes, for those who wait to send.
-    pub(crate) traffic: Traffic,
-    pub(crate) state: Mutex<State>,
-    /// This request has written: its loads ask for the writing database.
-    pub(crate) wrote: AtomicBool,
-    stash: Stash,
-}
-
-/// Tier 1.
-pub(crate) struct State {
-    /// One per source, found by type: a request rarely uses more than a few.
-    pub(crate) slots: Vec<(TypeId, Box<dyn AnySlot>)>,
-    /// The parts that gather keys now.
-    pub(crate) gathering: Vec<Box<dyn AnyPart>>,
-    /// Parts that were made in an earlier turn take no more keys.
-    pub(crate) turn: u64,
-    pub(crate) next_part: u64,
-    pub(crate) trips: Vec<Trip>,
-    /// Operations of the shared tier that were not tried.
-    pub(crate) passed_over: u64,
-    /// Writes that have not been published and concern keys that are not known: everything is read past
-    /// the shared tier until they are.
-    pub(crate) wide_writes: usize,
-    /// The regions of which this request has been told every change that was confirmed before its first read.
-    pub(crate) fenced: Vec<usize>,
-    /// Marks the keys of one call, to see twins.
-    call: u32,
-    pub(crate) glance: Glance,
-}
-
 impl RequestCache {
     pub(crate) fn new(cache: Arc<CacheCore>) -> Self {
-        let inner = Arc::new(RequestCore {
-            cache,
-            began: Instant::now(),
-            traffic: Traffic::default(),
-            state: Mutex::new(State {
-                slots: Vec::new(),
-                gathering: Vec::new(),
-                turn: 0,
-                next_part: 0,
-                trips: Vec::new(),
-                passed_over: 0,
-                wide_writes: 0,
-                fenced: Vec::new(),
-                call: 0,
-                glance: Glance::new(),
-            }),
-            wrote: AtomicBool::new(false),
-            stash: Stash::default(),
-        });
+        let inner = RequestCore::new(cache);
         Self { inner, force: Force::No, nesting: None }
     }
 
@@ -344,13 +293,7 @@ impl RequestCache {
     /// ```
     #[must_use]
     pub fn report(&self) -> Report {
-        let state = lock(&self.inner.state);
-        Report {
-            trips: state.trips.clone(),
-            outcomes: state.slots.iter().map(|(_, slot)| slot.outcomes()).collect(),
-            passed_over: state.passed_over,
-            elapsed: self.inner.began.elapsed(),
-        }
+        self.inner.report()
     }
 
     /// Collects and distinguishes keys, reads them all.
@@ -394,7 +337,7 @@ impl RequestCache {
         }
         let mut state = lock(&self.inner.state);
         let state = &mut *state;
-        let id = TypeId::of::<S>();
+        let (id, call) = (TypeId::of::<S>(), state.call());
         let slot = state.slots.iter_mut().find(|(each, _)| *each == id)?;
         let slot = Slot::<S>::of(&mut slot.1);
         if let Some(cell) = slot.cells.get(key) {
@@ -405,7 +348,7 @@ impl RequestCache {
         if slot.lane(Force::No, false, state.wide_writes > 0, key) != Lane::Normal {
             return None;
         }
-        slot.recall_near(key, state.call, &state.fenced, &mut state.glance, &self.inner.cache)
+        slot.recall_near(key, call, &state.fenced, &mut state.glance, &self.inner.cache)
     }
 
     /// The load that waits for what is read here: known from the request that a loader was given, or from the task.
@@ -423,8 +366,7 @@ impl RequestCache {
         let mut waiting: Option<Waiting<'_, S>> = None;
         let mut state = lock(&self.inner.state);
         let state = &mut *state;
-        state.call = state.call.wrapping_add(1);
-        let (call, wide) = (state.call, state.wide_writes > 0);
+        let (call, wide) = (state.next_call(), state.wide_writes > 0);
         let at = self.inner.slot::<S>(state)?;
         // apart from each other, so that the slot is looked up once for all keys
         let State { slots, gathering, fenced, glance, turn, next_part, .. } = &mut *state;
@@ -516,69 +458,6 @@ impl RequestCache {
             self.inner.traffic.arrived();
         }
         Ok(waiting)
-    }
-}
-
-impl Drop for RequestCore {
-    fn drop(&mut self) {
-        crate::telemetry::request_ended(self);
-    }
-}
-
-impl RequestCore {
-    /// Where the slot of a source is, made on first use.
-    pub(crate) fn slot<S: Source>(&self, state: &mut State) -> Result<usize, Error> {
-        let id = TypeId::of::<S>();
-        if let Some(at) = state.slots.iter().position(|(each, _)| *each == id) {
-            return Ok(at);
-        }
-        let source = self.cache.source::<S>()?;
-        state.slots.push((id, Box::new(Slot::<S>::new(source))));
-        Ok(state.slots.len() - 1)
-    }
-
-    /// Whether near of a region may answer this request.
-    pub(crate) fn is_fenced(&self, region: &Arc<RegionCore>) -> bool {
-        lock(&self.state).fenced.contains(&region.id())
-    }
-
-    /// This request has been told of every change of a region.
-    pub(crate) fn set_fenced(&self, region: &Arc<RegionCore>) {
-        let mut state = lock(&self.state);
-        if !state.fenced.contains(&region.id()) {
-            state.fenced.push(region.id());
-        }
-    }
-
-    /// Sends everything that has gathered.
-    pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
-        state.turn_page();
-        state.glance = Glance::new();
-        if state.gathering.is_empty() {
-            return; // another reader was faster
-        }
-        let parts = std::mem::take(&mut state.gathering);
-        if crate::read::send(self, parts).is_err() {
-            state.forget_all(None, self.cache.tick());
-        }
-    }
-}
-
-impl State {
-    /// Forgets what is known, where a write may have changed it. What is on its way stays.
-    pub(crate) fn forget_all(&mut self, region: Option<&str>, tick: u64) {
-        for (_, slot) in &mut self.slots {
-            if region.is_none_or(|region| region == slot.region()) {
-                slot.forget_all(tick);
-            }
-        }
-        self.turn_page();
-    }
-
-    /// What gathers from now on gathers in new parts: keys were forgotten that the present ones have, and no
-    /// part may have a key twice.
-    pub(crate) fn turn_page(&mut self) {
-        self.turn += 1;
     }
 }
 

@@ -90,6 +90,7 @@ pub struct Write {
 impl RequestCache {
     /// Begins a write. See [`Write`].
     pub fn write(&self) -> Write {
+        lock(&self.inner.state).open_writes += 1;
         Write {
             request: self.clone(),
             steps: Mutex::new(Vec::new()),
@@ -439,17 +440,14 @@ impl Write {
         let mut state = lock(&self.request.inner.state);
         let at = self.request.inner.slot::<S>(&mut state)?;
         let slot = Slot::<S>::of(&mut state.slots[at].1);
-        for key in keys {
-            slot.cells.remove(key);
-            slot.written.insert(key.clone());
-        }
-        slot.forgotten = self.request.inner.cache.tick();
+        slot.written.extend(keys.iter().cloned());
+        slot.forget(keys, self.request.inner.cache.tick());
         state.turn_page();
         Ok(())
     }
 }
 
-/// Takes a write's unknown keys off the request's mind.
+/// Takes a write, and the keys of it that are not known, off the request's mind.
 struct Narrow {
     request: RequestCache,
     wide: usize,
@@ -457,7 +455,9 @@ struct Narrow {
 
 impl Drop for Narrow {
     fn drop(&mut self) {
-        lock(&self.request.inner.state).wide_writes -= self.wide;
+        let mut state = lock(&self.request.inner.state);
+        state.wide_writes -= self.wide;
+        state.open_writes -= 1;
     }
 }
 
@@ -471,13 +471,7 @@ fn forget_all(request: &RequestCache) {
 
 /// What the request read of these keys between the write and its commit may be from before it.
 fn forget<S: Source>(request: &RequestCache, keys: &[S::Key]) {
-    let mut state = lock(&request.inner.state);
-    if let Ok(at) = request.inner.slot::<S>(&mut state) {
-        let slot = Slot::<S>::of(&mut state.slots[at].1);
-        keys.iter().for_each(|key| drop(slot.cells.remove(key)));
-        slot.forgotten = request.inner.cache.tick();
-        state.turn_page();
-    }
+    request.inner.forget::<S>(keys);
 }
 
 fn void_keys<S: Source>(source: &Registered<S>, keys: &[S::Key]) {

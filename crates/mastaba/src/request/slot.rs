@@ -211,6 +211,18 @@ impl<S: Source> Slot<S> {
         (part, at)
     }
 
+    /// How many parts it has in mind that gather.
+    #[cfg(test)]
+    pub(super) fn gathering(&self) -> usize {
+        self.gathering.len()
+    }
+
+    /// Forgets these keys; what is on its way with them has no way back in.
+    pub(crate) fn forget(&mut self, keys: &[S::Key], tick: u64) {
+        keys.iter().for_each(|key| drop(self.cells.remove(key)));
+        self.forgotten = tick;
+    }
+
     /// Forgets a key that the last reader gave back.
     pub(crate) fn give_back(&mut self, key: &S::Key, part: u64) {
         if self.is_coming(key, part) {
@@ -229,6 +241,10 @@ pub(crate) trait AnySlot: Any + Send {
     fn outcomes(&self) -> Outcomes;
     fn region(&self) -> &str;
     fn forget_all(&mut self, tick: u64);
+    /// Forgets everything, and gives its memory back; `published`: also which keys were written.
+    fn renew(&mut self, tick: u64, published: bool);
+    /// No key was asked for by any call up to now.
+    fn unmark(&mut self);
 }
 
 impl<S: Source> AnySlot for Slot<S> {
@@ -244,5 +260,18 @@ impl<S: Source> AnySlot for Slot<S> {
         self.forgotten = tick;
         // what is on its way began before the write: its readers get it, and nobody after them
         self.cells.clear();
+    }
+
+    fn renew(&mut self, tick: u64, published: bool) {
+        self.forget_all(tick);
+        self.cells = HashMap::default();
+        self.gathering = Vec::new(); // of earlier turns; what has not been sent yet is, by its readers
+        if published {
+            self.written = HashSet::default();
+        }
+    }
+
+    fn unmark(&mut self) {
+        self.cells.values_mut().for_each(|cell| cell.call = 0);
     }
 }

@@ -1,0 +1,298 @@
+//! What a request holds: tier 1, what gathers, and what the request has cost.
+
+use std::any::TypeId;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use tokio::time::Instant;
+
+use super::slot::{AnySlot, Glance, Slot};
+use super::stash::Stash;
+use super::traffic::Traffic;
+use crate::cache::CacheCore;
+use crate::error::Error;
+use crate::read::AnyPart;
+use crate::region::RegionCore;
+use crate::report::{Report, Trips};
+use crate::source::Source;
+use crate::sync::lock;
+
+pub(crate) struct RequestCore {
+    pub(crate) cache: Arc<CacheCore>,
+    pub(super) began: Instant,
+    /// Who comes and goes, for those who wait to send.
+    pub(crate) traffic: Traffic,
+    pub(crate) state: Mutex<State>,
+    /// This request has written: its loads ask for the writing database.
+    pub(crate) wrote: AtomicBool,
+    pub(super) stash: Stash,
+}
+
+/// Tier 1.
+pub(crate) struct State {
+    /// One per source, found by type: a request rarely uses more than a few.
+    pub(crate) slots: Vec<(TypeId, Box<dyn AnySlot>)>,
+    /// The parts that gather keys now.
+    pub(crate) gathering: Vec<Box<dyn AnyPart>>,
+    /// Parts that were made in an earlier turn take no more keys.
+    pub(crate) turn: u64,
+    pub(crate) next_part: u64,
+    pub(crate) trips: Trips,
+    /// Operations of the shared tier that were not tried.
+    pub(crate) passed_over: u64,
+    /// Writes that have not been published and concern keys that are not known: everything is read past
+    /// the shared tier until they are.
+    pub(crate) wide_writes: usize,
+    /// Writes that have been begun and have not ended.
+    pub(crate) open_writes: usize,
+    /// The regions of which this request has been told every change that was confirmed before its first read. They live
+    /// as long as the cache, and so as long as this: no other one is ever found at the same place.
+    pub(crate) fenced: Vec<usize>,
+    /// How often the request was renewed.
+    pub(super) renewals: u64,
+    /// Marks the keys of one call, to see twins.
+    call: u32,
+    pub(crate) glance: Glance,
+}
+
+impl Drop for RequestCore {
+    fn drop(&mut self) {
+        crate::telemetry::request_ended(self);
+    }
+}
+
+impl RequestCore {
+    pub(super) fn new(cache: Arc<CacheCore>) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            began: Instant::now(),
+            traffic: Traffic::default(),
+            state: Mutex::new(State {
+                slots: Vec::new(),
+                gathering: Vec::new(),
+                turn: 0,
+                next_part: 0,
+                trips: Trips::default(),
+                passed_over: 0,
+                wide_writes: 0,
+                open_writes: 0,
+                fenced: Vec::new(),
+                renewals: 0,
+                call: 0,
+                glance: Glance::new(),
+            }),
+            wrote: AtomicBool::new(false),
+            stash: Stash::default(),
+        })
+    }
+
+    /// What it has cost up to now.
+    pub(super) fn report(&self) -> Report {
+        let state = lock(&self.state);
+        let (trips, earlier) = state.trips.copy();
+        Report {
+            trips,
+            earlier,
+            outcomes: state.slots.iter().map(|(_, slot)| slot.outcomes()).collect(),
+            passed_over: state.passed_over,
+            elapsed: self.began.elapsed(),
+        }
+    }
+
+    /// Where the slot of a source is, made on first use.
+    pub(crate) fn slot<S: Source>(&self, state: &mut State) -> Result<usize, Error> {
+        let id = TypeId::of::<S>();
+        if let Some(at) = state.slots.iter().position(|(each, _)| *each == id) {
+            return Ok(at);
+        }
+        let source = self.cache.source::<S>()?;
+        state.slots.push((id, Box::new(Slot::<S>::new(source))));
+        Ok(state.slots.len() - 1)
+    }
+
+    /// Whether near of a region may answer this request.
+    pub(crate) fn is_fenced(&self, region: &Arc<RegionCore>) -> bool {
+        lock(&self.state).fenced.contains(&region.id())
+    }
+
+    /// How often it was renewed: to be asked for before what is said by [`set_fenced`](RequestCore::set_fenced) begins.
+    pub(crate) fn renewals(&self) -> u64 {
+        lock(&self.state).renewals
+    }
+
+    /// This request has been told of every change of a region, unless it was renewed since.
+    pub(crate) fn set_fenced(&self, region: &Arc<RegionCore>, renewals: u64) {
+        let mut state = lock(&self.state);
+        if state.renewals == renewals && !state.fenced.contains(&region.id()) {
+            state.fenced.push(region.id());
+        }
+    }
+
+    /// Sends everything that has gathered.
+    pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
+        state.turn_page();
+        state.glance = Glance::new();
+        if state.gathering.is_empty() {
+            return; // another reader was faster
+        }
+        let parts = std::mem::take(&mut state.gathering);
+        if crate::read::send(self, parts).is_err() {
+            state.forget_all(None, self.cache.tick());
+        }
+    }
+}
+
+impl State {
+    /// A mark for the keys of a new call.
+    pub(super) fn next_call(&mut self) -> u32 {
+        if self.call == u32::MAX {
+            // a key that was marked so long ago would pass for a twin of this call
+            self.slots.iter_mut().for_each(|(_, slot)| slot.unmark());
+            self.call = 0;
+        }
+        self.call += 1;
+        self.call
+    }
+
+    /// The mark of the latest call.
+    pub(super) fn call(&self) -> u32 {
+        self.call
+    }
+
+    /// Forgets what is known, where a write may have changed it. What is on its way stays.
+    pub(crate) fn forget_all(&mut self, region: Option<&str>, tick: u64) {
+        for (_, slot) in &mut self.slots {
+            if region.is_none_or(|region| region == slot.region()) {
+                slot.forget_all(tick);
+            }
+        }
+        self.turn_page();
+    }
+
+    /// What gathers from now on gathers in new parts: keys were forgotten that the present ones have, and no
+    /// part may have a key twice.
+    pub(crate) fn turn_page(&mut self) {
+        self.turn += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::report::kept::KEPT;
+    use crate::request::RequestCache;
+    use crate::{Cache, LoadContext, NearConfig, Region, Rows};
+
+    struct Double;
+
+    impl Source for Double {
+        type Key = u32;
+        type Value = u32;
+        type Error = Infallible;
+        const NAME: &'static str = "double";
+        const REGION: &'static str = "objects";
+
+        async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, Infallible> {
+            Ok(keys.iter().map(|key| (*key, key * 2)).collect())
+        }
+    }
+
+    async fn cache(region: Region) -> Cache {
+        Cache::builder().region("objects", region).source(Double).build().await.unwrap()
+    }
+
+    /// Everything of a request that could grow.
+    #[derive(Debug, PartialEq)]
+    struct Size {
+        trips: usize,
+        cells: usize,
+        room: usize,
+        written: usize,
+        slots: usize,
+        gathering: usize,
+        fenced: usize,
+        open_writes: usize,
+        handles: usize,
+    }
+
+    fn size(request: &RequestCache) -> Size {
+        let mut state = lock(&request.inner.state);
+        let state = &mut *state;
+        let slots = state.slots.len();
+        let slot = Slot::<Double>::of(&mut state.slots[0].1);
+        Size {
+            trips: state.trips.copy().0.len(),
+            cells: slot.cells.len(),
+            room: slot.cells.capacity(),
+            written: slot.written.len(),
+            slots,
+            gathering: state.gathering.len() + slot.gathering(),
+            fenced: state.fenced.len(),
+            open_writes: state.open_writes,
+            handles: Arc::strong_count(&request.inner),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_renewed_does_not_grow_however_long_it_lives() {
+        let cache = cache(Region::memory().near(NearConfig::entries(10_000))).await;
+        let request = cache.request();
+        let (mut batches, mut loaded) = (0, 0);
+        for message in 0..5000 {
+            request.renew();
+            // half of them were read for the message before
+            let keys = message * 10..message * 10 + 20;
+            let gets = join_all(keys.clone().map(|key| request.get::<Double>(key))).await;
+            for (key, value) in keys.clone().zip(gets) {
+                assert_eq!(value.unwrap().as_deref(), Some(&(key * 2)));
+            }
+            if message % 10 == 0 {
+                request.invalidate::<Double>([message * 10]).await.unwrap();
+                assert_eq!(
+                    request.get::<Double>(message * 10).await.unwrap().as_deref(),
+                    Some(&(message * 20))
+                );
+            }
+            batches += 1;
+            loaded += keys.len();
+        }
+        cache.idle().await;
+        let report = request.report();
+        let answered: u64 = report.sum(|o| o.request_hits + o.near_hits + o.shared_hits + o.loaded);
+        assert!(answered >= 100_000 && loaded == 100_000, "{answered}");
+        assert!(report.statements() >= batches, "every message had something new");
+        assert!(report.earlier_trips() > 10_000, "{}", report.earlier_trips());
+        let Size { cells, room, gathering, .. } = size(&request);
+        assert!(cells <= 20 && room < 100 && gathering <= 1, "{cells} in {room}, {gathering} gathering");
+        request.renew();
+        let empty = Size {
+            trips: KEPT,
+            cells: 0,
+            room: 0,
+            written: 0,
+            slots: 1,
+            gathering: 0,
+            fenced: 0,
+            open_writes: 0,
+            handles: 1,
+        };
+        assert_eq!(size(&request), empty);
+    }
+
+    #[tokio::test]
+    async fn the_mark_of_a_call_comes_again_without_harm() {
+        let request = cache(Region::memory()).await.request();
+        request.get::<Double>(1).await.unwrap();
+        for start in [u32::MAX - 2, u32::MAX - 1, u32::MAX] {
+            lock(&request.inner.state).call = start;
+            for _ in 0..4 {
+                let doubles = request.get_many::<Double>([1, 2, 1]).await.unwrap();
+                assert_eq!((doubles.keys().count(), doubles[&1].as_deref()), (2, Some(&2)));
+            }
+        }
+    }
+}
