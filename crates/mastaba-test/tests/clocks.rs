@@ -42,7 +42,7 @@ async fn an_entry_of_a_clock_that_is_ahead_is_a_miss_that_is_said_once_and_repla
     }
     let events = right.events();
     assert_eq!(events.len(), 1, "{events:?}");
-    assert!(events[0].starts_with("source user: an entry was made 864"), "{events:?}");
+    assert!(events[0].starts_with("source user: an entry was made 24h in the future"), "{events:?}");
 }
 
 #[tokio::test(start_paused = true)]
