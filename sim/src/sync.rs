@@ -5,7 +5,8 @@ pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard};
 use std::sync::PoisonError;
 
 /// There is one runtime here, and it is driven.
-pub(crate) type Home = ();
+#[derive(Clone)]
+pub(crate) struct Home;
 
 /// As in the library.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -272,3 +272,27 @@ async fn a_request_that_costs_too_much_is_warned_about_once_and_may_set_its_own_
     })
     .await;
 }
+
+/// actix has a runtime of one thread per worker, and the cache is made outside of all of them.
+#[test]
+fn workers_share_a_cache_and_one_of_them_may_end_before_the_others() {
+    let world = actix_web::rt::System::new().block_on(World::new());
+    std::thread::scope(|scope| {
+        for rounds in [2, 40, 40] {
+            let cache = world.cache.clone();
+            scope.spawn(move || {
+                actix_web::rt::System::new().block_on(in_time(async {
+                    let middleware = MastabaCache::new(cache);
+                    let app = App::new().wrap(middleware).route("/user/{id}", web::get().to(users));
+                    let app = init_service(app).await;
+                    for round in 1..=rounds {
+                        let (one, two) = (round * 10, round * 10 + 1);
+                        let page = call_and_read_body(&app, get(&format!("/user/{one}")).to_request()).await;
+                        assert_eq!(page, format!("user {one} user {two}"));
+                    }
+                }));
+            });
+        }
+    });
+    actix_web::rt::System::new().block_on(in_time(world.cache.close())).unwrap();
+}

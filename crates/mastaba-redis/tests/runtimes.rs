@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Process, limited, until};
 use mastaba::{Cache, Coherence, NearConfig, Region};
 use mastaba_redis::{Redis, RedisConfig};
+use mastaba_test::proxy::Proxy;
 use mastaba_test::servers::{Cluster, RedisServer, Sentinels};
 use mastaba_test::world::{Db, UserById};
 use tokio::net::{TcpListener, TcpStream};
@@ -188,6 +189,28 @@ fn near_is_empty_after_the_runtime_that_listened_for_it_has_ended() {
     assert_eq!(runtime().block_on(limited(process.sees(1))), version);
 }
 
+/// A ping waits for the own changes that were sent before it, and not for those of a runtime that stands still.
+#[test]
+fn a_write_that_stands_still_on_another_runtime_does_not_keep_near_waiting() {
+    let stage = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let Some(server) = stage.block_on(RedisServer::start()) else { return };
+    let proxy = stage.block_on(Proxy::to(server.addr()));
+    let standing = runtime();
+    let process =
+        Arc::new(standing.block_on(Process::near(&proxy.url(), &Arc::default(), Coherence::Fenced)));
+    standing.block_on(limited(process.warm_near(1)));
+    stage.block_on(proxy.half_open());
+    let writes = process.clone();
+    standing.block_on(async {
+        tokio::spawn(async move { writes.invalidate(1).await });
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    });
+    stage.block_on(proxy.pass());
+    runtime().block_on(limited(process.warm_near(2)));
+}
+
 /// Leads new connections to another server than the old ones, as after a failover that not everybody has noticed.
 async fn crossroads(target: Arc<Mutex<SocketAddr>>) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -265,35 +288,35 @@ fn a_runtime_without_io_is_named_and_what_to_call() {
     assert!(matches!(&events[..], [only] if only.contains("before it was published")), "{events:?}");
 }
 
-/// Blocking code that reads through a runtime of its own, or through the one around it.
+/// Blocking code within a task reads through a runtime of its own, while the one around it stands still; or through the one
+/// around it.
 #[test]
 fn runtimes_within_runtimes_read_through_one_cache() {
     let stage = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let Some(server) = stage.block_on(RedisServer::start()) else { return };
-    stage.block_on(limited(async {
-        let db = Arc::default();
-        let process = Arc::new(Process::near(&server.url(), &db, Coherence::Fenced).await);
-        let inner = process.clone();
-        let nested = tokio::task::spawn_blocking(move || runtime().block_on(inner.warm_near(1)));
-        nested.await.unwrap();
-        let inner = process.clone();
-        let blocking =
-            async move { tokio::task::block_in_place(|| Handle::current().block_on(inner.sees(1))) };
-        assert_eq!(tokio::spawn(blocking).await.unwrap(), 0);
-        let inner = process.clone();
-        let local = tokio::task::spawn_blocking(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime(), async move {
-                tokio::task::spawn_local(async move { inner.write(1).await }).await.unwrap()
-            })
+    let around = runtime();
+    let process = around.block_on(async {
+        let process = Process::near(&server.url(), &Arc::default(), Coherence::Fenced).await;
+        std::thread::scope(|scope| {
+            let within = scope.spawn(|| runtime().block_on(limited(process.warm_near(1))));
+            assert_eq!(within.join().unwrap(), 0);
         });
-        assert_eq!(local.await.unwrap().unwrap(), 1);
-        assert_eq!(process.sees(1).await, 1);
-        assert_eq!(process.events(), [""; 0]);
-    }));
+        assert_eq!(limited(process.write(1)).await.unwrap(), 1);
+        Arc::new(process)
+    });
+    let inner = process.clone();
+    let blocking = async move { tokio::task::block_in_place(|| Handle::current().block_on(inner.sees(1))) };
+    assert_eq!(stage.block_on(async { tokio::spawn(limited(blocking)).await }).unwrap(), 1);
+    let (local, inner) = (tokio::task::LocalSet::new(), process.clone());
+    let written = local.block_on(&runtime(), async move {
+        limited(tokio::task::spawn_local(async move { inner.write(1).await })).await.unwrap()
+    });
+    assert_eq!(written.unwrap(), 2);
+    assert_eq!(around.block_on(process.sees(1)), 2);
+    assert_eq!(process.events(), [""; 0]);
 }
 
-/// A backend that another region's program shares is used on a runtime that it does not know.
+/// The runtime that began to look for the server has ended before it was there.
 #[test]
 fn an_optional_server_that_comes_up_later_is_found_by_whichever_runtime_reads() {
     let stage = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

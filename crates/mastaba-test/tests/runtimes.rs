@@ -190,7 +190,7 @@ fn a_slow_load_on_another_runtime_that_is_driven_is_joined() {
     let world = first.block_on(World::new());
     let gate = world.db.close_gate();
     let loading = world.clone();
-    let loads = std::thread::spawn(move || first.block_on(async move { loading.sees(1).await }));
+    let loads = std::thread::spawn(move || run(&first, loading.sees(1)));
     runtime().block_on(async {
         gate.arrived(1).await;
         let open = async {

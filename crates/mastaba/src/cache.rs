@@ -242,7 +242,7 @@ impl Cache {
     /// Waits until nothing goes on in the background, and until the shared tier has confirmed every invalidation, within
     /// its budget; and then lets every backend write down what it has.
     ///
-    /// It may be called on any runtime, and more than once. It makes no trip to a server.
+    /// It may be called on any runtime, and more than once.
     ///
     /// # Errors
     /// The first fault of a backend, or that invalidations are left which were not confirmed: other processes may see what

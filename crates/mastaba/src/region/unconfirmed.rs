@@ -218,12 +218,20 @@ impl RegionCore {
         state.sender = Some(Sender { task, alive: Instant::now() });
     }
 
-    /// Waits until nothing is kept, for at most so long.
+    /// Waits until nothing is kept, for at most so long. Where there is no runtime with timers it does not wait.
     pub(crate) async fn all_confirmed(self: &Arc<Self>, within: Duration) -> Result<(), Fault> {
-        self.send_unconfirmed();
-        let last = lock(&self.unconfirmed.state).last;
-        let done = timeout(within, self.unconfirmed.confirmed(last)).await;
-        done.map_err(|_| {
+        if !self.unconfirmed.any() {
+            return Ok(());
+        }
+        let waits = Handle::try_current().is_ok() && crate::runtime::check_timers().is_ok();
+        let done = if waits {
+            self.send_unconfirmed();
+            let last = lock(&self.unconfirmed.state).last;
+            timeout(within, self.unconfirmed.confirmed(last)).await.is_ok()
+        } else {
+            false
+        };
+        done.then_some(()).ok_or_else(|| {
             let left = lock(&self.unconfirmed.state).collected;
             Fault::new(
                 crate::FaultKind::Down,
