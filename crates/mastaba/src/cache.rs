@@ -173,7 +173,7 @@ impl Cache {
     /// number. Makes no trip.
     ///
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// use mastaba::{Cache, LoadContext, Region, Rows, Source};
     /// use serde::{Deserialize, Serialize};
     ///
