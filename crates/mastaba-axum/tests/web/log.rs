@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
@@ -37,6 +37,13 @@ pub(crate) struct Log {
 impl Log {
     /// Listens to this thread, which a test of one thread does everything on.
     pub(crate) fn start() -> (Self, DefaultGuard) {
+        // Whether anybody is interested in an event is remembered for the whole process. Where tests are threads of one
+        // process, somebody has to be interested for good, or what one test does not look at is kept from another.
+        static INTERESTED: Once = Once::new();
+        INTERESTED.call_once(|| {
+            // or somebody is already
+            let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+        });
         let log = Self::default();
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
         (log, guard)
