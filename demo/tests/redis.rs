@@ -5,8 +5,8 @@
 mod web;
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use mastaba_test::proxy::Proxy;
 use mastaba_test::servers::{Postgres, RedisServer, Signal};
@@ -22,6 +22,16 @@ fn servers() -> Option<(RedisServer, Postgres)> {
 fn explorer(redis: &RedisServer, postgres: &Postgres, more: &[&str]) -> Explorer {
     let (redis, postgres) = (redis.url(), postgres.url());
     Explorer::start(&[&["--redis", &redis, "--postgres", &postgres], more].concat())
+}
+
+/// Looks again and again until it is so.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// What stopped in order has said.
@@ -135,10 +145,14 @@ fn pages_go_on_without_redis_and_are_hits_again_once_it_is_back() {
     let pages = [serde.clone(), "/?q=serde".to_owned(), package(&explorer, "demo")];
     warm(&explorer, &serde, 0.0, 7.0);
 
-    let done = AtomicBool::new(false);
+    let (done, read) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let goes_on = || {
+        let seen = read.load(Ordering::SeqCst);
+        until("pages", || read.load(Ordering::SeqCst) >= seen + 12);
+    };
     let page = std::thread::scope(|scope| {
         for nth in 0..4 {
-            let (explorer, pages, done) = (&explorer, &pages, &done);
+            let (explorer, pages, done, read) = (&explorer, &pages, &done, &read);
             scope.spawn(move || {
                 for address in pages.iter().cycle().skip(nth) {
                     if done.load(Ordering::SeqCst) {
@@ -149,15 +163,21 @@ fn pages_go_on_without_redis_and_are_hits_again_once_it_is_back() {
                         done.store(true, Ordering::SeqCst);
                         panic!("{address} is no page");
                     }
+                    read.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
-        std::thread::sleep(Duration::from_millis(300));
+        goes_on();
         wait(redis.kill());
-        std::thread::sleep(Duration::from_millis(1500));
-        let page = explorer.get(&serde).page();
+        let mut page = String::new();
+        until("a page that passes Redis over", || {
+            page = explorer.get(&serde).page();
+            page.contains("passed over")
+        });
+        goes_on();
         wait(redis.restart_empty());
-        std::thread::sleep(Duration::from_millis(1500));
+        until("a page from Redis", || figure(&explorer.get(&serde).page(), "statements") == 0.0);
+        goes_on();
         done.store(true, Ordering::SeqCst);
         page
     });

@@ -13,8 +13,8 @@ use mastaba_redis::{Redis, RedisConfig};
 use mastaba_test::servers::Cluster;
 
 const TTL: Duration = Duration::from_secs(60);
-/// Long enough for what happens meanwhile, on a busy machine.
-const PAUSE: Duration = Duration::from_millis(1500);
+/// Long enough for what happens meanwhile, on a busy machine. Most tests end it themselves.
+const PAUSE: Duration = Duration::from_secs(10);
 
 async fn connect(cluster: &Cluster) -> Redis {
     let mut config = RedisConfig::from_url(&cluster.url()).unwrap();
@@ -38,6 +38,18 @@ async fn key_on(cluster: &Cluster, node: usize, name: &str) -> Bytes {
 async fn takes_no_writes(cluster: &Cluster, node: usize, pause: Duration) {
     let millis = pause.as_millis().to_string();
     assert_eq!(cluster.node(node).command(&["CLIENT", "PAUSE", &millis, "WRITE"]).await, "OK");
+}
+
+/// Waits until a stamp is at a node that takes no writes.
+async fn waits_for_the_end_of_the_pause(cluster: &Cluster, node: usize) {
+    until("a stamp at the node", async || {
+        cluster.node(node).command(&["CLIENT", "LIST"]).await.contains(" cmd=set ")
+    })
+    .await;
+}
+
+async fn takes_writes_again(cluster: &Cluster, node: usize) {
+    assert_eq!(cluster.node(node).command(&["CLIENT", "UNPAUSE"]).await, "OK");
 }
 
 /// A miss, a lease, a load and a fill.
@@ -78,6 +90,7 @@ async fn r7_what_is_derived_from_an_inner_object_between_two_nodes_is_void_when_
         );
         store(&reader, &outer).await;
         assert!(!write.is_finished(), "the write was acknowledged while one node took no writes");
+        takes_writes_again(&cluster, 0).await;
         write.await.unwrap().unwrap();
         assert_eq!(reader.read(&[inner, outer]).await.unwrap(), [None, None]);
     })
@@ -99,12 +112,14 @@ async fn r12_a_lease_reads_its_last_stamp_after_those_of_other_nodes() {
             let redis = redis.clone();
             async move { redis.lease(&[], &stamps).await }
         });
-        // time enough to read the epoch, were it not to wait for the tag
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        waits_for_the_end_of_the_pause(&cluster, 0).await;
+        // on the connection to the other node: the epoch would be read before this, were it not to wait for the tag
+        redis.read(std::slice::from_ref(&epoch)).await.unwrap();
         assert!(!lease.is_finished(), "the tag was read while its node took no writes");
         let renewed = 2_u64.to_le_bytes();
         let set: [&[u8]; 3] = [b"SET", &epoch, &renewed];
         assert_eq!(cluster.node(1).command(&set).await, "OK");
+        takes_writes_again(&cluster, 0).await;
         assert_eq!(lease.await.unwrap().unwrap().stamps, [1, 2]);
     })
     .await;
@@ -124,10 +139,12 @@ async fn r12_an_invalidation_by_tag_renews_the_first_stamp_before_those_of_other
             let (redis, stamps) = (redis.clone(), stamps(2));
             async move { redis.invalidate(&[], &stamps).await }
         });
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        waits_for_the_end_of_the_pause(&cluster, 0).await;
         assert!(!write.is_finished(), "the epoch was renewed while its node took no writes");
         let old = Bytes::copy_from_slice(&1_u64.to_le_bytes());
+        // on the connection to the other node: the tag would be renewed before this
         assert_eq!(redis.read(std::slice::from_ref(&tag)).await.unwrap(), [Some(old)], "the tag went first");
+        takes_writes_again(&cluster, 0).await;
         write.await.unwrap().unwrap();
         let new = Bytes::copy_from_slice(&2_u64.to_le_bytes());
         assert_eq!(redis.read(&[epoch.clone(), tag.clone()]).await.unwrap(), [Some(new.clone()), Some(new)]);
@@ -150,14 +167,11 @@ async fn r12_a_stamp_whose_answer_is_lost_is_not_set_once_more() {
             async move { redis.invalidate(&[], &stamp).await }
         });
         // what waits for the end of the pause goes with its connection
-        until("the stamp at the server", async || {
-            cluster.node(0).command(&["CLIENT", "LIST"]).await.contains(" cmd=set ")
-        })
-        .await;
+        waits_for_the_end_of_the_pause(&cluster, 0).await;
         cluster.node(0).command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
         let fault = write.await.unwrap().unwrap_err();
         assert_eq!(fault.kind(), FaultKind::Down, "{fault}");
-        cluster.node(0).command(&["CLIENT", "UNPAUSE"]).await;
+        takes_writes_again(&cluster, 0).await;
         until("an answer of the node", async || redis.read(std::slice::from_ref(&tag)).await.is_ok()).await;
         let old = Bytes::copy_from_slice(&1_u64.to_le_bytes());
         assert_eq!(redis.read(std::slice::from_ref(&tag)).await.unwrap(), [Some(old)]);

@@ -78,6 +78,16 @@ async fn a_thousand_readers_in_three_processes_ask_the_source_once() {
     assert_eq!(server.command(&["GET", "loads"]).await, "1", "loads in all processes together");
 }
 
+/// Waits until so many processes have met a lease of somebody else, and look whether it was filled: they have read, and
+/// taken no lease.
+async fn looks_for_fills(server: &RedisServer, processes: usize) {
+    rows::until("processes that wait for a fill", async || {
+        let clients = server.command(&["CLIENT", "LIST"]).await;
+        clients.lines().filter(|client| client.contains(" cmd=mget ")).count() == processes
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn who_waits_for_another_process_is_woken_by_its_fill_and_does_not_load() {
     let Some(server) = RedisServer::start().await else { return };
@@ -92,8 +102,9 @@ async fn who_waits_for_another_process_is_woken_by_its_fill_and_does_not_load() 
         let request = two.request();
         tokio::spawn(async move { (rows::version(&request, 1).await, request.report()) })
     };
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    looks_for_fills(&server, 1).await;
     assert!(!second.is_finished(), "it waits");
+    assert_eq!(table.loads().len(), 1);
     table.let_go();
     first.await.unwrap();
     let (version, report) = second.await.unwrap();
@@ -141,7 +152,7 @@ async fn a_lease_that_is_voided_while_others_wait_is_taken_over_by_one_of_them()
     let first = tokio::spawn(async move { sees(&one, 1).await });
     table.begun(1).await;
     let waiting = [two, three].map(|cache| tokio::spawn(async move { sees(&cache, 1).await }));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    looks_for_fills(&server, 2).await;
     let expected = table.commit(1);
     writer.request().invalidate::<rows::Row>([1]).await.unwrap();
     table.begun(2).await;

@@ -184,7 +184,8 @@ async fn scripts_may_be_forgotten_in_the_middle_of_batches() {
                 stage.other.request().invalidate::<UserById>(ids()).await.unwrap();
                 for process in stage.both() {
                     let users = process.request().get_many::<UserById>(ids()).await.unwrap();
-                    assert!(users.found().all(|(id, user)| user.version == stage.db.version(*id)));
+                    let versions: Vec<_> = users.found().map(|(id, user)| (*id, user.version)).collect();
+                    assert_eq!(versions, ids().map(|id| (id, stage.db.version(id))).collect::<Vec<_>>());
                     process.cache.idle().await;
                 }
             }

@@ -305,12 +305,14 @@ fn the_environment_configures_regions() {
         assert_eq!(cache.regions().collect::<Vec<_>>(), ["objects"]);
         return;
     }
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_environment_configures_regions"])
         .env(VARIABLE, "memory")
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success());
+    let said = String::from_utf8_lossy(&child.stdout);
+    // with another name nothing would run, which is a success too
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[tokio::test]

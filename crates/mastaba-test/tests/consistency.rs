@@ -228,7 +228,8 @@ async fn r12_a_cleared_region_is_empty_also_for_a_fill_that_is_under_way() {
     late.await.unwrap().unwrap();
     world.idle().await;
     let users = world.request().get_many::<UserById>([1, 2]).await.unwrap();
-    assert!(users.found().all(|(_, user)| user.version == 1), "{users:?}");
+    let versions: Vec<_> = users.found().map(|(id, user)| (*id, user.version)).collect();
+    assert_eq!(versions, [(1, 1), (2, 1)]);
 }
 
 /// A source whose entries stand under a tag of their own and one of their value's.

@@ -339,7 +339,8 @@ async fn r12_a_region_is_cleared_in_one_trip_in_shared_and_near() {
         world.cache.region("objects").clear().await.unwrap();
         assert_eq!(world.trips(), ["shared invalidate [@generation]"]);
         let users = world.request().get_many::<UserById>(1..=50).await.unwrap();
-        assert!(users.found().all(|(_, user)| user.version == 1));
+        let versions: Vec<_> = users.found().map(|(id, user)| (*id, user.version)).collect();
+        assert_eq!(versions, (1..=50).map(|id| (id, 1)).collect::<Vec<_>>());
     }
 }
 

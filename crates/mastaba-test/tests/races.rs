@@ -1,7 +1,7 @@
 //! Races that a review found, each as the interleaving that showed it. Every one runs under a watchdog, since some
 //! used to stop the whole runtime.
 
-use mastaba::{Cache, EntryPolicy, Fault, Fetched, Force, LoadContext, NearConfig, Region, Rows, Source};
+use mastaba::{Cache, EntryPolicy, Fetched, Force, LoadContext, NearConfig, Region, Rows, Source};
 use mastaba_test::world::{UserById, World};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +20,20 @@ fn watchdog(name: &'static str, secs: u64, f: impl FnOnce() + Send + 'static) {
     match rx.recv_timeout(Duration::from_secs(secs)) {
         Ok(()) => {}
         Err(e) => panic!("{name}: HANG or panic: {e:?}"),
+    }
+}
+
+/// Lets everything go on that can: what then still waits waits for the test.
+async fn settle() {
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets others go on until so many loads have begun.
+async fn begun(loads: &AtomicU32, count: u32) {
+    while loads.load(Ordering::SeqCst) < count {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -110,17 +124,23 @@ fn a_refresh_beside_a_slow_fill_does_not_spin() {
     watchdog("refresh", 10, || {
         run(async {
             let world = World::new().await;
-            let gate = world.db.close_gate();
-            let a = world.request();
-            let ta = tokio::spawn(async move { a.get::<UserById>(1).await.unwrap() });
-            world.db.reached(1).await;
-            let b = world.request();
-            let tb = tokio::spawn(async move { b.refresh::<UserById>(1).await.unwrap() });
-            tokio::time::sleep(Duration::from_millis(20)).await; // b has joined
-            world.shared.slow(Duration::from_millis(50)); // the fill takes a while
-            gate.open_for_good();
-            ta.await.unwrap();
-            tb.await.unwrap();
+            let loads = world.db.close_gate();
+            let fills = world.shared.before("fill");
+            let reader = world.start::<UserById>(1);
+            loads.arrived(1).await;
+            world.db.update(1);
+            let request = world.request();
+            let refresh =
+                tokio::spawn(async move { request.refresh::<UserById>(1).await.unwrap().unwrap().version });
+            world.settle().await;
+            assert_eq!(loads.arrivals(), 1, "it waits for the load of the reader to end");
+            loads.open_for_good();
+            fills.arrived(1).await;
+            world.settle().await; // were it to try again and again, this would not come back
+            assert_eq!(loads.arrivals(), 1, "the fill belongs to that load");
+            fills.open_for_good();
+            assert_eq!((reader.await.unwrap().version, refresh.await.unwrap()), (0, 1));
+            assert_eq!(world.loads_of("user"), [(1, 2)].into());
         });
     });
 }
@@ -129,22 +149,28 @@ fn a_third_reader_beside_a_slow_fill_does_not_spin() {
     watchdog("queued", 10, || {
         run(async {
             let world = World::new().await;
-            let gate = world.db.close_gate();
-            let mut tasks = vec![];
-            for n in 1..=2 {
-                let r = world.request();
-                tasks.push(tokio::spawn(async move { r.get::<UserById>(1).await.unwrap() }));
-                world.db.reached(n).await;
+            let loads = world.db.close_gate();
+            let fills = world.shared.before("fill");
+            let mut readers = vec![];
+            for nth in 1..=2 {
+                readers.push(world.start::<UserById>(1));
+                loads.arrived(nth).await;
+                world.db.update(1);
                 world.request().invalidate::<UserById>([1]).await.unwrap();
             }
-            let r = world.request();
-            tasks.push(tokio::spawn(async move { r.get::<UserById>(1).await.unwrap() }));
-            tokio::time::sleep(Duration::from_millis(20)).await; // queued
-            world.shared.slow(Duration::from_millis(50));
-            gate.open_for_good();
-            for t in tasks {
-                t.await.unwrap();
+            readers.push(world.start::<UserById>(1));
+            world.settle().await;
+            assert_eq!(loads.arrivals(), 2, "the third one queues behind two loads");
+            loads.open_for_good();
+            fills.arrived(1).await;
+            world.settle().await; // were it to try again and again, this would not come back
+            fills.open_for_good();
+            let mut versions = vec![];
+            for reader in readers {
+                versions.push(reader.await.unwrap().version);
             }
+            assert_eq!(versions, [0, 1, 2], "each began after another write");
+            assert_eq!(world.loads_of("user"), [(1, 3)].into());
         });
     });
 }
@@ -153,12 +179,25 @@ fn a_write_may_have_very_many_steps() {
     watchdog("merge", 120, || {
         run(async {
             let world = World::new().await;
+            world.sees(7).await;
+            world.idle().await;
+            world.db.update(7);
+            world.trips();
             let r = world.request();
             let w = r.write();
             for id in 0..20_000 {
                 w.invalidate::<UserById>([id]).await.unwrap();
             }
             w.published().await.unwrap();
+            let trips = world.trips();
+            let voided: Vec<u64> = trips
+                .iter()
+                .flat_map(|trip| trip["shared invalidate [".len()..].trim_end_matches(']').split(", "))
+                .map(|key| key.parse().unwrap())
+                .collect();
+            assert!(trips.len() < 100, "{} trips: neighbours travel together", trips.len());
+            assert!(voided == (0..20_000).collect::<Vec<_>>(), "{} keys in some order", voided.len());
+            assert_eq!(world.sees(7).await, 1);
         });
     });
 }
@@ -183,17 +222,19 @@ fn an_absence_that_may_be_old_is_for_one_request() {
     watchdog("absent", 10, || {
         run(async {
             let sem = Arc::new(tokio::sync::Semaphore::new(0));
+            let loads = Arc::new(AtomicU32::new(0));
             let cache = Cache::builder()
                 .region("objects", Region::memory())
-                .source(Old(Arc::default(), sem.clone()))
+                .source(Old(loads.clone(), sem.clone()))
                 .build()
                 .await
                 .unwrap();
             let (a, b) = (cache.request(), cache.request());
             let ta = tokio::spawn(async move { a.get::<Old>(1).await.unwrap() });
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            begun(&loads, 1).await;
             let tb = tokio::spawn(async move { b.get::<Old>(1).await.unwrap() });
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            settle().await;
+            assert_eq!(loads.load(Ordering::SeqCst), 1, "the second one has joined the first");
             sem.add_permits(5);
             assert_eq!(ta.await.unwrap(), None);
             assert_eq!(tb.await.unwrap().as_deref(), Some(&1), "the absence was for the other one");
@@ -240,7 +281,8 @@ fn who_joins_late_sees_a_clear_by_another_process() {
             other.cache.region("objects").clear().await.unwrap();
             let b = world.request();
             let tb = tokio::spawn(async move { b.get::<UserById>(1).await.unwrap() });
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            world.settle().await;
+            assert_eq!(world.db.started(), 2, "it has joined the load");
             gate.open_for_good();
             ta.await.unwrap();
             assert_eq!(tb.await.unwrap().unwrap().version, 1);
@@ -401,57 +443,28 @@ fn a_row_for_one_request_reaches_no_other() {
     watchdog("unstored", 10, || {
         run(async {
             let sem = Arc::new(tokio::sync::Semaphore::new(0));
+            let loads = Arc::new(AtomicU32::new(0));
             let cache = Cache::builder()
                 .region("objects", Region::memory())
-                .source(U(Arc::default(), sem.clone()))
+                .source(U(loads.clone(), sem.clone()))
                 .build()
                 .await
                 .unwrap();
             let (a, b) = (cache.request(), cache.request());
             let ta = tokio::spawn(async move { a.get::<U>(1).await.unwrap() });
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            begun(&loads, 1).await;
             let tb = tokio::spawn(async move { b.get::<U>(1).await.unwrap() });
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            settle().await;
+            assert_eq!(loads.load(Ordering::SeqCst), 1, "the second one has joined the first");
             sem.add_permits(5);
-            assert_ne!(ta.await.unwrap(), tb.await.unwrap());
+            assert_eq!((ta.await.unwrap().as_deref(), tb.await.unwrap().as_deref()), (Some(&0), Some(&1)));
         });
     });
 }
 mod near_in_nested {
     use super::*;
-    use bytes::Bytes;
     use mastaba::shared::memory::Memory;
-    use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Shared, Stamp};
-    #[derive(Clone)]
-    struct Slow(Memory, Arc<std::sync::atomic::AtomicBool>);
-    impl Shared for Slow {
-        const ABILITIES: Abilities = Memory::ABILITIES;
-        async fn read(&self, k: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
-            self.0.read(k).await
-        }
-        async fn lease(&self, l: &[Lease], s: &[Stamp]) -> Result<Leases, Fault> {
-            self.0.lease(l, s).await
-        }
-        async fn fill(&self, f: &[Fill]) -> Result<Vec<Filled>, Fault> {
-            self.0.fill(f).await
-        }
-        async fn invalidate(&self, k: &[Bytes], s: &[Stamp]) -> Result<(), Fault> {
-            let r = self.0.invalidate(k, s).await;
-            if self.1.load(Ordering::SeqCst) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            } // the answer is on its way
-            r
-        }
-        async fn hold(&self, h: &[Hold]) -> Result<(), Fault> {
-            self.0.hold(h).await
-        }
-        async fn end(&self, e: &[End]) -> Result<Vec<Ended>, Fault> {
-            self.0.end(e).await
-        }
-        fn incarnation(&self) -> u64 {
-            self.0.incarnation()
-        }
-    }
+    use mastaba_test::world::Watched;
     struct Inner(Arc<AtomicU32>);
     struct Derived;
     impl Source for Inner {
@@ -480,9 +493,10 @@ mod near_in_nested {
     fn a_load_does_not_build_on_what_near_held_before_it() {
         watchdog("near", 10, || {
             run(async {
-                let (db, slow) = (Arc::new(AtomicU32::new(0)), Arc::default());
-                let region = Region::backend(Slow(Memory::default(), Arc::clone(&slow)))
-                    .near(NearConfig::entries(100));
+                let db = Arc::new(AtomicU32::new(0));
+                let watched = Watched::<_>::new(Memory::default(), Arc::default());
+                let shared = watched.control();
+                let region = Region::backend(watched).near(NearConfig::entries(100));
                 let cache = Cache::builder()
                     .region("objects", region)
                     .source(Inner(db.clone()))
@@ -492,15 +506,18 @@ mod near_in_nested {
                     .unwrap();
                 cache.request().get::<Inner>(1).await.unwrap();
                 cache.idle().await;
-                slow.store(true, Ordering::SeqCst);
+                let answers = shared.after("invalidate");
                 let r = cache.request();
                 let w = r.write();
                 w.invalidate::<Inner>([1]).await.unwrap();
                 w.invalidate::<Derived>([1]).await.unwrap();
                 db.store(1, Ordering::SeqCst); // commit
                 let t = tokio::spawn(w.published());
-                tokio::time::sleep(Duration::from_millis(30)).await;
-                cache.request().get::<Derived>(1).await.unwrap(); // concurrent with the invalidation
+                answers.arrived(1).await; // both are voided, and the answer is on its way: near still has the old one
+                let derived = cache.request().get::<Derived>(1).await.unwrap();
+                assert_eq!(derived.as_deref(), Some(&1));
+                settle().await; // its fill
+                answers.open_for_good();
                 t.await.unwrap().unwrap();
                 cache.idle().await;
                 assert_eq!(*cache.request().get::<Derived>(1).await.unwrap().unwrap(), 1);

@@ -387,6 +387,7 @@ async fn many_values_are_put_in_one_trip() {
     request.put_many::<PhotoById>((1..=3).map(|id| (id, photo(id)))).await.unwrap();
     assert_eq!(world.trips(), ["shared invalidate [1, 2, 3]"]);
     let photos = request.get_many::<PhotoById>(1..=3).await.unwrap();
-    assert!(photos.found().all(|(_, photo)| photo.url == "new"));
+    let urls: Vec<_> = photos.found().map(|(id, photo)| (*id, photo.url.as_str())).collect();
+    assert_eq!(urls, [(1, "new"), (2, "new"), (3, "new")]);
     assert_eq!(world.trips(), [""; 0]);
 }

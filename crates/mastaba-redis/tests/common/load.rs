@@ -16,6 +16,8 @@ pub(crate) struct Oracle {
     acked: Vec<Mutex<Vec<(u32, Instant)>>>,
     pub(crate) counts: Counts,
     tiers: Mutex<BTreeMap<String, u64>>,
+    /// What the writes that were not acknowledged said.
+    unsure: Mutex<Vec<String>>,
 }
 
 /// What happened.
@@ -37,6 +39,7 @@ impl Oracle {
             acked: (0..=keys).map(|_| Vec::new().into()).collect(),
             counts: Counts::default(),
             tiers: Mutex::default(),
+            unsure: Mutex::default(),
         })
     }
 
@@ -96,6 +99,7 @@ impl Oracle {
             Err(error) => {
                 assert!(error.is_shared(), "{error}");
                 self.counts.unsure.fetch_add(1, Ordering::Relaxed);
+                self.unsure.lock().unwrap().push(error.to_string());
             }
         }
     }
@@ -103,6 +107,11 @@ impl Oracle {
     /// How many answers came from where.
     pub(crate) fn tiers(&self) -> String {
         format!("{:?}", self.tiers.lock().unwrap())
+    }
+
+    /// Every write was acknowledged.
+    pub(crate) fn assert_sure(&self) {
+        assert_eq!(*self.unsure.lock().unwrap(), [""; 0]);
     }
 
     /// Nothing was wrong.

@@ -120,6 +120,8 @@ async fn every_form_reaches_the_same_server_with_the_same_options() {
             .await
             .unwrap();
         assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(said.contains("1 passed"), "with another name nothing would run: {said}");
         let keyspace = server.command(&["INFO", "keyspace"]).await;
         assert!(keyspace.contains("db3:") && !keyspace.contains("db0:"), "{keyspace}");
     })

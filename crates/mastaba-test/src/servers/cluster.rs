@@ -251,7 +251,7 @@ impl Migration<'_> {
         }
     }
 
-    /// Moves one key.
+    /// Moves one key, if it is there.
     ///
     /// # Panics
     ///
@@ -262,7 +262,9 @@ impl Migration<'_> {
         let mut command: Vec<&[u8]> =
             vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000", b"AUTH2"];
         command.extend([name.as_bytes(), password.as_bytes(), b"KEYS", key]);
-        assert_eq!(self.cluster.node(self.from).command(&command).await, "OK");
+        let moved = self.cluster.node(self.from).command(&command).await;
+        // somebody may have removed it since it was listed
+        assert!(["OK", "NOKEY"].contains(&&moved[..]), "{moved}");
     }
 
     /// Moves the keys that are left, and gives the slot to its new node, with the knowledge of all that run.

@@ -103,19 +103,17 @@ fn a_value_that_leaves_out_a_field_is_written_with_names() {
 }
 
 #[test]
-fn a_sequence_of_unknown_or_wrong_length_is_written_with_names() {
-    for claimed in [None, Some(3)] {
-        let codec = Codec::of::<Lengths>(0);
-        assert_eq!(codec.encoding().format, Format::Postcard);
-        let lengths = Lengths { claimed, items: vec![1, 2] };
-        let mut out = Vec::new();
-        if let Ok(format) = codec.encode(&lengths, &mut out) {
-            assert_eq!(format, Format::MessagePack);
-            assert!(codec.decode::<Lengths>(format, &out).is_ok());
-        } else {
-            assert!(out.is_empty());
-        }
-    }
+fn a_sequence_of_unknown_length_is_written_with_names_and_one_of_a_wrong_length_is_refused() {
+    let codec = Codec::of::<Lengths>(0);
+    assert_eq!(codec.encoding().format, Format::Postcard);
+    let mut out = Vec::new();
+    let format = codec.encode(&Lengths { claimed: None, items: vec![1, 2] }, &mut out).unwrap();
+    assert_eq!(format, Format::MessagePack);
+    assert_eq!(codec.decode::<Lengths>(format, &out).unwrap().items, [1, 2]);
+    let mut out = b"before".to_vec();
+    let error = codec.encode(&Lengths { claimed: Some(3), items: vec![1, 2] }, &mut out).unwrap_err();
+    assert!(error.to_string().contains("would come back as another value"), "{error}");
+    assert_eq!(out, b"before");
 }
 
 #[test]
@@ -204,9 +202,21 @@ fn a_wrong_length_is_an_error() {
         for wrong in [0, 4999, 5001, u32::MAX] {
             assert!(unpack(wrong, usize::MAX).is_err(), "{wrong}");
         }
-        assert!(unpack(5000, 4999).is_err());
+        let error = unpack(5000, 4999).unwrap_err().to_string();
+        assert_eq!(error, "a payload of 5000 bytes is longer than 4999");
     }
-    assert!(unpack(&[1, 2, 3], true, u32::MAX, usize::MAX).is_err());
+    let error = unpack(b"payload", false, 6, 100).unwrap_err().to_string();
+    assert_eq!(error, "a payload of 6 bytes has 7");
+}
+
+/// Looked at before the buffer is made: a few damaged bytes must not ask for gigabytes.
+#[cfg(feature = "compression")]
+#[test]
+fn compressed_bytes_that_cannot_become_so_many_are_refused_by_their_length_alone() {
+    for (len, refused) in [(255 * 3, false), (255 * 3 + 1, true), (u32::MAX, true)] {
+        let error = unpack(&[1, 2, 3], true, len, usize::MAX).unwrap_err().to_string();
+        assert_eq!(error == format!("3 compressed bytes cannot become {len}"), refused, "{error}");
+    }
 }
 
 proptest! {
@@ -218,15 +228,23 @@ proptest! {
 
     #[test]
     fn random_bytes_are_never_unpacked_in_panic(bytes in any::<Vec<u8>>(), len in 0u32..100_000) {
-        _ = unpack(&bytes, true, len, 100_000);
+        if let Ok(raw) = unpack(&bytes, true, len, 100_000) {
+            prop_assert_eq!(raw.len(), len as usize);
+        }
     }
 
     #[test]
     fn random_bytes_are_an_error_or_a_value(bytes in any::<Vec<u8>>()) {
-        fn read<V: Value>(bytes: &[u8]) {
+        /// What is read is a value like any other: it is written, and comes back.
+        fn read<V: Value + PartialEq + Debug>(bytes: &[u8]) {
             let codec = Codec::of::<V>(0);
-            _ = codec.decode::<V>(Format::Postcard, bytes);
-            _ = codec.decode::<V>(Format::MessagePack, bytes);
+            for format in [Format::Postcard, Format::MessagePack] {
+                if let Ok(value) = codec.decode::<V>(format, bytes) {
+                    let mut out = Vec::new();
+                    let format = codec.encode(&value, &mut out).unwrap();
+                    assert_eq!(codec.decode::<V>(format, &out).unwrap(), value);
+                }
+            }
         }
         read::<Account>(&bytes);
         read::<State>(&bytes);
