@@ -77,7 +77,7 @@ pub enum Servers {
 }
 
 /// How to speak TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// A PEM file with the authorities to trust; `None`: those of the system.
     pub ca: Option<PathBuf>,
@@ -163,6 +163,23 @@ impl RedisConfig {
         if self.database < 0 {
             return wrong("the number of the database is 0 or more");
         }
+        let hosts: &[(String, u16)] = match &self.servers {
+            Servers::One(host, _) if host.contains('@') || host.contains('/') => {
+                return wrong("a host has no `@` and no `/`; a user goes into `username` and `password`");
+            }
+            Servers::Sentinel { sentinels, .. } => sentinels,
+            Servers::Cluster(nodes) => nodes,
+            _ => &[],
+        };
+        if hosts.iter().any(|(host, _)| host.contains('@') || host.contains('/')) {
+            return wrong("a host has no `@` and no `/`; a user goes into `username` and `password`");
+        }
+        let files = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
+        if files.map(|path| path.display().to_string()).any(|path| !is_path(&path)) {
+            return wrong(
+                "tls_ca, tls_cert and tls_key are the paths of PEM files, and not what stands in them",
+            );
+        }
         if self.username.is_some() && self.password.is_none() {
             return wrong("there is a username and no password");
         }
@@ -189,6 +206,26 @@ impl RedisConfig {
             }
             Servers::Cluster(nodes) => format!("the redis cluster {}", list(nodes)),
         }
+    }
+}
+
+/// Whether a text is the path of a file, and not what stands in one: the text of a key, given in place of its path.
+pub(crate) fn is_path(text: &str) -> bool {
+    text.len() <= 255 && !text.contains("-----") && !text.contains('\n')
+}
+
+/// Without what is no path: it may be the key itself.
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |path: &Option<PathBuf>| {
+            let text = path.as_ref().map(|path| path.display().to_string());
+            text.map(|text| if is_path(&text) { text } else { "***".to_owned() })
+        };
+        f.debug_struct("Tls")
+            .field("ca", &shown(&self.ca))
+            .field("cert", &shown(&self.cert))
+            .field("key", &shown(&self.key))
+            .finish()
     }
 }
 
@@ -227,5 +264,24 @@ mod tests {
             assert!(error.to_string().contains("connect_timeout"), "{error}");
         }
         assert!(RedisConfig { quarantine: Some(Duration::MAX), ..config() }.check().is_ok());
+    }
+
+    #[test]
+    fn neither_a_password_nor_a_key_that_was_put_in_the_wrong_place_is_shown() {
+        let key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----";
+        let mut config = RedisConfig::new(Servers::One("h".into(), 6379));
+        config.tls = Some(Tls { key: Some(key.into()), cert: Some("/c.pem".into()), ..Tls::default() });
+        let error = config.check().unwrap_err();
+        let shown = format!("{error} {error:?} {config:?}");
+        assert!(shown.contains("the paths of PEM files") && shown.contains("/c.pem"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        for servers in [
+            Servers::One("u:hunter2@h".into(), 6379),
+            Servers::Cluster(vec![("h".into(), 1), ("u:hunter2@h".into(), 1)]),
+            Servers::Sentinel { sentinels: vec![("redis://:hunter2@h".into(), 1)], master: "m".into() },
+        ] {
+            let error = RedisConfig::new(servers).check().unwrap_err().to_string();
+            assert!(error.contains("`username`") && !error.contains("hunter2"), "{error}");
+        }
     }
 }

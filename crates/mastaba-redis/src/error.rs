@@ -12,7 +12,6 @@ use std::fmt;
 /// let error = RedisConfig::from_url("reddis://localhost").unwrap_err();
 /// assert!(error.is_config() && error.to_string().contains("redis://"), "{error}");
 /// ```
-#[derive(Debug)]
 pub struct ConnectError {
     kind: Kind,
     sentence: String,
@@ -64,6 +63,13 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sentence)
+    }
+}
+
+/// As it reads where `main` returns it: the sentence, and the causes that it does not repeat.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        mastaba::chain(self, f)
     }
 }
 

@@ -70,7 +70,7 @@ impl RedisConfig {
         };
         for (name, value) in rest {
             config.set(name, &value).map_err(|needed| {
-                let shown = if name.contains("password") { "***" } else { &value };
+                let shown = if name.contains("password") { "***" } else { shown(&value) };
                 format!("arguments.{name} = {shown:?}: {needed}")
             })?;
         }
@@ -81,7 +81,12 @@ impl RedisConfig {
     /// The defaults, for the servers that one argument names.
     fn at(name: &str, value: &str) -> Result<Self, BoxError> {
         let hosts = |default| {
-            url::hosts(value, default).map_err(|what| format!("arguments.{name} = {value:?}: it {what}"))
+            if value.contains('@') || value.contains("://") {
+                let wrong = "it takes hosts alone; a user goes into `username` and `password`, and an address into `url`";
+                return Err(format!("arguments.{name}: {wrong}"));
+            }
+            url::hosts(value, default)
+                .map_err(|what| format!("arguments.{name} = {value:?}: it {}", what.with_text()))
         };
         let servers = match name {
             "url" => return Ok(Self::from_url(value)?),
@@ -115,9 +120,9 @@ impl RedisConfig {
             "quarantine" => self.quarantine = Some(duration(value)?),
             "tell" => self.tell = flag(value)?,
             "tls" => self.tls = flag(value)?.then(|| self.tls.take().unwrap_or_default()),
-            "tls_ca" => self.tls.get_or_insert_default().ca = Some(value.into()),
-            "tls_cert" => self.tls.get_or_insert_default().cert = Some(value.into()),
-            "tls_key" => self.tls.get_or_insert_default().key = Some(value.into()),
+            "tls_ca" => self.tls.get_or_insert_default().ca = Some(path(value)?),
+            "tls_cert" => self.tls.get_or_insert_default().cert = Some(path(value)?),
+            "tls_key" => self.tls.get_or_insert_default().key = Some(path(value)?),
             "at_start" => {
                 self.at_start = match value {
                     "required" => AtStart::Required,
@@ -146,6 +151,23 @@ impl RedisConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether there is an argument of this name.
+pub(super) fn is_argument(name: &str) -> bool {
+    ARGUMENTS.contains(&name)
+}
+
+/// The text of an argument, for a message; not one that has a password or a key in it.
+fn shown(text: &str) -> &str {
+    if text.contains('@') || text.contains("://") || !super::is_path(text) { "***" } else { text }
+}
+
+fn path(text: &str) -> Result<std::path::PathBuf, String> {
+    match super::is_path(text) {
+        true => Ok(text.into()),
+        false => Err("the path of a PEM file is needed, and not what stands in it".to_owned()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use super::arguments::is_argument;
 use super::{RedisConfig, Servers, Tls};
 use crate::error::ConnectError;
 
@@ -9,12 +10,12 @@ const FORMS: &str = "redis://host:6379/0, redis+unix:///path, redis-sentinel://h
                      redis-cluster://host:6379,host:6380; with TLS rediss://, rediss-sentinel://, rediss-cluster://";
 
 pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
-    // never with the URL itself in a sentence: there may be a password in it
+    // Never with a piece of the URL in a sentence. Where a password was written raw, a `@`, `:`, `/` or `?` in it moves the
+    // borders, and what is taken for a host, a port, a database or the name of an argument is a part of the password.
     let wrong = |what: String| ConnectError::config(format!("the redis URL {what}; valid forms: {FORMS}"));
     let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| wrong("has no scheme".to_owned()))?;
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let scheme = scheme.to_ascii_lowercase().replace("valkey", "redis");
-    // what is taken for a host, a port or a database may be half of a password, and errors show these
     let hidden = |text: &str| text.contains('@') && scheme_has_hosts(&scheme);
     let authority = rest.split('/').next().unwrap_or_default();
     let after = &rest[authority.len()..];
@@ -37,7 +38,7 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
         let (user, hosts) =
             authority.rsplit_once('@').map_or((None, authority), |(user, it)| (Some(user), it));
         let default = if scheme.ends_with("-sentinel") { 26379 } else { 6379 };
-        let hosts = self::hosts(hosts, default).map_err(wrong)?;
+        let hosts = self::hosts(hosts, default).map_err(|what| wrong(what.without_text()))?;
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let servers = match scheme.strip_prefix("rediss").or(scheme.strip_prefix("redis")) {
             Some("") => match &hosts[..] {
@@ -53,7 +54,10 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
                 let master = parts.next().ok_or_else(|| wrong("does not name the master".to_owned()))?;
                 Servers::Sentinel { sentinels: hosts, master: decode(master).map_err(wrong)? }
             }
-            _ => return Err(wrong(format!("has the scheme {scheme:?}, which is none of ours"))),
+            _ if is_word(&scheme) => {
+                return Err(wrong(format!("has the scheme {scheme:?}, which is none of ours")));
+            }
+            _ => return Err(wrong("has a scheme that is none of ours".to_owned())),
         };
         let mut config = RedisConfig::new(servers);
         if scheme.starts_with("rediss") {
@@ -66,9 +70,8 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
             config.password = given(password).map_err(wrong)?;
         }
         if let Some(database) = parts.next() {
-            config.database = database
-                .parse()
-                .map_err(|_| wrong(format!("has the database {database:?}, which is no number")))?;
+            config.database =
+                database.parse().map_err(|_| wrong("has a database that is no number".to_owned()))?;
         }
         if parts.next().is_some() {
             return Err(wrong("has a longer path than it may have".to_owned()));
@@ -79,7 +82,9 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
         let set = decode(value).and_then(|value| config.set(name, &value));
         set.map_err(|needed| {
-            ConnectError::config(format!("the redis URL has {name:?} after the `?`: {needed}"))
+            // one that is known says nothing of a password
+            let shown = if is_argument(name) { format!("{name:?}") } else { "an argument".to_owned() };
+            ConnectError::config(format!("the redis URL has {shown} after the `?`: {needed}"))
         })?;
     }
     config.check()?;
@@ -98,15 +103,45 @@ fn is_named(query: &str) -> bool {
     query.split('&').all(named)
 }
 
+/// As schemes are written.
+fn is_word(text: &str) -> bool {
+    text.len() <= 20 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+')
+}
+
+/// What is wrong with hosts.
+pub(super) enum Wrong {
+    What(&'static str),
+    Port(String),
+    Decoding(String),
+}
+
+impl Wrong {
+    /// For a text that may be a part of a password.
+    fn without_text(self) -> String {
+        match self {
+            Self::Port(_) => "has a port that is none: a number from 1 to 65535 is needed".to_owned(),
+            Self::What(what) => what.to_owned(),
+            Self::Decoding(what) => what,
+        }
+    }
+
+    pub(super) fn with_text(self) -> String {
+        match self {
+            Self::Port(port) => format!("has the port {port:?}, which is none"),
+            other => other.without_text(),
+        }
+    }
+}
+
 /// Hosts with commas between them.
-pub(super) fn hosts(text: &str, default: u16) -> Result<Vec<(String, u16)>, String> {
+pub(super) fn hosts(text: &str, default: u16) -> Result<Vec<(String, u16)>, Wrong> {
     text.split(',').map(|host| address(host.trim(), default)).collect()
 }
 
-fn address(text: &str, default: u16) -> Result<(String, u16), String> {
-    let bad_port = |port: &str| format!("has the port {port:?}, which is none");
+fn address(text: &str, default: u16) -> Result<(String, u16), Wrong> {
+    let bad_port = |port: &str| Wrong::Port(port.to_owned());
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("has an IPv6 address without its `]`")?;
+        let (host, rest) = rest.split_once(']').ok_or(Wrong::What("has an IPv6 address without its `]`"))?;
         (host, rest.strip_prefix(':'))
     } else {
         match text.split_once(':') {
@@ -115,13 +150,13 @@ fn address(text: &str, default: u16) -> Result<(String, u16), String> {
         }
     };
     if host.is_empty() {
-        return Err("names no host".to_owned());
+        return Err(Wrong::What("names no host"));
     }
     let port = match port {
         None => default,
         Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| bad_port(port))?,
     };
-    Ok((decode(host)?, port))
+    Ok((decode(host).map_err(Wrong::Decoding)?, port))
 }
 
 fn decode(text: &str) -> Result<String, String> {
@@ -170,8 +205,8 @@ mod tests {
             ("localhost:6379", "no scheme"),
             ("http://u:secret@h", "scheme \"http\""),
             ("redis://u:secret@", "names no host"),
-            ("redis://u:secret@h:0", "port \"0\""),
-            ("redis://u:secret@h:http", "port \"http\""),
+            ("redis://u:secret@h:0", "a port that is none"),
+            ("redis://u:secret@h:http", "a port that is none"),
             ("redis://u:secret@h/first", "no number"),
             ("redis://u:secret@h/1/2", "longer path"),
             ("redis://u:secret@a,b", "several hosts"),
@@ -191,6 +226,64 @@ mod tests {
             let error = parse(url).unwrap_err();
             assert!(error.is_config() && error.to_string().contains(part), "{url}: {error}");
             assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_piece_of_a_raw_password_is_told_wherever_it_lands() {
+        let schemes = [
+            "redis",
+            "rediss",
+            "redis-cluster",
+            "rediss-cluster",
+            "redis-sentinel",
+            "rediss-sentinel",
+            "valkey",
+        ];
+        // each of these puts HUNTER somewhere else: a port, a host, a path, a database, the name of an argument
+        let raw = [
+            ":a@b:HUNTER?x@h",
+            ":a@b:HUNTER?x=1@h",
+            ":a@HUNTER:x@h:y",
+            ":p@ss:HUNTER/1@h",
+            ":a@b/HUNTER",
+            ":a@b/m/HUNTER",
+            ":a@b/m/1/HUNTER",
+            ":a@b?HUNTER",
+            ":a@b?HUNTER=1",
+            ":a@b?x=HUNTER",
+            ":HUNTER",
+            "u:HUNTER",
+            "u:HUNTER@",
+            "u:HUNTER@:1",
+            ":HUNTER?x@h",
+            ":%ffHUNTER@h",
+            ":a@[HUNTER",
+            ":a@[::1]HUNTER:x",
+            "u:x@a,u:HUNTER@b:y",
+            "a:HUNTER,b:x",
+            ":a@h?password=%ffHUNTER",
+            ":a@h?tls_key=-----BEGIN%20HUNTER",
+            ":a@h?sentinel_password=HUNTER&database=x",
+            ":a@h?quarantine=HUNTER",
+            ":a@h?at_start=HUNTER",
+            ":a@h?max_fills=HUNTER",
+        ];
+        let mut wrong = 0;
+        for scheme in schemes {
+            for rest in raw {
+                if let Err(error) = parse(&format!("{scheme}://{rest}")) {
+                    wrong += 1;
+                    let told = format!("{error} {error:?}");
+                    assert!(!told.to_uppercase().contains("HUNTER"), "{scheme}://{rest}: {told}");
+                }
+            }
+        }
+        assert!(wrong > schemes.len() * 20, "most of these are wrong, and {wrong} were told");
+        for url in ["u:HUNTER@redis://h", "HUNTER@h", "HUNTER://h", "u:HUNTER://h"] {
+            let told = parse(url).unwrap_err().to_string();
+            // a word alone before :// is a scheme, and no password
+            assert!(!told.to_uppercase().contains("HUNTER") || url == "HUNTER://h", "{url}: {told}");
         }
     }
 }

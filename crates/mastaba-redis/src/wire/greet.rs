@@ -42,6 +42,10 @@ pub(super) async fn examine(connection: &mut MultiplexedConnection, hub: &Hub) -
     if !hub.examines() {
         return Ok(());
     }
+    if let Err(error) = warn_of_a_needless_password(connection, hub).await {
+        hub.examine_again();
+        return Err(error);
+    }
     let key = format!("{}mastaba:?", hub.config.prefix);
     let digest = "0".repeat(40);
     let asked: Vec<Vec<&str>> = vec![
@@ -92,6 +96,34 @@ pub(super) async fn examine(connection: &mut MultiplexedConnection, hub: &Hub) -
         lacking.join(", "),
         super::explain::rights(&hub.config)
     )))
+}
+
+/// A server without a password takes any, and so a password that was to protect it passes silently. Asked in the old way,
+/// without a name, it says so. A right to `AUTH` is not needed, and whoever is let in already stays who he is.
+async fn warn_of_a_needless_password(connection: &mut MultiplexedConnection, hub: &Hub) -> RedisResult<()> {
+    let config = &hub.config;
+    let Some(password) = &config.password else { return Ok(()) };
+    if config.username.as_deref().is_some_and(|name| name != "default") {
+        return Ok(());
+    }
+    let said =
+        connection.req_packed_command(redis::cmd("AUTH").arg(password)).await.and_then(Value::extract_error);
+    match said {
+        Err(error) if error.to_string().contains("without any password configured") => {
+            tracing::warn!(
+                target: "mastaba",
+                "{}: a password is given, and the server has none, so it lets everybody in; give it one (requirepass), or \
+                 leave the password out",
+                config.place()
+            );
+            Ok(())
+        }
+        Err(error) if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() => {
+            Err(error)
+        }
+        // whatever else is wrong with it has been said by the greeting
+        _ => Ok(()),
+    }
 }
 
 /// Hears what one connection is told.

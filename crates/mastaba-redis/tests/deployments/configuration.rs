@@ -181,6 +181,15 @@ async fn what_is_wrong_is_named_with_what_would_be_right() {
             (&[("socket", "/s"), ("tls", "true")], &["no TLS over a unix socket"]),
             (&[("url", "redis://u:secret@h?at_start=never")], &["at_start", "`required` or `optional`"]),
             (&[("url", "redis://u:se/secret@h")], &["%2F"]),
+            (&[("url", "redis://:a@b:secret?x@h")], &["a port that is none"]),
+            (&[("host", "u:secret@h")], &["arguments.host", "`username`"]),
+            (&[("cluster", "h,u:secret@h")], &["arguments.cluster", "`username`"]),
+            (&[("sentinels", "redis://:secret@h")], &["arguments.sentinels", "`url`"]),
+            (
+                &[host, ("tls_key", "-----BEGIN PRIVATE KEY-----\nsecret")],
+                &["tls_key", "the path of a PEM file"],
+            ),
+            (&[host, ("database", "redis://:secret@h")], &["database", "whole number"]),
         ];
         for (arguments, parts) in cases {
             let told = told(arguments).await;

@@ -138,6 +138,37 @@ async fn a_server_that_repeats_the_password_is_not_quoted() {
 }
 
 #[tokio::test]
+async fn a_password_that_the_server_does_not_have_is_warned_of_once() {
+    limit(async {
+        let Some(open) = RedisServer::start().await else { return };
+        let Some(closed) = RedisServer::builder().password("secret").start().await else { return };
+        for (url, warned) in [
+            (format!("redis://:secret@{}", open.addr()), true),
+            (format!("redis://default:secret@{}", open.addr()), true),
+            (format!("redis://{}", open.addr()), false),
+            (format!("redis://:secret@{}", closed.addr()), false),
+            (format!("redis://default:secret@{}", closed.addr()), false),
+        ] {
+            let log = Log::default();
+            let logging = log.start();
+            let redis = connect(&url).await.unwrap();
+            let (cache, loads) = cache(redis).await;
+            assert_eq!(*cache.request().get::<Number>(1).await.unwrap().unwrap(), 10);
+            assert!(loads.loads() <= 1);
+            drop(logging);
+            let text = log.text();
+            assert_eq!(
+                text.matches("a password is given, and the server has none").count(),
+                usize::from(warned),
+                "{url}: {text}"
+            );
+            assert!(!text.contains("secret"), "{text}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_dangerous_eviction_policy_is_warned_of() {
     limit(async {
         for (policy, most, warning) in [
