@@ -22,6 +22,9 @@ mod batch;
 )]
 #[path = "../../crates/mastaba/src/flight.rs"]
 mod flight;
+#[allow(dead_code, reason = "the library uses more of it")]
+#[path = "../../crates/mastaba/src/guarded.rs"]
+mod guarded;
 mod steps;
 mod sync;
 #[allow(dead_code, reason = "the library uses more of it")]

@@ -168,11 +168,8 @@ async fn those_who_join_a_load_each_have_their_own_after_fetch() {
 #[tokio::test]
 async fn a_before_store_that_fails_or_panics_fails_its_load_and_nothing_is_stored() {
     for (trouble, sentence) in [
-        (Trouble::StoreFails, "source profile: loading 2 keys failed: no pictures today"),
-        (
-            Trouble::StorePanics,
-            "source profile: the loader panicked while loading 2 keys: no pictures at all",
-        ),
+        (Trouble::StoreFails, "source profile: before_store of 2 keys failed: no pictures today"),
+        (Trouble::StorePanics, "source profile: before_store of 2 keys panicked: no pictures at all"),
     ] {
         let (world, profiles) = world(|region| region).await;
         *profiles.trouble.lock().unwrap() = trouble;

@@ -5,7 +5,9 @@ use std::fmt;
 use std::ops::Index;
 use std::sync::{Arc, OnceLock};
 
+use crate::claim::OF_A_KEY;
 use crate::error::Error;
+use crate::guarded::Panicked;
 use crate::report::Tier;
 use crate::source::Source;
 
@@ -150,6 +152,12 @@ pub(crate) struct Asked<S: Source> {
 impl<S: Source> Asked<S> {
     pub(crate) fn new(key: S::Key) -> Self {
         Self { key, answer: None, twin: false }
+    }
+
+    /// The key panicked while it was looked up.
+    pub(crate) fn panicked(&mut self, why: &Panicked) {
+        self.twin = false;
+        self.answer = Some(Outcome::Failed(Error::panicked(S::NAME, OF_A_KEY, why)));
     }
 }
 

@@ -8,11 +8,14 @@ mod early;
 mod elsewhere;
 mod fetch;
 mod fill;
+mod panics;
 mod recall;
 mod settle;
+mod sort;
 mod turn;
 
 pub(crate) use self::carried::{Carried, Landed, Packed};
+pub(crate) use self::panics::OF_A_KEY;
 use self::recall::Hit;
 
 use std::collections::HashMap;
@@ -33,6 +36,7 @@ use crate::coherence::Mark;
 use crate::entry::Fence;
 use crate::error::Error;
 use crate::flight::{Departure, Seat};
+use crate::guarded::{Panicked, each, guard, let_go};
 use crate::limits::later;
 use crate::policy::EntryPolicy;
 use crate::read::{AnyClaim, Bound};
@@ -77,6 +81,8 @@ pub(crate) struct Claim<S: Source> {
     leasing: Vec<usize>,
     /// The items that were given to the shared tier to store, in order.
     filling: Vec<usize>,
+    /// The places of keys that panicked before they became items.
+    broken: Vec<(usize, Error)>,
     /// Our own flights, with the items that they carry.
     departures: Vec<(Departure<S::Key, Landed<S>>, Vec<usize>)>,
     /// How many of them have landed.
@@ -156,7 +162,22 @@ struct Loaded<S: Source> {
     carried: Option<Carried<S>>,
     policy: EntryPolicy,
     cost: Duration,
-    tags: Vec<String>,
+    tags: Tags,
+}
+
+/// The tags of one loaded value, beside those of its source.
+enum Tags {
+    /// Not named yet; and if naming them panicked, they never are. Nothing else says what voids the value, so without
+    /// them it is stored nowhere.
+    Unknown,
+    Named(Vec<String>),
+}
+
+impl Tags {
+    /// Whether there are none, as far as is known.
+    fn are_none(&self) -> bool {
+        matches!(self, Self::Named(tags) if tags.is_empty())
+    }
 }
 
 impl<S: Source> Claim<S> {
@@ -173,29 +194,52 @@ impl<S: Source> Claim<S> {
         claim.items.reserve(keys.len());
         // where readers do not see each other's keys on their way, two of them may have given the same one
         let mut twins: HashMap<S::Key, usize, foldhash::fast::RandomState> = HashMap::default();
-        for ((at, key), record) in keys.into_iter().zip(records) {
-            if !bound.lane.shows() {
-                let next = claim.items.len();
-                let first = *twins.entry(key.clone()).or_insert(next);
-                if first < next {
-                    claim.items[first].twins.push(at);
-                    continue;
-                }
+        let mut pairs = keys.into_iter().zip(records);
+        let mut place = 0;
+        while let Err(why) = guard(|| {
+            for ((at, key), record) in pairs.by_ref() {
+                place = at;
+                claim.admit(at, key, record, &mut twins);
             }
-            let mut item = claim.item(key, at);
-            match record {
-                Ok(record) => {
-                    // near alone compares it with later ones
-                    if claim.source.near.is_some() {
-                        item.mark = claim.source.region.changes.mark(&record);
-                    }
-                    item.record = record;
-                }
-                Err(error) => item.answer = Some(Outcome::Failed(error)),
-            }
-            claim.items.push(item);
+        }) {
+            claim.broken.push((place, Error::panicked(S::NAME, OF_A_KEY, &why)));
         }
+        let_go(twins);
         claim
+    }
+
+    /// Makes an item of a key, or a twin of one that is there.
+    fn admit(
+        &mut self,
+        at: usize,
+        key: S::Key,
+        record: Result<Bytes, Error>,
+        twins: &mut HashMap<S::Key, usize, foldhash::fast::RandomState>,
+    ) {
+        let mut twin = None;
+        if !self.lane.shows() {
+            if let Some(first) = twins.get(&key) {
+                self.items[*first].twins.push(at);
+                return;
+            }
+            twin = Some(key.clone());
+        }
+        let mut item = self.item(key, at);
+        match record {
+            Ok(record) => {
+                // near alone compares it with later ones
+                if self.source.near.is_some() {
+                    item.mark = self.source.region.changes.mark(&record);
+                }
+                item.record = record;
+            }
+            Err(error) => item.answer = Some(Outcome::Failed(error)),
+        }
+        // the last that may panic: who is in one of the two is in both
+        if let Some(twin) = twin {
+            twins.insert(twin, self.items.len());
+        }
+        self.items.push(item);
     }
 
     fn empty(
@@ -225,6 +269,7 @@ impl<S: Source> Claim<S> {
             asking: Vec::new(),
             leasing: Vec::new(),
             filling: Vec::new(),
+            broken: Vec::new(),
             departures: Vec::new(),
             landed: 0,
             outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
@@ -275,9 +320,9 @@ impl<S: Source> Claim<S> {
         match self.source.keys.encode_all(keys.clone()) {
             Ok(records) => records.into_iter().map(Ok).collect(),
             Err(_) => keys
-                .map(|key| match self.source.keys.encode_all(std::iter::once(key)) {
-                    Ok(mut records) => Ok(records.pop().unwrap_or_default()),
-                    Err(sentence) => Err(Error::usage(sentence)),
+                .map(|key| {
+                    let mut records = self.source.keys.encode_all(std::iter::once(key))?;
+                    Ok(records.pop().unwrap_or_default())
                 })
                 .collect(),
         }
@@ -312,7 +357,7 @@ impl<S: Source> Claim<S> {
         match carried {
             Carried::Live(value) => Some(value.clone()),
             Carried::Packed(packed) => {
-                Some(Arc::new(self.source.codec.decode(packed.format, &packed.payload).ok()?))
+                Some(Arc::new(self.source.decode(packed.format, &packed.payload).ok()?))
             }
         }
     }
@@ -338,9 +383,13 @@ impl<S: Source> AnyClaim for Claim<S> {
             return false; // not to be used by a load (R6)
         }
         let (changes, era) = (&source.region.changes, source.region.era());
-        for item in self.items.iter_mut().filter(|item| item.answer.is_none()) {
-            item.aside = near.get(&item.key, era, changes, self.now.steady_ms).is_some();
-        }
+        self.each_item(|claim, at| {
+            let now_ms = claim.now.steady_ms;
+            let item = &mut claim.items[at];
+            if item.answer.is_none() {
+                item.aside = near.get(&item.key, era, changes, now_ms).is_some();
+            }
+        });
         self.items.iter().any(|item| item.aside)
     }
 
@@ -356,18 +405,28 @@ impl<S: Source> AnyClaim for Claim<S> {
             return;
         }
         let (changes, era) = (&source.region.changes, source.region.era());
-        for item in self.items.iter_mut().filter(|item| item.answer.is_none() && !item.asked) {
-            let Some(found) = near.get(&item.key, era, changes, self.now.steady_ms) else { continue };
+        self.each_item(|claim, at| {
+            let now_ms = claim.now.steady_ms;
+            let item = &mut claim.items[at];
+            if item.answer.is_some() || item.asked {
+                return;
+            }
+            let Some(found) = near.get(&item.key, era, changes, now_ms) else { return };
             let value = match found {
                 None => None,
                 Some(Carried::Live(value)) => Some(value),
-                Some(Carried::Packed(packed)) => match source.codec.decode(packed.format, &packed.payload) {
+                Some(Carried::Packed(packed)) => match source.decode(packed.format, &packed.payload) {
                     Ok(value) => Some(Arc::new(value)),
-                    Err(_) => continue,
+                    Err(_) => {
+                        // out with it, or every read would look at it; the shared tier was not read for the key yet (R13)
+                        let _ = near.invalidate([&item.key]);
+                        item.seen = near.seen(&item.key);
+                        return;
+                    }
                 },
             };
             item.answer = Some(outcome(value, false, Tier::Near));
-        }
+        });
     }
 
     fn tags(&self) -> &'static [&'static str] {
@@ -411,11 +470,16 @@ impl<S: Source> AnyClaim for Claim<S> {
         // the older ones are the safe ones (R12)
         self.read.get_or_insert_with(|| stamps.clone());
         let incarnation = self.source.region.incarnation();
-        for (at, record) in asking.into_iter().zip(records) {
-            if let Some(record) = record {
-                self.judge(at, record, stamps, incarnation);
-            }
-        }
+        each(
+            self,
+            records.len().min(asking.len()),
+            |claim, nth| {
+                if let Some(record) = &records[nth] {
+                    claim.judge(asking[nth], record, stamps, incarnation);
+                }
+            },
+            |claim, nth, why| claim.panicked(asking[nth], OF_A_KEY, &why),
+        );
     }
 
     fn unproven(&self) -> Vec<String> {
@@ -424,20 +488,20 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn prove(&mut self, stamps: Option<&Stamps>) {
-        for at in 0..self.items.len() {
-            let Some(hit) = self.items[at].hit.take() else { continue };
+        self.each_item(|claim, at| {
+            let Some(hit) = claim.items[at].hit.take() else { return };
             let holds = hit.tags.iter().all(|(tag, stamp)| {
                 stamps.and_then(|stamps| stamps.tags.get(tag)).is_some_and(|now| *now == Some(*stamp))
             });
             if holds {
-                self.accept(at, *hit);
+                claim.accept(at, *hit);
             } else if stamps.is_some() {
-                self.items[at].over = Some(hit.header.fence);
+                claim.items[at].over = Some(hit.header.fence);
             } else {
-                self.items[at].sealed = true;
-                self.outage = true;
+                claim.items[at].sealed = true;
+                claim.outage = true;
             }
-        }
+        });
     }
 
     fn board(&mut self, ready: bool) -> Option<Vec<Lease>> {
@@ -498,8 +562,7 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn refreshes(&mut self) -> Option<Box<dyn AnyClaim>> {
-        let due: Vec<_> = self.items.iter().filter(|item| item.refresh.is_some()).collect();
-        if due.is_empty() {
+        if self.items.iter().all(|item| item.refresh.is_none()) {
             return None;
         }
         let cache = &self.request.cache;
@@ -509,17 +572,30 @@ impl<S: Source> AnyClaim for Claim<S> {
         let (request, hurry) = (own.inner.clone(), CancellationToken::new());
         let mut claim = Self::empty(&self.source, part, request, Lane::Background, cache.tick(), hurry);
         claim.meter = self.meter.in_background();
-        for item in due {
-            let mut again = claim.item(item.key.clone(), 0);
-            again.record.clone_from(&item.record);
-            again.mark = self.source.region.changes.mark(&item.record);
-            again.fence = item.refresh;
-            claim.items.push(again);
-        }
+        each(
+            &mut claim,
+            self.items.len(),
+            |claim, at| {
+                let item = &self.items[at];
+                if item.refresh.is_some() {
+                    let mut again = claim.item(item.key.clone(), 0);
+                    again.record.clone_from(&item.record);
+                    again.mark = self.source.region.changes.mark(&item.record);
+                    again.fence = item.refresh;
+                    claim.items.push(again);
+                }
+            },
+            // it was answered already, and is refreshed by whoever reads it next
+            |_, _, _| {},
+        );
         Some(Box::new(claim))
     }
 
     fn patience(&self) -> Duration {
         self.source.policy.source_soft_budget
+    }
+
+    fn cut_off(&mut self, why: &Panicked) {
+        self.fail_open(why);
     }
 }

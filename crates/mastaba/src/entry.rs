@@ -213,15 +213,21 @@ pub enum Foreign {
     Checksum,
 }
 
-impl fmt::Display for Foreign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Foreign {
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
             Self::TooShort => "the record is shorter than the header of an entry",
             Self::Magic => "the record was not written by Mastaba",
             Self::Version => "the entry has a layout that this version does not know",
             Self::Length => "the tags and holders of the entry do not fit into it",
             Self::Checksum => "the checksum of the entry does not match: it is damaged",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Understood;
+use crate::guarded::{Panicked, guard};
 
 /// A cause, as sources give it.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -62,6 +63,11 @@ impl Error {
         Self::new(Kind::Panic, sentence, None)
     }
 
+    /// The user's code panicked: what of a source, and what it said.
+    pub(crate) fn panicked(source: &str, what: &str, why: &Panicked) -> Self {
+        Self::panic(format!("source {source}: {what} panicked: {why}"))
+    }
+
     /// The shared tier did not confirm an invalidation.
     pub(crate) fn shared(sentence: impl Into<String>, cause: Fault) -> Self {
         Self::new(Kind::Shared, sentence, Some(Arc::new(cause)))
@@ -96,7 +102,8 @@ impl Error {
         self.0.kind == Kind::Timeout
     }
 
-    /// The source panicked.
+    /// The program's own code panicked: a loader, a hook, `tags`, a key or a value. The sentence names the source, what
+    /// panicked, and the panic's message. Only the keys that it was run for fail.
     pub fn is_panic(&self) -> bool {
         self.0.kind == Kind::Panic
     }
@@ -161,6 +168,12 @@ impl StdError for Error {
     }
 }
 
+/// What an error says of itself, in the user's words where it is the user's.
+pub(crate) fn text_of(error: &BoxError) -> String {
+    guard(|| error.to_string())
+        .unwrap_or_else(|why| format!("an error that panicked while it was shown: {why}"))
+}
+
 /// What went wrong in a backend of the shared tier. The outcome of the call is unknown.
 #[derive(Clone)]
 pub struct Fault {
@@ -199,6 +212,11 @@ impl Fault {
     /// Its sort.
     pub fn kind(&self) -> FaultKind {
         self.kind
+    }
+
+    /// The backend panicked. What it left behind is unknown, as with an answer that never came.
+    pub(crate) fn panicked(what: &str, why: &Panicked) -> Self {
+        Self::new(FaultKind::Damaged, format!("the backend panicked in {what}: {why}"))
     }
 }
 

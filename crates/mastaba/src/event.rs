@@ -1,11 +1,16 @@
 //! What happens beside the answers: faults and outages of the shared tier, and loaders that break their contract.
 
 use std::fmt;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::error::Fault;
+use crate::guarded::guard;
 use crate::limits::Shown;
 use crate::report::counted;
+use crate::sync::lock;
 
 /// Something that an operator should be able to see. It is also given to `tracing`.
 ///
@@ -60,7 +65,8 @@ pub enum Event {
         /// How many loads per second the region's policy lets an outage add.
         per_second: u32,
     },
-    /// A record was not one of ours, or damaged: it counted as a miss.
+    /// A record was not one of ours, or damaged, or does not decode into the value of its source: it counted as a miss,
+    /// and whoever misses replaces it. Said at most once a minute for each source and each fault.
     ForeignRecord {
         /// The source that asked.
         source: &'static str,
@@ -68,6 +74,8 @@ pub enum Event {
         key: String,
         /// What was wrong with it.
         why: String,
+        /// How many others with the same fault this source has met since that was said last.
+        more: u64,
     },
     /// An entry says that it was made later than now, by more than [`clock::SKEW`](crate::clock::SKEW): the clock of this
     /// process is wrong, or that of the one that made it. Such entries count as misses and are replaced. Told once per source.
@@ -120,7 +128,8 @@ pub enum Event {
         /// Why the first of them did; it names the key.
         error: crate::Error,
     },
-    /// A value has too many tags, or is larger than the backend takes: it was not stored.
+    /// A value has too many tags, or is larger than the backend takes; or it panicked while it was written, or `tags` did:
+    /// it was not stored. A panic is said at most once a minute for each source.
     NotStored {
         /// The source.
         source: &'static str,
@@ -207,8 +216,9 @@ impl fmt::Display for Event {
                 "region {region}: the shared tier is out, and loads wait for their turn, {per_second} per second \
                  (the first: source {source})"
             ),
-            Self::ForeignRecord { source, key, why } => {
-                write!(f, "source {source}: the record under {key} counts as a miss: {why}")
+            Self::ForeignRecord { source, key, why, more } => {
+                write!(f, "source {source}: the record under {key} counts as a miss: {why}")?;
+                write_more(f, *more)
             }
             Self::OtherShape { source } => write!(
                 f,
@@ -303,10 +313,59 @@ impl Events {
 
     #[allow(clippy::needless_pass_by_value)] // an event is made to be given away
     pub(crate) fn tell(&self, event: Event) {
-        tracing::warn!(target: "mastaba", "{event}");
-        if let Some(listener) = &self.listener {
-            // a listener that panics must not take a batch with it
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener(&event)));
+        // neither a subscriber nor a listener takes a batch with it when it panics, nor the other one's event
+        let said = guard(|| tracing::warn!(target: "mastaba", "{event}"));
+        let heard = self.listener.as_ref().map_or(Ok(()), |listener| guard(|| listener(&event)));
+        if let (Ok(()), Err(why)) = (said, heard) {
+            let _ = guard(|| tracing::warn!(target: "mastaba", "the listener of events panicked: {why}"));
         }
+    }
+}
+
+/// What would be said at every read is said at most once a minute, with how often it was not said in between.
+#[derive(Default)]
+pub(crate) struct Seldom {
+    /// Per cause: when it was said, and how often not since. Causes are a handful.
+    said: Mutex<Vec<(&'static str, Instant, u64)>>,
+}
+
+const SELDOM: Duration = Duration::from_secs(60);
+
+impl Seldom {
+    /// Whether to say it now, and then how many went unsaid.
+    pub(crate) fn is_due(&self, cause: &'static str) -> Option<u64> {
+        let now = Instant::now();
+        let mut said = lock(&self.said);
+        let Some((_, last, unsaid)) = said.iter_mut().find(|(each, ..)| *each == cause) else {
+            said.push((cause, now, 0));
+            return Some(0);
+        };
+        if now.saturating_duration_since(*last) < SELDOM {
+            *unsaid += 1;
+            return None;
+        }
+        *last = now;
+        Some(std::mem::take(unsaid))
+    }
+}
+
+/// The end of a sentence about one of many.
+pub(crate) fn write_more(out: &mut impl fmt::Write, more: u64) -> fmt::Result {
+    if more == 0 { Ok(()) } else { write!(out, " (and {more} more like it since this was said last)") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_again_and_again_is_said_once_a_minute_with_its_count() {
+        let seldom = Seldom::default();
+        assert_eq!(seldom.is_due("one"), Some(0));
+        assert_eq!((1..=5).filter_map(|_| seldom.is_due("one")).count(), 0);
+        assert_eq!(seldom.is_due("two"), Some(0), "each cause for itself");
+        tokio::time::advance(SELDOM).await;
+        assert_eq!(seldom.is_due("one"), Some(5));
+        assert_eq!(seldom.is_due("one"), None);
     }
 }

@@ -14,13 +14,16 @@ use std::future::poll_fn;
 use std::hash::Hash;
 use std::task::{Poll, Waker};
 
+use crate::guarded::{Panicked, each, guard, let_go};
 use crate::sync::{Arc, Home, Mutex, lock};
 use crate::waits::Load;
 
 /// The flights of one source.
 pub(crate) struct Flights<K, T> {
-    table: Mutex<HashMap<K, Lane<T>, foldhash::fast::RandomState>>,
+    table: Mutex<Table<K, T>>,
 }
+
+type Table<K, T> = HashMap<K, Lane<T>, foldhash::fast::RandomState>;
 
 /// The flights that carry one key.
 struct Lane<T> {
@@ -69,6 +72,8 @@ pub(crate) enum Boarding<T> {
     Joined(Seat<T>),
     /// Two loads of the key are under way and neither may be joined: board again after this one.
     Queued(Seat<T>),
+    /// In none: the key itself panicked.
+    Failed(Panicked),
 }
 
 /// When a read that began after a flight was sent may take its result (`R5`).
@@ -96,46 +101,71 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         load: &Arc<Load>,
         home: Option<&Home>,
     ) -> (Vec<Boarding<T>>, Option<Departure<K, T>>) {
-        let mut mine: Option<Departure<K, T>> = None;
-        let mut table = lock(&self.table);
-        let boarded = keys
-            .iter()
-            .map(|&key| {
-                let lane = table.entry(key.clone()).or_insert(Lane { open: None, voided: Vec::new() });
-                if let Some(seat) = &lane.open {
-                    return Boarding::Joined(seat.clone());
-                }
-                if let [seat, _, ..] = &lane.voided[..] {
-                    return Boarding::Queued(seat.clone());
-                }
-                let departure = mine.get_or_insert_with(|| Departure {
-                    flights: self.clone(),
-                    flight: Arc::new(Flight {
-                        home: home.cloned(),
-                        load: load.clone(),
-                        state: Mutex::new(State::new()),
-                    }),
-                    keys: Vec::new(),
-                });
-                lane.open = Some(Seat { flight: departure.flight.clone(), at: departure.keys.len() });
-                departure.keys.push(key.clone());
-                Boarding::Own
-            })
-            .collect();
+        let mine: Option<Departure<K, T>> = None;
+        let boarded = Vec::with_capacity(keys.len());
+        let mut at_work = (boarded, mine, lock(&self.table));
+        each(
+            &mut at_work,
+            keys.len(),
+            |(boarded, mine, table), nth| boarded.push(self.board_one(keys[nth], (load, home), mine, table)),
+            |(boarded, _, table), _, why| {
+                boarded.push(Boarding::Failed(why));
+                table.retain(|_, lane| lane.open.is_some() || !lane.voided.is_empty());
+            },
+        );
+        let (boarded, mine, table) = at_work;
+        drop(table); // before a departure, which takes the lock itself
         (boarded, mine)
     }
 
-    /// After an invalidation: no later read joins the flights that carry these keys.
-    pub(crate) fn void<'k>(&self, keys: impl IntoIterator<Item = &'k K>)
+    fn board_one(
+        self: &Arc<Self>,
+        key: &K,
+        (load, home): (&Arc<Load>, Option<&Home>),
+        mine: &mut Option<Departure<K, T>>,
+        table: &mut Table<K, T>,
+    ) -> Boarding<T> {
+        let lane = table.entry(key.clone()).or_insert(Lane { open: None, voided: Vec::new() });
+        if let Some(seat) = &lane.open {
+            return Boarding::Joined(seat.clone());
+        }
+        if let [seat, _, ..] = &lane.voided[..] {
+            return Boarding::Queued(seat.clone());
+        }
+        // the last that may panic: what follows is done as a whole
+        let key = key.clone();
+        let departure = mine.get_or_insert_with(|| Departure {
+            flights: self.clone(),
+            flight: Arc::new(Flight {
+                home: home.cloned(),
+                load: load.clone(),
+                state: Mutex::new(State::new()),
+            }),
+            keys: Vec::new(),
+        });
+        lane.open = Some(Seat { flight: departure.flight.clone(), at: departure.keys.len() });
+        departure.keys.push(key);
+        Boarding::Own
+    }
+
+    /// After an invalidation: no later read joins the flights that carry these keys. If one of them panics while it is
+    /// looked up, none joins any flight.
+    pub(crate) fn void<'k>(&self, keys: impl IntoIterator<Item = &'k K>) -> Result<(), Panicked>
     where
         K: 'k,
     {
-        let mut table = lock(&self.table);
-        for key in keys {
-            if let Some(lane) = table.get_mut(key) {
-                lane.voided.extend(lane.open.take());
+        let voided = guard(|| {
+            let mut table = lock(&self.table);
+            for key in keys {
+                if let Some(lane) = table.get_mut(key) {
+                    lane.voided.extend(lane.open.take());
+                }
             }
+        });
+        if voided.is_err() {
+            self.void_all();
         }
+        voided
     }
 
     /// After an invalidation by tag or of a whole region: no later read joins any flight.
@@ -153,11 +183,7 @@ impl<K: Eq + Hash, T> Flights<K, T> {
     #[allow(dead_code, reason = "the schedules in sim/ have one runtime")]
     pub(crate) fn ground(&self, seat: &Seat<T>) {
         let other = |each: &Seat<T>| !Arc::ptr_eq(&each.flight, &seat.flight);
-        lock(&self.table).retain(|_, lane| {
-            lane.open = lane.open.take().filter(other);
-            lane.voided.retain(other);
-            lane.open.is_some() || !lane.voided.is_empty()
-        });
+        remove(&mut lock(&self.table), other);
         seat.flight.update(|state| state.over = true);
     }
 
@@ -222,19 +248,42 @@ impl<K: Eq + Hash + Clone, T: Clone> Departure<K, T> {
 }
 
 impl<K: Eq + Hash, T> Departure<K, T> {
-    /// Takes the flight out of the table.
+    /// Takes the flight out of the table. It has to go: whoever met one that has ended would wait for it again and again.
     fn leave(&self) {
         let mut table = lock(&self.flights.table);
-        for key in &self.keys {
-            if let Some(lane) = table.get_mut(key) {
-                let other = |seat: &Seat<T>| !Arc::ptr_eq(&seat.flight, &self.flight);
-                lane.open = lane.open.take().filter(other);
-                lane.voided.retain(other);
-                if lane.open.is_none() && lane.voided.is_empty() {
+        let other = |seat: &Seat<T>| !Arc::ptr_eq(&seat.flight, &self.flight);
+        let left = guard(|| {
+            for key in &self.keys {
+                if let Some(lane) = table.get_mut(key)
+                    && lane.leave(other)
+                {
                     table.remove(key);
                 }
             }
+        });
+        if left.is_err() {
+            // a key panicked while it was looked up
+            remove(&mut table, other);
         }
+    }
+}
+
+/// Keeps these seats alone. It walks through all of them, which asks nothing of the keys but to be dropped; even that may
+/// panic, once for each.
+fn remove<K, T>(table: &mut Table<K, T>, keeps: impl Fn(&Seat<T>) -> bool) {
+    for _ in 0..=table.len() {
+        if guard(|| table.retain(|_, lane| !lane.leave(&keeps))).is_ok() {
+            break;
+        }
+    }
+}
+
+impl<T> Lane<T> {
+    /// Keeps these seats; whether none is left.
+    fn leave(&mut self, keeps: impl Fn(&Seat<T>) -> bool) -> bool {
+        self.open = self.open.take().filter(&keeps);
+        self.voided.retain(keeps);
+        self.open.is_none() && self.voided.is_empty()
     }
 }
 
@@ -242,6 +291,7 @@ impl<K: Eq + Hash, T> Drop for Departure<K, T> {
     fn drop(&mut self) {
         self.leave();
         self.flight.update(|state| state.over = true);
+        std::mem::take(&mut self.keys).into_iter().for_each(let_go);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The bytes are readable, `shop:objects:account.by_id:(1,"bob")`, and two different keys never share them.
 //! They hold no space, no control character and nothing but ASCII, so every backend takes them as they are.
 
+use std::cell::Cell;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::guarded::guard;
 
 mod text;
 
@@ -87,18 +91,35 @@ impl KeySpace {
     }
 
     /// The bytes of every key, in order. They share one buffer.
+    ///
+    /// # Errors
+    /// If one of them cannot be written, or panics while it is, or the region's mangler does.
     pub(crate) fn encode_all<'k, K: Key>(
         &self,
         keys: impl Iterator<Item = &'k K>,
-    ) -> Result<Vec<Bytes>, String> {
+    ) -> Result<Vec<Bytes>, Error> {
+        let mangling = Cell::new(false);
+        guard(|| self.encode(keys, &mangling)).unwrap_or_else(|why| {
+            let what = if mangling.get() { "the mangler of its region" } else { "`Serialize` of a key" };
+            Err(Error::panicked(&self.source, what, &why))
+        })
+    }
+
+    fn encode<'k, K: Key>(
+        &self,
+        keys: impl Iterator<Item = &'k K>,
+        mangling: &Cell<bool>,
+    ) -> Result<Vec<Bytes>, Error> {
         let mut ends = Vec::with_capacity(keys.size_hint().0);
         let mut out = Vec::with_capacity(keys.size_hint().0.saturating_mul(self.entries.len() + 16));
         for key in keys {
             let start = out.len();
             out.extend_from_slice(self.entries.as_bytes());
+            mangling.set(false);
             text::write(key, &mut out).map_err(|said| {
-                format!("a key of source `{}` cannot be written as text: {said}", self.source)
+                Error::usage(format!("a key of source `{}` cannot be written as text: {said}", self.source))
             })?;
+            mangling.set(true);
             self.finish(&mut out, start, &self.entries);
             ends.push(out.len());
         }
@@ -121,9 +142,9 @@ impl KeySpace {
     /// A key as text, for people.
     pub(crate) fn show<K: Key>(&self, key: &K) -> String {
         let mut out = Vec::new();
-        match text::write(key, &mut out) {
-            Ok(()) => String::from_utf8_lossy(&out).into_owned(),
-            Err(_) => "a key that cannot be written as text".to_owned(),
+        match guard(|| text::write(key, &mut out)) {
+            Ok(Ok(())) => String::from_utf8_lossy(&out).into_owned(),
+            _ => "a key that cannot be written as text".to_owned(),
         }
     }
 

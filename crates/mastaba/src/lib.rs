@@ -61,6 +61,7 @@ mod config;
 mod error;
 mod event;
 mod flight;
+mod guarded;
 mod key;
 mod limits;
 mod near;

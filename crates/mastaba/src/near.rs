@@ -12,6 +12,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::coherence::{Changes, Mark};
+use crate::guarded::{Panicked, guard};
 use crate::region::Era;
 use crate::sync::lock;
 
@@ -108,15 +109,34 @@ impl<K: Eq + Hash + Clone, T: Clone> Near<K, T> {
         unchanged
     }
 
-    /// Removes keys, and voids the inserts under way.
-    pub(crate) fn invalidate<'k>(&self, keys: impl IntoIterator<Item = &'k K>)
+    /// Removes keys, and voids the inserts under way. If one of them panics while it is looked up, all go.
+    pub(crate) fn invalidate<'k>(&self, keys: impl IntoIterator<Item = &'k K>) -> Result<(), Panicked>
     where
         K: 'k,
     {
-        for key in keys {
-            let mut stripe = lock(self.stripe(key));
-            *stripe += 1;
-            self.entries.remove(key);
+        let removed = guard(|| {
+            for key in keys {
+                let mut stripe = lock(self.stripe(key));
+                *stripe += 1;
+                self.entries.remove(key);
+            }
+        });
+        if removed.is_err() {
+            self.clear();
+        }
+        removed
+    }
+
+    /// Removes everything, and voids every insert under way.
+    fn clear(&self) {
+        // all locks at once: an insert that saw the count from before has then come, and goes, or does not come
+        let mut stripes: Vec<_> = self.stripes.iter().map(lock).collect();
+        stripes.iter_mut().for_each(|stripe| **stripe += 1);
+        // what is dropped may panic as well, shard by shard
+        for _ in 0..STRIPES {
+            if guard(|| self.entries.clear()).is_ok() {
+                break;
+            }
         }
     }
 
@@ -159,7 +179,7 @@ mod tests {
     fn what_was_read_before_an_invalidation_does_not_come_in_after_it() {
         let near = near();
         let seen = near.seen(&1);
-        near.invalidate([&1]);
+        near.invalidate([&1]).unwrap();
         assert!(!near.insert(1, entry("old", false), seen));
         assert_eq!(near.get(&1, ERA, &quiet(), 0), None);
         assert!(near.insert(1, entry("new", false), near.seen(&1)));

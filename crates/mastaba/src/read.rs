@@ -10,10 +10,12 @@
 //! slower than its soft budget is not waited for by the rest.
 
 use std::ops::DerefMut;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::yield_now;
@@ -24,6 +26,7 @@ use tracing::Instrument;
 use crate::answer::{Answered, Outcome};
 use crate::claim::Claim;
 use crate::error::Error;
+use crate::guarded::{Guarded, Panicked, guard, let_go};
 use crate::limits::later;
 use crate::region::{RegionCore, Stamps};
 use crate::registry::Registered;
@@ -132,6 +135,16 @@ pub(crate) trait AnyClaim: Send {
     fn refreshes(&mut self) -> Option<Box<dyn AnyClaim>>;
     /// How long the rest of the batch waits for its load.
     fn patience(&self) -> Duration;
+    /// Something of it panicked that was not known to: its keys fail, and nothing of it is stored.
+    fn cut_off(&mut self, why: &Panicked);
+}
+
+/// Has a claim do something. A panic costs its own keys, and those of no other claim of the batch.
+fn alone<C: AnyClaim + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut C) -> T) -> T {
+    guard(|| work(claim)).unwrap_or_else(|why| {
+        claim.cut_off(&why);
+        T::default()
+    })
 }
 
 type Claims = Vec<Box<dyn AnyClaim>>;
@@ -156,9 +169,14 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
     let work = {
         let request = request.clone();
         async move {
-            let claims = parts.iter_mut().filter_map(|part| part.claim(&request, &hurry)).collect();
-            let meter = Meter::new(request, true);
-            read(claims, &hurry, &meter).await;
+            let work = async {
+                let claims = parts.iter_mut().filter_map(|part| part.claim(&request, &hurry)).collect();
+                read(claims, &hurry, &Meter::new(request.clone(), true)).await;
+            };
+            // what the user runs is guarded where it runs; should anything else panic, its readers are told so
+            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+                request.cut_off(Panicked::new(panic));
+            }
         }
     };
     home.spawn(work.instrument(span));
@@ -189,7 +207,9 @@ async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> C
     let mut fenced = region.is_fenced() && meter.request().is_fenced(&region);
     let mut ready = true;
     // all claims are looked at: no short cut
-    let aside = |claims: &mut Claims| claims.iter_mut().fold(false, |any, claim| claim.set_aside() | any);
+    let aside = |claims: &mut Claims| {
+        claims.iter_mut().fold(false, |any, claim| alone(&mut **claim, |claim| claim.set_aside()) | any)
+    };
     if region.is_fenced() && !fenced && aside(&mut claims) {
         // near answers after the ping, which travels beside the read of what near does not know
         let renewals = meter.request().renewals();
@@ -198,7 +218,7 @@ async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> C
             meter.request().set_fenced(&region, renewals);
         }
     }
-    claims.iter_mut().for_each(|claim| claim.recall_near(fenced));
+    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.recall_near(fenced)));
     ready &= ask(&region, &mut claims, meter).await;
     prove(&region, &mut claims, meter).await;
     // a tier that did not answer the read is not asked for leases (R1: what it has was not seen)
@@ -229,7 +249,7 @@ async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
         if count > 0 {
             let its = from..from + count;
             let found = found.as_ref().map(|(records, stamps)| (&records[its.clone()], stamps));
-            claim.recall(&mut keys[its], found);
+            alone(&mut **claim, |claim| claim.recall(&mut keys[its], found));
             from += count;
         }
     }
@@ -246,7 +266,7 @@ async fn prove(region: &RegionCore, claims: &mut Claims, meter: &Meter) {
     } else {
         region.read_tags(meter, unproven).await.map(|tags| Stamps { tags, ..Stamps::default() })
     };
-    claims.iter_mut().for_each(|claim| claim.prove(stamps.as_ref()));
+    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.prove(stamps.as_ref())));
 }
 
 /// Boards flights, and takes the leases that the new ones need.
@@ -262,7 +282,7 @@ where
     let mut tags: Vec<&'static str> = Vec::new();
     let mut counts = Vec::with_capacity(claims.len());
     for claim in claims.iter_mut() {
-        let wanted = claim.board(ready);
+        let wanted = alone(&mut **claim, |claim| claim.board(ready));
         counts.push(wanted.as_ref().map(Vec::len));
         if let Some(wanted) = wanted {
             tags.extend(claim.tags());
@@ -278,7 +298,8 @@ where
     let mut from = 0;
     for (claim, count) in claims.iter_mut().zip(counts) {
         if let Some(count) = count {
-            claim.leased(answer.as_ref().map(|(leased, stamps)| (&leased[from..from + count], stamps)));
+            let answer = answer.as_ref().map(|(leased, stamps)| (&leased[from..from + count], stamps));
+            alone(&mut **claim, |claim| claim.leased(answer));
             from += count;
         }
     }
@@ -324,7 +345,10 @@ async fn finish_late(mut loading: Loading, meter: &Meter) {
 
 fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim>> {
     Box::pin(async move {
-        claim.load().await;
+        let loaded = Guarded::of(claim.load()).await;
+        if let Err(why) = loaded {
+            claim.cut_off(&why);
+        }
         claim
     })
 }
@@ -334,17 +358,26 @@ fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
     Box::pin(async move {
         // a hook may read what others of the batch have brought, so these are answered first
         let settling = meter.request().traffic.settling();
-        claims.iter_mut().filter(|claim| !claim.is_hooked()).for_each(|claim| claim.settle());
+        claims
+            .iter_mut()
+            .filter(|claim| !claim.is_hooked())
+            .for_each(|claim| alone(&mut **claim, |claim| claim.settle()));
         drop(settling);
         let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
         join_all(hooked.map(|claim| async {
-            claim.enter().await;
+            let entered = Guarded::of(claim.enter()).await;
+            if let Err(why) = entered {
+                claim.cut_off(&why);
+            }
             let _settling = meter.request().traffic.settling();
-            claim.settle();
+            alone(&mut **claim, |claim| claim.settle());
         }))
         .await;
-        let refreshes: Claims = claims.iter_mut().filter_map(|claim| claim.refreshes()).collect();
-        claims.retain(|claim| claim.brought());
+        let refreshes = claims.iter_mut().filter_map(|claim| alone(&mut **claim, |claim| claim.refreshes()));
+        let refreshes: Claims = refreshes.collect();
+        let (brought, answered): (Claims, Claims) = claims.into_iter().partition(|claim| claim.brought());
+        answered.into_iter().for_each(let_go);
+        let claims = brought;
         let meter = meter.in_background();
         if !claims.is_empty() {
             // Encoding what is to be stored takes its time, and a reader that was woken on this thread has not been
@@ -369,15 +402,10 @@ async fn refresh(claims: Claims, meter: &Meter) {
     load(claims, &CancellationToken::new(), meter).await;
 }
 
-/// Runs what calls the user's code (tags, encoding): a panic there costs that source its fill, and no other.
-pub(crate) fn unless_it_panics<T: Default>(work: impl FnOnce() -> T) -> T {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_default()
-}
-
 /// One fill for everything that was loaded for a region.
 async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
     let mut untagged: Vec<String> =
-        claims.iter_mut().flat_map(|claim| unless_it_panics(|| claim.untagged())).collect();
+        claims.iter_mut().flat_map(|claim| alone(&mut **claim, |claim| claim.untagged())).collect();
     untagged.sort_unstable();
     untagged.dedup();
     let tags = if untagged.is_empty() {
@@ -389,14 +417,15 @@ async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
     let mut fills = Vec::new();
     let mut counts = Vec::with_capacity(claims.len());
     for claim in &mut claims {
-        let of_claim = unless_it_panics(|| claim.fills(tags.as_ref()));
+        let of_claim = alone(&mut **claim, |claim| claim.fills(tags.as_ref()));
         counts.push(of_claim.len());
         fills.extend(of_claim);
     }
     let stored = if fills.is_empty() { Vec::new() } else { region.fill(meter, &fills).await };
     let mut from = 0;
     for (claim, count) in claims.iter_mut().zip(counts) {
-        claim.filled(&stored[from..from + count]);
+        alone(&mut **claim, |claim| claim.filled(&stored[from..from + count]));
         from += count;
     }
+    claims.into_iter().for_each(let_go);
 }

@@ -14,7 +14,8 @@ use crate::clock;
 use crate::coherence::{Changes, Coherence};
 use crate::entry::random;
 use crate::error::{Fault, FaultKind};
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Seldom};
+use crate::guarded::guard;
 use crate::key::KeySpace;
 use crate::limits::Shown;
 use crate::policy::Policy;
@@ -57,6 +58,7 @@ pub(crate) struct RegionCore {
     /// Invalidations that are still to be confirmed.
     pub(crate) unconfirmed: Unconfirmed,
     pub(crate) events: Arc<Events>,
+    said: Seldom,
 }
 
 /// What an invalidation names.
@@ -138,7 +140,7 @@ impl RegionCore {
         space: KeySpace,
         near: Option<Coherence>,
         events: Arc<Events>,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>, Fault> {
         let abilities = shared.abilities();
         let told = abilities.tells && abilities.reach == Reach::Processes;
         let region = Arc::new(Self {
@@ -157,12 +159,13 @@ impl RegionCore {
             keeper: Mutex::default(),
             unconfirmed: Unconfirmed::default(),
             events,
+            said: Seldom::default(),
         });
         if let Some(shared) = region.shared.as_ref().filter(|_| told) {
-            shared.listen(region.space.prefix(), Arc::new(Ear(Arc::downgrade(&region))));
+            shared.listen(region.space.prefix(), Arc::new(Ear(Arc::downgrade(&region))))?;
             region.keep_told();
         }
-        region
+        Ok(region)
     }
 
     /// Asks again and again whether everything has been told, for as long as the region lives.
@@ -248,13 +251,57 @@ impl RegionCore {
         self.abilities.reach == Reach::Process
     }
 
+    /// The store's incarnation (`R11`). If the backend panics, it is one that no record has.
     pub(crate) fn incarnation(&self) -> u64 {
-        self.shared.as_ref().map_or(0, |shared| shared.incarnation())
+        match self.shared.as_ref().map(|shared| shared.incarnation()) {
+            None => 0,
+            Some(Ok(incarnation)) => incarnation,
+            Some(Err(fault)) => {
+                self.say_seldom("incarnation", fault);
+                random()
+            }
+        }
+    }
+
+    fn say_seldom(&self, operation: &'static str, fault: Fault) {
+        if self.said.is_due(operation).is_some() {
+            self.events.tell(Event::SharedFault { region: self.name.clone(), operation, fault });
+        }
+    }
+
+    /// The key of a tag's stamp. None where the region's mangler panics: then no record with this tag is valid, and none
+    /// is stored.
+    fn tag_key(&self, tag: &str) -> Result<Bytes, Fault> {
+        guard(|| self.space.tag(tag)).map_err(|why| {
+            let sentence = format!("the mangler panicked for the stamp of the tag {tag:?}: {why}");
+            Fault::new(FaultKind::Refused, sentence)
+        })
+    }
+
+    /// Adds the keys of the stamps of these tags, and gives the tags that have one, and those that have none.
+    fn tag_keys<T: AsRef<str>>(&self, tags: Vec<T>, keys: &mut Vec<Bytes>) -> (Vec<T>, Vec<T>) {
+        tags.into_iter().partition(|tag| match self.tag_key(tag.as_ref()) {
+            Ok(key) => {
+                keys.push(key);
+                true
+            }
+            Err(fault) => {
+                self.say_seldom("mangle", fault);
+                false
+            }
+        })
     }
 
     /// What time it is for the store.
     pub(crate) fn store_ms(&self) -> u64 {
-        self.shared.as_ref().map_or_else(clock::now_ms, |shared| shared.now_ms())
+        match self.shared.as_ref().map(|shared| shared.now_ms()) {
+            Some(Ok(now_ms)) => now_ms,
+            Some(Err(fault)) => {
+                self.say_seldom("now_ms", fault);
+                clock::now_ms()
+            }
+            None => clock::now_ms(),
+        }
     }
 
     pub(crate) fn era(&self) -> Era {
@@ -273,13 +320,14 @@ impl RegionCore {
     ) -> Option<(Vec<Option<Bytes>>, Stamps)> {
         let count = keys.len();
         keys.push(self.generation_key.clone());
-        keys.extend(tags.iter().map(|tag| self.space.tag(tag)));
+        let (tags, keyless) = self.tag_keys(tags.to_vec(), keys);
         let found = self.read_records(meter, keys, count).await;
         keys.truncate(count);
         let mut records = found?;
         let mut stamps = records.drain(count..).map(|record| stamp(record.as_deref()));
         let generation = stamps.next().flatten();
-        let tags = tags.iter().map(|tag| (*tag).to_owned()).zip(stamps).collect();
+        let tags = tags.into_iter().map(str::to_owned).zip(stamps);
+        let tags = tags.chain(keyless.into_iter().map(|tag| (tag.to_owned(), None))).collect();
         Some((records, Stamps { generation, epoch: None, tags }))
     }
 
@@ -289,9 +337,11 @@ impl RegionCore {
         meter: &Meter,
         tags: Vec<String>,
     ) -> Option<HashMap<String, Option<u64>>> {
-        let keys: Vec<_> = tags.iter().map(|tag| self.space.tag(tag)).collect();
+        let mut keys = Vec::with_capacity(tags.len());
+        let (tags, keyless) = self.tag_keys(tags, &mut keys);
         let found = self.read_records(meter, &keys, keys.len()).await?;
-        Some(tags.into_iter().zip(found.into_iter().map(|record| stamp(record.as_deref()))).collect())
+        let stamps = tags.into_iter().zip(found.into_iter().map(|record| stamp(record.as_deref())));
+        Some(stamps.chain(keyless.into_iter().map(|tag| (tag, None))).collect())
     }
 
     async fn read_records(
@@ -327,7 +377,9 @@ impl RegionCore {
         let mut stamps = Vec::with_capacity(tags.len() + 2);
         stamps.push(Stamp { key: self.generation_key.clone(), value: random(), ttl: None });
         let ttl = tag_ttl(&self.policy);
-        stamps.extend(tags.iter().map(|tag| Stamp { key: self.space.tag(tag), value: random(), ttl }));
+        let mut keys = Vec::with_capacity(tags.len());
+        let (tags, _keyless) = self.tag_keys(tags.to_vec(), &mut keys);
+        stamps.extend(keys.into_iter().map(|key| Stamp { key, value: random(), ttl }));
         // The epoch is read after the tags. An invalidation renews it before them. So a tag that was seen
         // renewed comes with an epoch that was renewed.
         stamps.push(Stamp { key: self.epoch_key.clone(), value: random(), ttl: None });
@@ -350,8 +402,8 @@ impl RegionCore {
             .ok()?;
         let mut found = answer.stamps.into_iter();
         let generation = found.next();
-        let tags =
-            tags.iter().map(|tag| (*tag).to_owned()).zip(found.by_ref().take(tags.len()).map(Some)).collect();
+        let (count, tags) = (tags.len(), tags.into_iter().map(str::to_owned));
+        let tags = tags.zip(found.by_ref().take(count).map(Some)).collect();
         Some((answer.leased, Stamps { generation, epoch: found.next(), tags }))
     }
 
@@ -443,8 +495,14 @@ impl RegionCore {
         let ttl = tag_ttl(&self.policy);
         // the epoch first: see `lease`
         let mut stamps = vec![Stamp { key: self.epoch_key.clone(), value: random(), ttl: None }];
-        stamps.extend(tags.iter().map(|tag| Stamp { key: self.space.tag(tag), value: random(), ttl }));
-        self.renew(meter, &stamps).await
+        let mut keyless = Ok(());
+        for tag in tags {
+            match self.tag_key(tag) {
+                Ok(key) => stamps.push(Stamp { key, value: random(), ttl }),
+                Err(fault) => keyless = Err(fault),
+            }
+        }
+        self.renew(meter, &stamps).await.and(keyless)
     }
 
     /// Voids everything that is stored in the region.

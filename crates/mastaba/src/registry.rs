@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use crate::claim::{Carried, Landed, millis};
 use crate::codec::{Codec, Refused, Untried, try_out};
 use crate::entry::Format;
-use crate::event::{Event, Events};
+use crate::error::text_of;
+use crate::event::{Event, Events, Seldom, write_more};
 use crate::flight::Flights;
+use crate::guarded::{Panicked, guard, let_go};
 use crate::key::KeySpace;
 use crate::near::{Near, NearEntry};
 use crate::policy::Policy;
@@ -38,10 +40,21 @@ pub(crate) struct Registered<S: Source> {
     near_ttl: Option<Duration>,
     /// Whether a value of it has ever had tags of its own: then fills have to prove them.
     pub(crate) tagged: AtomicBool,
+    /// A record of this very schema was met that does not decode: from then on values are read back before they are stored.
+    doubted: AtomicBool,
     /// What was said of it, one bit each.
     said: AtomicU8,
+    /// What is said again after a while.
+    pub(crate) seldom: Seldom,
     /// Where nobody need wait for a fill.
     pub(crate) refusals: Refusals,
+}
+
+/// Why bytes are not read back as a value.
+pub(crate) struct Undecoded {
+    /// Of a few, to say each of them seldom.
+    pub(crate) cause: &'static str,
+    pub(crate) why: String,
 }
 
 /// What is said once per source.
@@ -81,7 +94,9 @@ impl<S: Source> Registered<S> {
             hooked: OnceLock::new(),
             near_ttl,
             tagged: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             said: AtomicU8::new(0),
+            seldom: Seldom::default(),
             refusals: Refusals::default(),
         }
     }
@@ -122,8 +137,21 @@ impl<S: Source> Registered<S> {
         }
     }
 
+    /// Reads a value. What does not decode, or panics while it does, raises a doubt in what is stored.
+    pub(crate) fn decode(&self, format: Format, payload: &[u8]) -> Result<S::Value, Undecoded> {
+        let undecoded = match guard(|| self.codec.decode(format, payload)) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(why)) => Undecoded { cause: "does not decode", why: text_of(&why) },
+            Err(why) => {
+                Undecoded { cause: "panics", why: format!("`Deserialize` of the value panicked: {why}") }
+            }
+        };
+        self.doubted.store(true, Ordering::Relaxed);
+        Err(undecoded)
+    }
+
     /// Appends the encoding of a value, which is to stand under the key `record` of the shared tier. `None`: it cannot be
-    /// stored, which was said.
+    /// stored, which was said. Once there is a doubt, what was written is also read.
     pub(crate) fn encode(
         &self,
         events: &Events,
@@ -132,9 +160,30 @@ impl<S: Source> Registered<S> {
         out: &mut Vec<u8>,
     ) -> Option<Format> {
         let start = out.len();
-        match self.codec.encode(value, out) {
-            Ok(format) => {
-                if let Some(fields) = self.codec.unread(value, format, &out[start..])
+        let encoded = guard(|| {
+            let format = self.codec.encode(value, out)?;
+            let unread = self.codec.unread(value, format, &out[start..]);
+            Ok::<_, Refused>((format, unread))
+        });
+        let encoded = match encoded {
+            Ok(encoded) => encoded.and_then(|(format, unread)| {
+                // with names it was read already
+                if format == Format::Postcard && self.doubted.load(Ordering::Relaxed) {
+                    self.read_back(format, &out[start..])?;
+                }
+                Ok((format, unread))
+            }),
+            Err(why) => {
+                out.truncate(start);
+                // with names it is read at once
+                let what = "`Serialize` of the value, or `Deserialize` of what it wrote,";
+                self.say_panicked(events, record, what, &why);
+                return None;
+            }
+        };
+        match encoded {
+            Ok((format, unread)) => {
+                if let Some(fields) = unread
                     && self.says(Once::Unread)
                 {
                     let value = type_name::<S::Value>();
@@ -143,11 +192,40 @@ impl<S: Source> Registered<S> {
                 Some(format)
             }
             Err(why) => {
+                out.truncate(start);
                 self.cannot_store(events, &why);
                 self.refusals.note(record);
                 None
             }
         }
+    }
+
+    fn read_back(&self, format: Format, bytes: &[u8]) -> Result<(), Refused> {
+        match self.decode(format, bytes) {
+            Ok(again) => {
+                let_go(again);
+                Ok(())
+            }
+            Err(Undecoded { why, .. }) => Err(Refused::Differs(format!("reading it back failed: {why}"))),
+        }
+    }
+
+    /// The tags of a value, beside those of its source.
+    pub(crate) fn tags(&self, key: &S::Key, value: &S::Value) -> Result<Vec<String>, Panicked> {
+        let mut tags = guard(|| self.source.tags(key, value))?;
+        tags.sort_unstable();
+        tags.dedup();
+        tags.retain(|tag| !S::TAGS.contains(&tag.as_str()));
+        Ok(tags)
+    }
+
+    /// Says that a value is not stored because the user's code panicked: `what` of it.
+    pub(crate) fn say_panicked(&self, events: &Events, record: &[u8], what: &'static str, why: &Panicked) {
+        self.refusals.note(record);
+        let Some(more) = self.seldom.is_due(what) else { return };
+        let mut why = format!("{what} panicked: {why}");
+        let _ = write_more(&mut why, more);
+        events.tell(Event::NotStored { source: S::NAME, why });
     }
 
     pub(crate) fn set_tagged(&self) {

@@ -27,7 +27,9 @@ pub(crate) use self::state::{RequestCore, State};
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
 use crate::cache::CacheCore;
+use crate::claim::OF_A_KEY;
 use crate::error::Error;
+use crate::guarded::{each, guard};
 use crate::report::{Report, Tier};
 use crate::source::Source;
 use crate::sync::lock;
@@ -103,7 +105,7 @@ impl RequestCache {
     /// If the source failed, panicked or took too long ([`Error::is_source`], [`Error::is_timeout`]); the
     /// failure is not remembered. If the source is not registered ([`Error::is_usage`]).
     pub async fn get<S: Source>(&self, key: S::Key) -> Result<Option<Arc<S::Value>>, Error> {
-        if let Some(value) = self.recall::<S>(&key) {
+        if let Some(value) = self.recall::<S>(&key)? {
             return Ok(value);
         }
         let mut asked = [Asked::<S>::new(key)];
@@ -134,7 +136,7 @@ impl RequestCache {
         &self,
         keys: impl IntoIterator<Item = S::Key>,
     ) -> Result<Answers<S::Key, Option<Arc<S::Value>>>, Error> {
-        let asked = self.read_all::<S>(keys).await;
+        let asked = self.read_all(collect::<S, _, _>(keys, Asked::<S>::new)?).await;
         // collected in place: one allocation from the keys to the answers
         let rows = asked.into_iter().map(|asked| Ok((asked.key, into_value(asked.answer)?)));
         let rows = rows.collect::<Result<Vec<_>, Error>>()?;
@@ -163,7 +165,7 @@ impl RequestCache {
         &self,
         keys: impl IntoIterator<Item = S::Key>,
     ) -> Answers<S::Key, Outcome<S::Value>> {
-        let asked = self.read_all::<S>(keys).await;
+        let asked = self.read_all(keys.into_iter().map(Asked::<S>::new).collect()).await;
         let rows = asked.into_iter().map(|asked| {
             let outcome = asked.answer.unwrap_or_else(|| Outcome::Failed(unanswered(S::NAME)));
             (asked.key, outcome)
@@ -219,7 +221,7 @@ impl RequestCache {
     /// # Errors
     /// The first error, if any key failed.
     pub async fn prefetch<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
-        for asked in self.read_all::<S>(keys).await {
+        for asked in self.read_all(collect::<S, _, _>(keys, Asked::<S>::new)?).await {
             into_value(asked.answer)?;
         }
         Ok(())
@@ -296,13 +298,17 @@ impl RequestCache {
         self.inner.report()
     }
 
-    /// Collects and distinguishes keys, reads them all.
-    async fn read_all<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Vec<Asked<S>> {
-        // first the keys and then the lock: the iterator is the caller's, and may use this request
-        let mut asked: Vec<_> = keys.into_iter().map(Asked::<S>::new).collect();
+    /// Distinguishes keys, reads them all. They were collected before the lock is taken: the iterator is the caller's, and
+    /// may use this request.
+    async fn read_all<S: Source>(&self, mut asked: Vec<Asked<S>>) -> Vec<Asked<S>> {
         if self.force != Force::No && asked.len() > 1 {
             let mut seen = HashSet::with_capacity(asked.len());
-            asked.retain(|asked| seen.insert(asked.key.clone()));
+            let distinguish = |asked: &mut Vec<Asked<S>>, nth: usize| {
+                asked[nth].twin = !seen.insert(asked[nth].key.clone());
+            };
+            let count = asked.len();
+            each(&mut asked, count, distinguish, |asked, nth, why| asked[nth].panicked(&why));
+            asked.retain(|asked| !asked.twin);
         }
         self.read(&mut asked, false).await;
         asked.retain(|asked| !asked.twin);
@@ -327,14 +333,22 @@ impl RequestCache {
                 return;
             }
         }
+        let error = self.inner.why_cut_off(S::NAME).unwrap_or_else(|| unanswered(S::NAME));
+        let open = asked.iter_mut().filter(|asked| asked.answer.is_none() && !asked.twin);
+        open.for_each(|asked| asked.answer = Some(Outcome::Failed(error.clone())));
     }
 
     /// What tier 1 or near knows of a key, at a glance. [`claim`](RequestCache::claim) would find the same, and
     /// finds the rest.
-    fn recall<S: Source>(&self, key: &S::Key) -> Option<Option<Arc<S::Value>>> {
+    fn recall<S: Source>(&self, key: &S::Key) -> Result<Option<Option<Arc<S::Value>>>, Error> {
         if self.force != Force::No || self.nesting.is_some() {
-            return None;
+            return Ok(None);
         }
+        guard(|| self.glance::<S>(key)).map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))
+    }
+
+    #[inline]
+    fn glance<S: Source>(&self, key: &S::Key) -> Option<Option<Arc<S::Value>>> {
         let mut state = lock(&self.inner.state);
         let state = &mut *state;
         let (id, call) = (TypeId::of::<S>(), state.call());
@@ -376,16 +390,17 @@ impl RequestCache {
         // the load whose loader or hook reads here, looked up by the first key that has to wait
         let mut inside: Option<Option<Arc<Load>>> = None;
         let mut load_inside = || inside.get_or_insert_with(|| self.load_inside()).clone();
-        for (nth, asked) in asked.iter_mut().enumerate() {
+        let claim_one = |asked: &mut [Asked<S>], nth: usize| {
+            let asked = &mut asked[nth];
             if asked.answer.is_some() || asked.twin {
-                continue;
+                return;
             }
             let lane = slot.lane(self.force, peek, wide, &asked.key);
             if lane.remembers() {
                 match slot.cells.get_mut(&asked.key) {
                     Some(cell) if cell.call == call => {
                         asked.twin = true;
-                        continue;
+                        return;
                     }
                     Some(cell) => {
                         cell.call = call;
@@ -396,7 +411,7 @@ impl RequestCache {
                                 }
                                 asked.answer = Some(outcome(value.clone(), *stale, Tier::Request));
                                 slot.outcomes.request_hits += 1;
-                                continue;
+                                return;
                             }
                             // a look without a load waits for nobody
                             Memo::Coming { .. } if peek => {}
@@ -406,13 +421,13 @@ impl RequestCache {
                                     if let Err(why) = waiting.hold_up(&load, part) {
                                         let error = endless(&load, S::NAME, why);
                                         asked.answer = Some(Outcome::Failed(error));
-                                        continue;
+                                        return;
                                     }
                                     part.hurry();
                                 }
                                 if part.share(*at) {
                                     waiting.add(nth, part, *at, lane);
-                                    continue;
+                                    return;
                                 }
                             }
                         }
@@ -426,15 +441,15 @@ impl RequestCache {
                 && let Some(value) = slot.recall_near(&asked.key, call, fenced, glance, &self.inner.cache)
             {
                 asked.answer = Some(outcome(value, false, Tier::Near));
-                continue;
+                return;
             }
             if peek && lane == Lane::Written {
-                continue; // what the tiers know of it is older than what this request wrote
+                return; // what the tiers know of it is older than what this request wrote
             }
             let load = load_inside();
             if let Some((load, Err(why))) = load.as_ref().map(|load| (load, load.has_room())) {
                 asked.answer = Some(Outcome::Failed(endless(load, S::NAME, why)));
-                continue;
+                return;
             }
             let (part, at) = slot.want(
                 lane,
@@ -453,12 +468,23 @@ impl RequestCache {
                 let _ = waiting.hold_up(&load, part);
             }
             waiting.add(nth, part, at, lane);
-        }
+        };
+        // no key takes the others with it, nor the state, which is whole between any two of them
+        each(asked, count, claim_one, |asked, nth, why| asked[nth].panicked(&why));
         if waiting.is_some() {
             self.inner.traffic.arrived();
         }
         Ok(waiting)
     }
+}
+
+/// Collects what a caller iterates over, which may panic.
+pub(crate) fn collect<S: Source, K, T>(
+    keys: impl IntoIterator<Item = K>,
+    make: impl FnMut(K) -> T,
+) -> Result<Vec<T>, Error> {
+    guard(|| keys.into_iter().map(make).collect())
+        .map_err(|why| Error::panicked(S::NAME, "the iterator of keys", &why))
 }
 
 pub(crate) fn outcome<V>(value: Option<Arc<V>>, stale: bool, tier: Tier) -> Outcome<V> {

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing::{Instrument, Level, Span};
 
 use crate::cache::Cache;
+use crate::guarded::guard;
 use crate::report::{Budget, Report, counted};
 use crate::request::RequestCache;
 
@@ -255,7 +255,7 @@ impl Scope {
         tracing::debug!(target: "mastaba::report", route = over.name, "{}", over.report);
         if let Some(listener) = &self.on_over_budget {
             // this may be a drop in the middle of a panic
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(over)));
+            let _ = guard(|| listener(over));
         }
     }
 }

@@ -22,13 +22,15 @@ pub use self::outcome::{CommitError, Committed, Lost, Published};
 use self::publish::Plan;
 use self::step::{Local, Step};
 
+use crate::claim::OF_A_KEY;
 use crate::entry::random;
 use crate::error::{Error, Fault};
 use crate::event::Event;
+use crate::guarded::{Panicked, Sheltered, guard};
 use crate::policy::WriteMode;
 use crate::region::{RegionCore, What};
 use crate::registry::Registered;
-use crate::request::{Cell, Memo, Meter, RequestCache, Slot};
+use crate::request::{Cell, Memo, Meter, RequestCache, Slot, collect};
 use crate::source::Source;
 use crate::sync::lock;
 
@@ -170,17 +172,23 @@ impl RequestCache {
         &self,
         values: impl IntoIterator<Item = (S::Key, Arc<S::Value>)>,
     ) -> Result<Published, Error> {
-        let values: Vec<_> = values.into_iter().collect();
+        let values = collect::<S, _, _>(values, |pair| pair)?;
         let done = self.invalidate::<S>(values.iter().map(|(key, _)| key.clone())).await;
+        if done.as_ref().is_err_and(Error::is_panic) {
+            return done; // nothing was voided: the values are not known to be the newest
+        }
         let mut state = lock(&self.inner.state);
         let at = self.inner.slot::<S>(&mut state)?;
         let begun = self.inner.cache.now();
         let slot = Slot::<S>::of(&mut state.slots[at].1);
-        for (key, value) in values {
-            let memo = Memo::Known { value: Some(value), stale: false, begun };
-            slot.cells.insert(key, Cell { call: 0, memo });
-        }
-        done
+        let put = guard(|| {
+            for (key, value) in values {
+                let memo = Memo::Known { value: Some(value), stale: false, begun };
+                slot.cells.insert(key, Cell { call: 0, memo });
+            }
+        });
+        // what is not there is read from the source
+        put.map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why)).and(done)
     }
 }
 
@@ -190,18 +198,16 @@ impl Write {
     /// Costs no trip. Collect inner objects before those derived from them.
     ///
     /// # Errors
-    /// If the source is not registered, or a key cannot be written as text; nothing is collected then.
+    /// If the source is not registered, or a key cannot be written as text, or a key or the iterator panics
+    /// ([`Error::is_panic`]); nothing is collected then.
     pub async fn invalidate<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
-        let keys: Vec<_> = keys.into_iter().collect();
+        let keys = collect::<S, _, _>(keys, |key| key)?;
         if keys.is_empty() {
             return Ok(());
         }
         let source = self.request.inner.cache.source::<S>()?;
-        let mut records = if source.region.stores() {
-            source.keys.encode_all(keys.iter()).map_err(Error::usage)?
-        } else {
-            Vec::new()
-        };
+        let mut records =
+            if source.region.stores() { source.keys.encode_all(keys.iter())? } else { Vec::new() };
         // the order stays: inner objects before derived ones, also within one source (R7)
         let mut seen = HashSet::new();
         records.retain(|record| seen.insert(record.clone()));
@@ -210,7 +216,7 @@ impl Write {
         let sample = keys.iter().take(SAMPLE).map(|key| source.keys.show(key)).collect();
         let region = source.region.clone();
         let request = self.request.clone();
-        let keys = Arc::new(keys);
+        let keys = Arc::new(Sheltered::new(keys));
         let of_tiers = keys.clone();
         let local = Local {
             void: Box::new(move || void_keys(&source, &of_tiers)),
@@ -367,8 +373,16 @@ impl Write {
         let mut plan = self.plan();
         plan.begun = true;
         let done = home.spawn(async move { plan.publish(true).await }.in_current_span()).await;
-        done.map_err(|_| {
-            Error::usage("the runtime ended during an invalidation; it is kept, and sent by the next one")
+        done.map_err(|ended| match ended.is_panic() {
+            true => {
+                let why = Panicked::new(ended.into_panic());
+                Error::panic(format!(
+                    "an invalidation panicked; what was left of it is kept, and sent again: {why}"
+                ))
+            }
+            false => {
+                Error::usage("the runtime ended during an invalidation; it is kept, and sent by the next one")
+            }
         })
     }
 
@@ -440,10 +454,11 @@ impl Write {
         let mut state = lock(&self.request.inner.state);
         let at = self.request.inner.slot::<S>(&mut state)?;
         let slot = Slot::<S>::of(&mut state.slots[at].1);
-        slot.written.extend(keys.iter().cloned());
+        // where a key panics, those before it are read from the source for nothing, and the write is an error
+        let written = guard(|| slot.written.extend(keys.iter().cloned()));
         slot.forget(keys, self.request.inner.cache.tick());
         state.turn_page();
-        Ok(())
+        written.map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))
     }
 }
 
@@ -474,10 +489,11 @@ fn forget<S: Source>(request: &RequestCache, keys: &[S::Key]) {
     request.inner.forget::<S>(keys);
 }
 
+/// A key that panics costs more than itself here: flights and near then forget all, so that nothing old stays.
 fn void_keys<S: Source>(source: &Registered<S>, keys: &[S::Key]) {
-    source.flights.void(keys);
+    let _ = source.flights.void(keys);
     if let Some(near) = &source.near {
-        near.invalidate(keys);
+        let _ = near.invalidate(keys);
         crate::telemetry::near_voided(S::NAME, &source.region.name, keys.len());
     }
 }
@@ -490,12 +506,6 @@ fn unconfirmed(region: &str, fault: Fault) -> Error {
         ),
         fault,
     )
-}
-
-/// What a panic said.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 impl Drop for Write {

@@ -12,8 +12,9 @@ use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
 use super::{Cache, CacheCore};
 use crate::codec::Codec;
 use crate::config::{self, Doubts, NearSettings, PolicySettings, Problems, RegionSettings, Settings};
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, text_of};
 use crate::event::{Event, Events};
+use crate::guarded::{Guarded, guard};
 use crate::key::KeySpace;
 use crate::near::{Near, NearLimit};
 use crate::policy::{Policy, WriteMode};
@@ -197,7 +198,7 @@ impl CacheBuilder {
                     }
                     Err(problem) => problems.push(problem),
                 },
-                Err(why) => problems.push(format!("region {name}: {why}")),
+                Err(why) => problems.push(format!("region {name}: {}", text_of(&why))),
             }
         }
         if !problems.is_empty() {
@@ -353,7 +354,8 @@ impl CacheBuilder {
         let open = openers.get(backend).ok_or_else(|| {
             format!("this program was built without the backend {backend}: enable the feature `{backend}` of mastaba")
         })?;
-        open(Arguments::new(name, dir, arguments)).await
+        let opened = Guarded::new(|| open(Arguments::new(name, dir, arguments))).await;
+        opened.unwrap_or_else(|why| Err(format!("opening the backend {backend} panicked: {why}").into()))
     }
 
     /// Registers the sources with regions that keep nothing, to see what is wrong with them.
@@ -412,7 +414,10 @@ impl Assembly {
             return;
         };
         let region = opened.core.clone();
-        let policy = source.policy(&opened.config.policy);
+        let policy = match guard(|| source.policy(&opened.config.policy)) {
+            Ok(policy) => policy,
+            Err(why) => return self.problems.push(format!("source {}: `policy` panicked: {why}", S::NAME)),
+        };
         for problem in policy.problems() {
             self.problems.push(format!("source {}: {problem}", S::NAME));
         }
@@ -461,14 +466,11 @@ fn assemble(
     }
     let space = KeySpace::new(namespace, name, "stamps", abilities.max_key, config.mangler.clone())?;
     let near = config.near.map(|near| near.coherence);
-    let core = RegionCore::new(
-        name.to_owned(),
-        config.policy.clone().bounded(),
-        backend.0,
-        space,
-        near,
-        events.clone(),
-    );
+    let policy = config.policy.clone().bounded();
+    let make = || RegionCore::new(name.to_owned(), policy, backend.0, space, near, events.clone());
+    let core = guard(make)
+        .map_err(|why| format!("region {name}: its mangler panicked for the keys of its stamps: {why}"))?
+        .map_err(|fault| format!("region {name}: {fault}"))?;
     Ok(Opened { core, config })
 }
 

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::{Claim, Way};
+use super::{Claim, OF_A_KEY, Way};
 use crate::answer::Outcome;
 use crate::entry::{self, Fence};
 use crate::flight::Boarding;
+use crate::guarded::each;
 use crate::region::Stamps;
 use crate::request::{Lane, endless};
 use crate::shared::{Lease, Leased};
@@ -56,6 +57,10 @@ impl<S: Source> Claim<S> {
                 }
                 Boarding::Joined(seat) => Way::Joined(seat),
                 Boarding::Queued(seat) => Way::Queued(seat),
+                Boarding::Failed(why) => {
+                    self.panicked(at, OF_A_KEY, &why);
+                    continue;
+                }
             };
         }
         if self.lane == Lane::Background {
@@ -114,25 +119,31 @@ impl<S: Source> Claim<S> {
             self.carry = Some(stamps.clone());
         }
         let incarnation = self.source.region.incarnation();
-        for (at, leased) in leasing.into_iter().zip(leased) {
-            let Leased::Found(record) = leased else {
-                // Granted: a backend that is told of changes counts this as one (R13). What is loaded from now on is newer
-                // than everything that was told until now.
-                if self.source.near.is_some() {
-                    self.items[at].mark = self.source.region.changes.mark(&self.items[at].record);
+        each(
+            self,
+            leased.len().min(leasing.len()),
+            |claim, nth| {
+                let at = leasing[nth];
+                let Leased::Found(record) = &leased[nth] else {
+                    // Granted: a backend that is told of changes counts this as one (R13). What is loaded from now on is newer
+                    // than everything that was told until now.
+                    if claim.source.near.is_some() {
+                        claim.items[at].mark = claim.source.region.changes.mark(&claim.items[at].record);
+                    }
+                    return;
+                };
+                claim.items[at].fence = None;
+                claim.items[at].over = None;
+                claim.judge(at, record, stamps, incarnation);
+                let item = &mut claim.items[at];
+                match item.hit.take() {
+                    // its tags would cost a trip more: load under its fence instead
+                    Some(hit) => item.fence = Some(hit.header.fence),
+                    None => item.fence = item.fence.or(item.over),
                 }
-                continue;
-            };
-            self.items[at].fence = None;
-            self.items[at].over = None;
-            self.judge(at, record, stamps, incarnation);
-            let item = &mut self.items[at];
-            match item.hit.take() {
-                // its tags would cost a trip more: load under its fence instead
-                Some(hit) => item.fence = Some(hit.header.fence),
-                None => item.fence = item.fence.or(item.over),
-            }
-        }
+            },
+            |claim, nth, why| claim.panicked(leasing[nth], OF_A_KEY, &why),
+        );
         // a flight whose leases found it all does not wait for the rest of the batch
         if self
             .departures

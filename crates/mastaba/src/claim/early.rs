@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use super::Claim;
 use super::settle::{add, count, remember};
 use crate::answer::{Answered, Outcome};
+use crate::guarded::guard;
 use crate::report::Outcomes;
 use crate::request::{Lane, Slot};
 use crate::source::Source;
@@ -75,7 +76,9 @@ impl<S: Source> Claim<S> {
                 item.early.store(true, Ordering::Relaxed);
                 count(&mut outcomes, Some(&answer));
                 let begun = if item.sound { self.begun } else { 0 };
-                remember(slot, wide, &item.key, (self.lane, self.part.id, self.begun, begun), Some(&answer));
+                let read = (self.lane, self.part.id, self.begun, begun);
+                // a key that panics is answered all the same, and not remembered
+                let _ = guard(|| remember(slot, wide, &item.key, read, Some(&answer)));
                 let answer = Answered { outcome: answer, sound: item.sound };
                 answers.extend(item.twins.iter().map(|at| (*at, answer.clone())));
                 answers.push((item.at, answer));

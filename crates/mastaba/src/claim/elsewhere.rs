@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::Claim;
+use super::{Claim, OF_A_KEY};
 use crate::coherence::Mark;
 use crate::entry::{self, Kind};
+use crate::guarded::guard;
 use crate::limits::later;
 use crate::region::Stamps;
 use crate::source::Source;
@@ -49,7 +50,11 @@ impl<S: Source> Claim<S> {
                 item.mark = mark;
                 (item.elsewhere, item.fence, item.over) = (false, None, None);
                 match record {
-                    Some(record) => self.judge(at, &record, &stamps, incarnation),
+                    Some(record) => {
+                        if let Err(why) = guard(|| self.judge(at, &record, &stamps, incarnation)) {
+                            self.panicked(at, OF_A_KEY, &why);
+                        }
+                    }
                     None => gone.push(at),
                 }
                 let item = &mut self.items[at];

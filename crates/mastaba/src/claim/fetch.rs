@@ -1,8 +1,6 @@
 //! The source: our own loads, and waiting for those of others.
 
-use std::collections::HashMap;
 use std::hash::Hash;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,25 +8,26 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, OptionFuture, Shared, join_all, select};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Carried, Claim, Landed, Loaded, Packed, Way};
+use super::{Carried, Claim, Landed, Loaded, OF_A_KEY, Packed, Tags, Way};
 use crate::answer::Outcome;
 use crate::error::{BoxError, Error};
 use crate::event::Event;
 use crate::flight::{Flights, Late, Seat};
+use crate::guarded::{Guarded, each, guard, let_go};
 use crate::limits::{Shown, later};
 use crate::policy::EntryPolicy;
 use crate::report::{Operation, Tier, counted};
 use crate::request::{Lane, Nesting, RequestCache, inside, outcome};
-use crate::source::{Fetched, LoadContext, Row, Rows, Source};
+use crate::source::{Fetched, LoadContext, Source};
 use crate::telemetry;
 
 /// How long others are waited for at least, once what was ours to load has come.
 const SHORT: Duration = Duration::from_millis(50);
 
 /// What a loader gave for one key.
-enum Fetch<S: Source> {
+pub(super) enum Fetch<S: Source> {
     Row(S::Value, EntryPolicy),
     Absent(EntryPolicy),
     Failed(Error),
@@ -231,16 +230,30 @@ impl<S: Source> Claim<S> {
             || self.request.wrote.load(Ordering::Relaxed)
             || own.iter().any(|at| self.items[*at].held);
         let most = self.source.policy.max_batch.max(1);
-        let chunks = own.chunks(most).map(|chunk| {
-            let keys: Vec<_> = chunk.iter().map(|at| self.items[*at].key.clone()).collect();
-            self.fetch(keys, writer)
-        });
-        let mut brought = Vec::with_capacity(own.len());
+        // a key that panics while it is copied is not loaded, and fails alone
+        let mut copied = (Vec::with_capacity(own.len()), Vec::new());
+        each(
+            &mut copied,
+            own.len(),
+            |(keys, _), nth| keys.push((own[nth], self.items[own[nth]].key.clone())),
+            |(_, broken), nth, why| broken.push((own[nth], Error::panicked(S::NAME, OF_A_KEY, &why))),
+        );
+        let (keys, broken) = copied;
+        let (own, mut keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+        let mut chunks = Vec::with_capacity(own.len().div_ceil(most));
+        while !keys.is_empty() {
+            let rest = keys.split_off(keys.len().min(most));
+            chunks.push(self.fetch(std::mem::replace(&mut keys, rest), writer));
+        }
+        let mut brought: Vec<Brought<S>> = broken.into_iter().map(|(at, why)| (at, Err(why), None)).collect();
+        brought.reserve(own.len());
         for (chunk, ats) in join_all(chunks).await.into_iter().zip(own.chunks(most)) {
             for (fetched, at) in chunk.fetched.into_iter().zip(ats) {
-                let loaded = |carried, mut policy: EntryPolicy| {
+                let loaded = |carried: Option<Carried<S>>, mut policy: EntryPolicy| {
                     policy.store &= policy.ttl != Some(Duration::ZERO);
-                    chunk.storable.then(|| Loaded { carried, policy, cost: chunk.cost, tags: Vec::new() })
+                    // an absence has none
+                    let tags = if carried.is_some() { Tags::Unknown } else { Tags::Named(Vec::new()) };
+                    chunk.storable.then_some(Loaded { carried, policy, cost: chunk.cost, tags })
                 };
                 brought.push(match fetched {
                     Fetch::Failed(error) => (*at, Err(error), None),
@@ -258,6 +271,7 @@ impl<S: Source> Claim<S> {
                 });
             }
         }
+        brought.sort_by_key(|(at, ..)| *at); // those that failed stand first
         brought
     }
 
@@ -319,17 +333,21 @@ impl<S: Source> Claim<S> {
             return Chunk { fetched, cost: Duration::ZERO, storable: false };
         }
         let began = Instant::now();
-        let budget = deadline.saturating_duration_since(began);
         let cx = LoadContext::new(&request, writer, deadline, self.lane.fills());
-        let source = &self.source.source;
-        let work = inside(load, async {
-            let mut rows = source.load_many(&cx, &keys).await?;
-            source.before_store(&cx, &mut rows).await?;
-            Ok::<_, S::Error>(rows)
+        let (source, count) = (&self.source.source, keys.len());
+        let loaded = guarded::<S, _, _, _>(Step::Load, count, (budget, deadline), || {
+            inside(load, source.load_many(&cx, &keys))
         });
-        let done = guarded::<S, _, _>("loading", keys.len(), budget, work).await;
+        let done = match loaded.await {
+            Ok(mut rows) => {
+                let done = guarded::<S, _, _, _>(Step::BeforeStore, count, (budget, deadline), || {
+                    inside(load, source.before_store(&cx, &mut rows))
+                });
+                done.await.map(|()| rows)
+            }
+            Err(error) => Err(error),
+        };
         let took = began.elapsed();
-        let count = keys.len();
         let fetched = done.map(|rows| self.sort(&keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
         self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());
@@ -341,70 +359,6 @@ impl<S: Source> Claim<S> {
             keys.iter().map(|_| Fetch::Failed(error.clone())).collect()
         });
         Chunk { fetched, cost: took, storable }
-    }
-
-    /// Brings rows into the order of their keys; what does not fit is said, and harms only its own key.
-    fn sort(&self, keys: &[S::Key], rows: Rows<S>) -> Vec<Fetch<S>> {
-        let events = &self.request.cache.events;
-        let mut places: HashMap<&S::Key, usize, foldhash::fast::RandomState> = HashMap::default();
-        if keys.len() > 1 {
-            places.reserve(keys.len());
-            places.extend(keys.iter().enumerate().map(|(at, key)| (key, at)));
-        }
-        let place = |key: &S::Key| match keys {
-            [only] => (only == key).then_some(0),
-            _ => places.get(key).copied(),
-        };
-        let mut fetched: Vec<_> = keys.iter().map(|_| Fetch::Absent(EntryPolicy::default())).collect();
-        let foreign = |key: &S::Key| {
-            events.tell(Event::ForeignRow { source: S::NAME, key: self.source.keys.show(key) });
-        };
-        // first what failed: neither a row nor an absence of such a key counts
-        let mut failed: Option<(usize, Error)> = None;
-        for (key, cause) in rows.failed {
-            match place(&key) {
-                None => foreign(&key),
-                Some(at) if matches!(fetched[at], Fetch::Failed(_)) => {}
-                Some(at) => {
-                    let text = self.source.keys.show(&key);
-                    let error = Error::source(
-                        format!("source {}: loading key {text} failed: {cause}", S::NAME),
-                        cause,
-                    );
-                    failed.get_or_insert_with(|| (0, error.clone())).0 += 1;
-                    fetched[at] = Fetch::Failed(error);
-                }
-            }
-        }
-        if let Some((failed, error)) = failed {
-            events.tell(Event::KeysFailed { source: S::NAME, failed, keys: keys.len(), error });
-        }
-        for (key, policy) in rows.absent {
-            match place(&key) {
-                None => foreign(&key),
-                Some(at) if matches!(fetched[at], Fetch::Failed(_)) => {}
-                Some(at) => fetched[at] = Fetch::Absent(policy),
-            }
-        }
-        for Row { key, value, policy } in rows.rows {
-            match place(&key) {
-                None => foreign(&key),
-                Some(at) if matches!(fetched[at], Fetch::Absent(_)) => {
-                    fetched[at] = Fetch::Row(value, policy);
-                }
-                // failed by the loader, or by two rows before this one: said already
-                Some(at) if matches!(fetched[at], Fetch::Failed(_)) => {}
-                Some(at) => {
-                    let text = self.source.keys.show(&key);
-                    fetched[at] = Fetch::Failed(Error::rows(format!(
-                        "source {}: the loader gave back two rows for {text}, and there may be one",
-                        S::NAME
-                    )));
-                    events.tell(Event::DuplicateRow { source: S::NAME, key: text });
-                }
-            }
-        }
-        fetched
     }
 
     /// The hook on everything that enters the request.
@@ -432,20 +386,26 @@ impl<S: Source> Claim<S> {
     pub(super) async fn hook(&self, entering: &mut Vec<(usize, Outcome<S::Value>)>) -> Result<(), Error> {
         let mut rows = Vec::with_capacity(entering.len());
         let mut shapes = Vec::with_capacity(entering.len());
+        let mut broken = Vec::new();
         for (at, answer) in entering.drain(..) {
-            match answer {
-                Outcome::Value { value, tier } => {
-                    shapes.push((at, tier, false));
-                    rows.push((self.items[at].key.clone(), value));
+            let (value, tier, stale) = match answer {
+                Outcome::Value { value, tier } => (value, tier, false),
+                Outcome::Stale { value, tier } => (value, tier, true),
+                Outcome::Absent { .. } | Outcome::Failed(_) => continue,
+            };
+            match guard(|| self.items[at].key.clone()) {
+                Ok(key) => {
+                    shapes.push((at, tier, stale));
+                    rows.push((key, value));
                 }
-                Outcome::Stale { value, tier } => {
-                    shapes.push((at, tier, true));
-                    rows.push((self.items[at].key.clone(), value));
+                Err(why) => {
+                    let_go(value);
+                    broken.push((at, Outcome::Failed(Error::panicked(S::NAME, OF_A_KEY, &why))));
                 }
-                Outcome::Absent { .. } | Outcome::Failed(_) => {}
             }
         }
         if rows.is_empty() {
+            entering.append(&mut broken);
             return Ok(());
         }
         let count = rows.len();
@@ -457,8 +417,10 @@ impl<S: Source> Claim<S> {
         let writer = self.lane == Lane::Written || self.request.wrote.load(Ordering::Relaxed);
         let cx = LoadContext::new(&request, writer, deadline, false);
         let mut fetched = Fetched::new(rows);
-        let work = inside(load, self.source.source.after_fetch(&cx, &mut fetched));
-        let done = guarded::<S, _, _>("after_fetch of", count, budget, work).await;
+        let done = guarded::<S, _, _, _>(Step::AfterFetch, count, (budget, deadline), || {
+            inside(load, self.source.source.after_fetch(&cx, &mut fetched))
+        });
+        let done = done.await;
         self.source.learn_hooked(fetched.hooked);
         if let Err(error) = &done {
             let error = error.clone();
@@ -466,6 +428,7 @@ impl<S: Source> Claim<S> {
         }
         let rows = fetched.rows.into_iter().zip(shapes);
         entering.extend(rows.map(|((_, value), (at, tier, stale))| (at, outcome(Some(value), stale, tier))));
+        entering.append(&mut broken);
         done
     }
 }
@@ -503,29 +466,43 @@ async fn arrivals<K: Eq + Hash, T: Clone>(
     .await
 }
 
+/// What of a source is run within its budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Load,
+    BeforeStore,
+    AfterFetch,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Load => "loading",
+            Self::BeforeStore => "before_store of",
+            Self::AfterFetch => "after_fetch of",
+        }
+    }
+}
+
 /// Runs the user's code within its budget; whatever becomes of it is an error that says so.
-async fn guarded<S: Source, T, E: Into<BoxError>>(
-    what: &str,
+async fn guarded<'a, S: Source, T, E, F>(
+    step: Step,
     count: usize,
-    budget: Duration,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, Error> {
-    let keys = counted(count, "key");
-    let name = S::NAME;
-    match timeout(budget, AssertUnwindSafe(work).catch_unwind()).await {
+    (budget, deadline): (Duration, Instant),
+    work: impl FnOnce() -> F,
+) -> Result<T, Error>
+where
+    E: Into<BoxError>,
+    F: Future<Output = Result<T, E>> + Send + 'a,
+{
+    let (name, what, keys) = (S::NAME, step.name(), counted(count, "key"));
+    match timeout_at(deadline, Guarded::new(work)).await {
         Ok(Ok(Ok(done))) => Ok(done),
-        Ok(Ok(Err(cause))) => {
-            let cause = cause.into();
-            Err(Error::source(format!("source {name}: {what} {keys} failed: {cause}"), cause))
+        Ok(Ok(Err(cause))) => Err(failed_by::<S, _>(&format!("{what} {keys}"), cause)),
+        Ok(Err(why)) if step == Step::Load => {
+            Err(Error::panic(format!("source {name}: the loader panicked while loading {keys}: {why}")))
         }
-        Ok(Err(panic)) => {
-            let said = panic_text(panic.as_ref());
-            Err(Error::panic(if what == "loading" {
-                format!("source {name}: the loader panicked while loading {keys}: {said}")
-            } else {
-                format!("source {name}: {what} {keys} panicked: {said}")
-            }))
-        }
+        Ok(Err(why)) => Err(Error::panic(format!("source {name}: {what} {keys} panicked: {why}"))),
         Err(_) => Err(Error::timeout(format!(
             "source {name}: {what} {keys} took longer than the budget of {}",
             Shown(budget)
@@ -533,10 +510,15 @@ async fn guarded<S: Source, T, E: Into<BoxError>>(
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
+/// An error of the user's, as the cause of one of ours. To make and to show it is the user's code as well.
+pub(super) fn failed_by<S: Source, E: Into<BoxError>>(what: &str, cause: E) -> Error {
+    let shown = guard(|| {
+        let cause = cause.into();
+        let said = cause.to_string();
+        (cause, said)
+    });
+    match shown {
+        Ok((cause, said)) => Error::source(format!("source {}: {what} failed: {said}", S::NAME), cause),
+        Err(why) => Error::panicked(S::NAME, &format!("{what} failed, and its error"), &why),
+    }
 }

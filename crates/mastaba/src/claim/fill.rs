@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fetch::Brought;
-use super::{Carried, Claim, Loaded, Way, millis};
+use super::{Carried, Claim, Loaded, Tags, Way, millis};
 use crate::clock::{self, Now};
 use crate::codec;
 use crate::entry::{self, Fence, Format, Header, Kind, MAX_TAG_NAME};
 use crate::event::Event;
+use crate::guarded::{each, let_go};
 use crate::near::NearEntry;
-use crate::read::unless_it_panics;
 use crate::region::Stamps;
 use crate::shared::{Fill, Over};
 use crate::source::Source;
@@ -20,26 +20,35 @@ impl<S: Source> Claim<S> {
     /// Asks the source for the tags of what it loaded; gives those whose stamps were not read yet.
     pub(super) fn name_tags(&mut self) -> Vec<String> {
         let mut untagged = Vec::new();
-        for item in &mut self.items {
-            let Some(Loaded { carried: Some(carried), tags, .. }) = item.loaded.as_deref_mut() else {
-                continue;
-            };
+        for at in 0..self.items.len() {
+            let item = &self.items[at];
+            let Some(Loaded { carried: Some(carried), .. }) = item.loaded.as_deref() else { continue };
             let named = match carried {
-                Carried::Live(value) => self.source.source.tags(&item.key, value),
-                Carried::Packed(packed) => match self.source.codec.decode(packed.format, &packed.payload) {
-                    Ok(value) => self.source.source.tags(&item.key, &value),
+                Carried::Live(value) => self.source.tags(&item.key, value),
+                Carried::Packed(packed) => match self.source.decode(packed.format, &packed.payload) {
+                    Ok(value) => {
+                        let named = self.source.tags(&item.key, &value);
+                        let_go(value);
+                        named
+                    }
                     Err(_) => continue,
                 },
             };
-            *tags = named;
-            tags.sort_unstable();
-            tags.dedup();
-            tags.retain(|tag| !S::TAGS.contains(&tag.as_str()));
+            let tags = match named {
+                Ok(tags) => tags,
+                Err(why) => {
+                    self.source.say_panicked(&self.request.cache.events, &item.record, "`tags`", &why);
+                    continue;
+                }
+            };
             if !tags.is_empty() {
                 self.source.set_tagged();
             }
             if !item.sealed && item.fence.is_some() {
                 untagged.extend(tags.iter().cloned());
+            }
+            if let Some(loaded) = self.items[at].loaded.as_deref_mut() {
+                loaded.tags = Tags::Named(tags);
             }
         }
         untagged
@@ -54,7 +63,10 @@ impl<S: Source> Claim<S> {
         for at in 0..self.items.len() {
             let item = &self.items[at];
             let Some(loaded) = item.loaded.as_ref().filter(|_| item.stored.is_none()) else { continue };
-            if let Some(fill) = self.fill_of(at, loaded, &loaded.tags, tags) {
+            // without its tags a value is not stored
+            if let Tags::Named(own) = &loaded.tags
+                && let Some(fill) = self.fill_of(at, loaded, own, tags)
+            {
                 fills.push(fill);
                 self.filling.push(at);
             }
@@ -104,19 +116,16 @@ impl<S: Source> Claim<S> {
     ///
     /// What has tags of its own is left for the end: their stamps are still to be read.
     pub(super) async fn fill_early(&self, brought: &[Brought<S>]) -> Vec<(usize, bool)> {
-        let early = unless_it_panics(|| {
-            let mut early = Vec::new();
-            for (at, value, loaded) in brought {
-                let (Ok(value), Some(loaded)) = (value, loaded) else { continue };
-                let own = value
-                    .as_ref()
-                    .map_or(0, |value| self.source.source.tags(&self.items[*at].key, value).len());
-                if own == 0 {
-                    early.extend(self.fill_of(*at, loaded, &[], None).map(|fill| (*at, fill)));
-                }
+        let mut early = Vec::new();
+        for (at, value, loaded) in brought {
+            let (Ok(value), Some(loaded)) = (value, loaded) else { continue };
+            let key = &self.items[*at].key;
+            // what panics here does so again at the end, where it is said
+            let own = value.as_ref().map_or(Ok(Vec::new()), |value| self.source.tags(key, value));
+            if own.is_ok_and(|own| own.is_empty()) {
+                early.extend(self.fill_of(*at, loaded, &[], None).map(|fill| (*at, fill)));
             }
-            early
-        });
+        }
         if early.is_empty() {
             return Vec::new();
         }
@@ -197,42 +206,49 @@ impl<S: Source> Claim<S> {
         for (departure, ats) in std::mem::take(&mut self.departures) {
             // who comes late has not seen the stamps of tags of the value
             let alone =
-                |at: &usize| self.items[*at].loaded.as_ref().is_some_and(|loaded| !loaded.tags.is_empty());
+                |at: &usize| self.items[*at].loaded.as_ref().is_some_and(|loaded| !loaded.tags.are_none());
             departure.confirm(ats.iter().map(|at| kept[*at] && !alone(at)).collect(), stamps);
         }
-        let Some(near) = &self.source.near else { return };
-        let now_ms = Now::look().steady_ms;
-        for (item, kept) in self.items.iter_mut().zip(kept) {
-            let Some(loaded) = item.loaded.take() else { continue };
-            let absent = loaded.carried.is_none();
-            let keeps = self.source.policy.keeps(absent, loaded.policy);
-            // Left alone: nothing was stored that could prove it. But the mark, the era and the count of the stripe are from
-            // before the load, and whoever voids the key from then on changes one of them (R13).
-            let current = kept || item.left_alone;
-            if !current || !keeps || item.held || matches!(item.way, Way::Alone) {
-                continue;
-            }
-            let soft = self.source.policy.ages(absent, loaded.policy).soft;
-            let size = match &loaded.carried {
-                Some(Carried::Packed(packed)) => packed.payload.len(),
-                Some(Carried::Live(value)) if near.by_bytes() => {
-                    let mut payload = Vec::new();
-                    if self.source.codec.encode(&**value, &mut payload).is_err() {
-                        continue;
-                    }
-                    payload.len()
-                }
-                _ => 0,
-            };
-            let entry = NearEntry {
-                value: loaded.carried,
-                until_ms: now_ms.saturating_add(millis(soft)),
-                era: self.era,
-                tagged: !loaded.tags.is_empty() || !S::TAGS.is_empty(),
-                mark: item.mark,
-                size: u32::try_from(size).unwrap_or(u32::MAX),
-            };
-            near.insert(item.key.clone(), self.source.near_entry(entry, now_ms), item.seen);
+        if self.source.near.is_some() {
+            each(self, kept.len(), |claim, at| claim.fill_near(at, kept[at]), |_, _, _| {});
         }
+    }
+
+    /// Gives near what was stored of an item.
+    fn fill_near(&mut self, at: usize, kept: bool) {
+        let source = self.source.clone();
+        let (item, now_ms) = (&mut self.items[at], Now::look().steady_ms);
+        let (Some(near), Some(loaded)) = (&source.near, item.loaded.take()) else { return };
+        let Tags::Named(tags) = &loaded.tags else { return };
+        let absent = loaded.carried.is_none();
+        let keeps = source.policy.keeps(absent, loaded.policy);
+        // Left alone: nothing was stored that could prove it. But the mark, the era and the count of the stripe are from
+        // before the load, and whoever voids the key from then on changes one of them (R13).
+        let current = kept || item.left_alone;
+        if !current || !keeps || item.held || matches!(item.way, Way::Alone) {
+            return;
+        }
+        let soft = source.policy.ages(absent, loaded.policy).soft;
+        let size = match &loaded.carried {
+            Some(Carried::Packed(packed)) => packed.payload.len(),
+            Some(Carried::Live(value)) if near.by_bytes() => {
+                let mut payload = Vec::new();
+                if source.encode(&self.request.cache.events, &item.record, value, &mut payload).is_none() {
+                    return;
+                }
+                payload.len()
+            }
+            _ => 0,
+        };
+        let tagged = !tags.is_empty() || !S::TAGS.is_empty();
+        let entry = NearEntry {
+            value: loaded.carried,
+            until_ms: now_ms.saturating_add(millis(soft)),
+            era: self.era,
+            tagged,
+            mark: item.mark,
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+        };
+        near.insert(item.key.clone(), source.near_entry(entry, now_ms), item.seen);
     }
 }

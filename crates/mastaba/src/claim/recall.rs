@@ -14,7 +14,7 @@ use crate::lease;
 use crate::near::NearEntry;
 use crate::policy::{WriteMode, refresh_early};
 use crate::region::Stamps;
-use crate::registry::Once;
+use crate::registry::{Once, Undecoded};
 use crate::report::Tier;
 use crate::request::{Lane, outcome};
 use crate::source::Source;
@@ -46,7 +46,7 @@ impl<S: Source> Claim<S> {
         }
         let entry = match EntryRef::read(record) {
             Ok(entry) => entry,
-            Err(why) => return self.foreign(at, why.to_string()),
+            Err(why) => return self.foreign(at, why.sentence(), why.to_string()),
         };
         let header = *entry.header();
         if header.incarnation != incarnation {
@@ -106,16 +106,22 @@ impl<S: Source> Claim<S> {
         let (mut value, mut payload) = (None, None);
         let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
         if !absent {
-            let raw = codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW);
-            let decoded = raw.and_then(|raw| {
-                let value = Arc::new(self.source.codec.decode(header.format, &raw)?);
-                // a flight or near hand on what the hook has not changed yet
-                let keep = self.source.hooked();
-                Ok((value, keep.then(|| Packed { format: header.format, payload: raw.into_owned() })))
-            });
+            let decoded = match codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW) {
+                Err(why) => Err(Undecoded { cause: "does not unpack", why: why.to_string() }),
+                Ok(raw) => self.source.decode(header.format, &raw).map(|value| {
+                    // a flight or near hand on what the hook has not changed yet
+                    let keep = self.source.hooked();
+                    let packed = keep.then(|| Packed { format: header.format, payload: raw.into_owned() });
+                    (Arc::new(value), packed)
+                }),
+            };
             match decoded {
                 Ok((decoded, packed)) => (value, payload) = (Some(decoded), packed),
-                Err(why) => return self.foreign(at, why.to_string()),
+                Err(Undecoded { cause, why }) => {
+                    // sound, and of no use: replaced as an outdated one is
+                    self.items[at].over = Some(header.fence);
+                    return self.foreign(at, cause, why);
+                }
             }
         }
         let hit = Hit { header, value, tags, payload, size };
@@ -172,10 +178,11 @@ impl<S: Source> Claim<S> {
         }
     }
 
-    /// Bytes that are no entry of this source count as a miss, and may be replaced.
-    fn foreign(&mut self, at: usize, why: String) {
+    /// A record that is no value of this source counts as a miss, and is replaced by whoever misses: by a lease over it.
+    fn foreign(&mut self, at: usize, cause: &'static str, why: String) {
+        let Some(more) = self.source.seldom.is_due(cause) else { return };
         let key = String::from_utf8_lossy(&self.items[at].record).into_owned();
-        self.request.cache.events.tell(Event::ForeignRecord { source: S::NAME, key, why });
+        self.request.cache.events.tell(Event::ForeignRecord { source: S::NAME, key, why, more });
     }
 
     /// Takes a hit whose tags hold: an answer, or something to fall back on.

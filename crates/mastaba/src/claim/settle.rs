@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Claim;
+use super::{Claim, Item};
 use crate::answer::{Answered, Outcome};
+use crate::guarded::each;
 use crate::report::{Outcomes, Tier};
 use crate::request::{Cell, Lane, Memo, Slot};
 use crate::source::Source;
@@ -13,8 +14,8 @@ use crate::telemetry;
 impl<S: Source> Claim<S> {
     /// Tells tier 1 and the readers what became of the keys.
     pub(super) fn answer_readers(&mut self) {
-        self.settled = true;
         if self.lane == Lane::Background {
+            self.settled = true;
             return;
         }
         let mut answers: Vec<Option<Answered<S::Value>>> = Vec::with_capacity(self.items.len());
@@ -31,24 +32,42 @@ impl<S: Source> Claim<S> {
             let mut state = lock(&self.request.state);
             let state = &mut *state;
             let Ok(at) = self.request.slot::<S>(state) else { return };
-            let wide = state.wide_writes > 0;
+            let (wide, items) = (state.wide_writes > 0, self.items.len());
             let slot = Slot::<S>::of(&mut state.slots[at].1);
-            for item in self.items.iter_mut().filter(|item| !item.early.load(Ordering::Relaxed)) {
-                let answer = item.answer.take();
-                count(&mut self.outcomes, answer.as_ref());
-                let begun = if item.sound { self.begun } else { 0 };
-                let read = (self.lane, self.part.id, self.begun, begun);
-                remember(slot, wide, &item.key, read, answer.as_ref());
-                if let Some(answer) = answer {
+            let (begun, id, outcomes, lane) = (self.begun, self.part.id, &mut self.outcomes, self.lane);
+            let mut give = |item: &mut Item<S>| {
+                if let Some(answer) = item.answer.take() {
                     let answer = Answered { outcome: answer, sound: item.sound };
                     item.twins.iter().for_each(|at| put(*at, answer.clone()));
                     put(item.at, answer);
                 }
+            };
+            each(
+                &mut (&mut self.items, &mut *slot, &mut give),
+                items,
+                |(items, slot, give), nth| {
+                    let item = &mut items[nth];
+                    if item.early.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    count(outcomes, item.answer.as_ref());
+                    let read = (lane, id, begun, if item.sound { begun } else { 0 });
+                    remember(slot, wide, &item.key, read, item.answer.as_ref());
+                    give(item);
+                },
+                // it is answered all the same, and not remembered
+                |(items, _, give), nth, _| give(&mut items[nth]),
+            );
+            for (at, error) in std::mem::take(&mut self.broken) {
+                let outcome = Outcome::Failed(error);
+                count(&mut self.outcomes, Some(&outcome));
+                put(at, Answered { outcome, sound: false });
             }
             add(&mut slot.outcomes, &self.outcomes);
         }
         telemetry::settled(&self.source.region.name, &self.outcomes, self.lane.asks_shared());
         self.part.settle(answers);
+        self.settled = true;
     }
 }
 
@@ -122,15 +141,21 @@ pub(super) fn add(to: &mut Outcomes, more: &Outcomes) {
 
 impl<S: Source> Drop for Claim<S> {
     fn drop(&mut self) {
-        if self.settled || self.lane == Lane::Background {
-            return;
+        if !self.settled && self.lane != Lane::Background {
+            let mut state = lock(&self.request.state);
+            if let Ok(at) = self.request.slot::<S>(&mut state) {
+                let slot = Slot::<S>::of(&mut state.slots[at].1);
+                let give_back = |slot: &mut Slot<S>, nth: usize| {
+                    let Some(item) = self.items.get(nth) else { return };
+                    slot.give_back(&item.key, self.part.id);
+                };
+                // a key that panics stays there, and whoever asks for it finds that its part is settled
+                each(slot, self.items.len(), give_back, |_, _, _| {});
+            }
+            drop(state);
+            self.part.settle(Vec::new());
         }
-        let mut state = lock(&self.request.state);
-        if let Ok(at) = self.request.slot::<S>(&mut state) {
-            let slot = Slot::<S>::of(&mut state.slots[at].1);
-            self.items.iter().for_each(|item| slot.give_back(&item.key, self.part.id));
-        }
-        drop(state);
-        self.part.settle(Vec::new());
+        // one by one: the second panic while the first one unwinds would end the process
+        self.items.drain(..).for_each(Item::let_go);
     }
 }

@@ -11,6 +11,7 @@ use crate::answer::Answered;
 use crate::batch::Part;
 use crate::cache::CacheCore;
 use crate::clock::Now;
+use crate::guarded::{guard, let_go};
 use crate::read::{AnyPart, Bound};
 use crate::registry::Registered;
 use crate::report::Outcomes;
@@ -206,7 +207,14 @@ impl<S: Source> Slot<S> {
         }
         let at = part.want(key.clone()).expect("a part of this turn gathers");
         if lane.shows() {
-            self.cells.insert(key, Cell { call, memo: Memo::Coming { part: part.clone(), at } });
+            let shown = guard(|| {
+                self.cells.insert(key, Cell { call, memo: Memo::Coming { part: part.clone(), at } });
+            });
+            if let Err(why) = shown {
+                // nobody waits for it, and a part that has a key twice would load it twice
+                let_go(part.leave(at));
+                why.resume();
+            }
         }
         (part, at)
     }
@@ -219,8 +227,10 @@ impl<S: Source> Slot<S> {
 
     /// Forgets these keys; what is on its way with them has no way back in.
     pub(crate) fn forget(&mut self, keys: &[S::Key], tick: u64) {
-        keys.iter().for_each(|key| drop(self.cells.remove(key)));
         self.forgotten = tick;
+        if guard(|| keys.iter().for_each(|key| let_go(self.cells.remove(key)))).is_err() {
+            self.forget_all(tick); // a key panicked, and it cannot be told what is known of it
+        }
     }
 
     /// Forgets a key that the last reader gave back.
@@ -259,7 +269,7 @@ impl<S: Source> AnySlot for Slot<S> {
     fn forget_all(&mut self, tick: u64) {
         self.forgotten = tick;
         // what is on its way began before the write: its readers get it, and nobody after them
-        self.cells.clear();
+        let_go(std::mem::take(&mut self.cells));
     }
 
     fn renew(&mut self, tick: u64, published: bool) {

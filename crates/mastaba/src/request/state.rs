@@ -11,6 +11,7 @@ use super::stash::Stash;
 use super::traffic::Traffic;
 use crate::cache::CacheCore;
 use crate::error::Error;
+use crate::guarded::Panicked;
 use crate::read::AnyPart;
 use crate::region::RegionCore;
 use crate::report::{Report, Trips};
@@ -53,6 +54,8 @@ pub(crate) struct State {
     /// Marks the keys of one call, to see twins.
     call: u32,
     pub(crate) glance: Glance,
+    /// What a batch ended with that did not come to its end.
+    cut_off: Option<Panicked>,
 }
 
 impl Drop for RequestCore {
@@ -80,6 +83,7 @@ impl RequestCore {
                 renewals: 0,
                 call: 0,
                 glance: Glance::new(),
+                cut_off: None,
             }),
             wrote: AtomicBool::new(false),
             stash: Stash::default(),
@@ -126,6 +130,18 @@ impl RequestCore {
         if state.renewals == renewals && !state.fenced.contains(&region.id()) {
             state.fenced.push(region.id());
         }
+    }
+
+    /// A batch of this request ended in a panic that nothing had foreseen.
+    pub(crate) fn cut_off(&self, why: Panicked) {
+        lock(&self.state).cut_off = Some(why);
+    }
+
+    /// What to say of keys that came back without an answer, if a panic is the reason.
+    pub(super) fn why_cut_off(&self, source: &str) -> Option<Error> {
+        let state = lock(&self.state);
+        let why = state.cut_off.as_ref()?;
+        Some(Error::panicked(source, "a read was cut off three times; what carried it", why))
     }
 
     /// Sends everything that has gathered.

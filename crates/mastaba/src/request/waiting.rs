@@ -11,6 +11,7 @@ use super::slot::{Lane, PartOf, Slot};
 use super::traffic::Look;
 use crate::answer::Asked;
 use crate::batch::Phase;
+use crate::guarded::{guard, let_go};
 use crate::source::Source;
 use crate::sync::lock;
 use crate::waits::{Endless, Load, Wait};
@@ -190,7 +191,10 @@ impl<S: Source> Drop for Waiting<'_, S> {
                 && joined.lane.remembers()
                 && let Ok(at) = self.request.inner.slot::<S>(&mut state)
             {
-                Slot::<S>::of(&mut state.slots[at].1).give_back(&key, joined.part.id);
+                let slot = Slot::<S>::of(&mut state.slots[at].1);
+                // a key that panics stays there: its part goes without it, and gives it back when it is settled
+                let _ = guard(|| slot.give_back(&key, joined.part.id));
+                let_go(key);
             }
         }
         drop(state);

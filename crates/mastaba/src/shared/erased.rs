@@ -1,15 +1,39 @@
-//! A backend whose type has been forgotten.
+//! A backend whose type has been forgotten, and whose panics are faults.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Listener, Shared, Stamp};
 use crate::error::Fault;
+use crate::guarded::{Guarded, guard};
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+/// What a backend is going to answer.
+pub(crate) struct Answer<'a, T> {
+    operation: &'static str,
+    work: Guarded<'a, Result<T, Fault>>,
+}
+
+impl<'a, T> Answer<'a, T> {
+    fn new<F>(operation: &'static str, call: impl FnOnce() -> F) -> Self
+    where
+        F: Future<Output = Result<T, Fault>> + Send + 'a,
+    {
+        Self { operation, work: Guarded::new(call) }
+    }
+}
+
+impl<T> Future for Answer<'_, T> {
+    type Output = Result<T, Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = std::task::ready!(Pin::new(&mut self.work).poll(cx));
+        Poll::Ready(done.unwrap_or_else(|why| Err(Fault::panicked(self.operation, &why))))
+    }
+}
 
 /// [`Shared`], with its futures boxed: one allocation per trip.
 pub(crate) trait DynShared: Send + Sync + 'static {
@@ -20,10 +44,10 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn invalidate<'a>(&'a self, keys: &'a [Bytes], stamps: &'a [Stamp]) -> Answer<'a, ()>;
     fn hold<'a>(&'a self, holds: &'a [Hold]) -> Answer<'a, ()>;
     fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>>;
-    fn incarnation(&self) -> u64;
-    fn now_ms(&self) -> u64;
+    fn incarnation(&self) -> Result<u64, Fault>;
+    fn now_ms(&self) -> Result<u64, Fault>;
     fn runs_here(&self) -> Result<(), Fault>;
-    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>);
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) -> Result<(), Fault>;
     fn catch_up(&self) -> Answer<'_, ()>;
     fn close(&self) -> Answer<'_, ()>;
 }
@@ -34,51 +58,51 @@ impl<B: Shared> DynShared for B {
     }
 
     fn read<'a>(&'a self, keys: &'a [Bytes]) -> Answer<'a, Vec<Option<Bytes>>> {
-        Box::pin(Shared::read(self, keys))
+        Answer::new("read", move || Shared::read(self, keys))
     }
 
     fn lease<'a>(&'a self, leases: &'a [Lease], stamps: &'a [Stamp]) -> Answer<'a, Leases> {
-        Box::pin(Shared::lease(self, leases, stamps))
+        Answer::new("lease", move || Shared::lease(self, leases, stamps))
     }
 
     fn fill<'a>(&'a self, fills: &'a [Fill]) -> Answer<'a, Vec<Filled>> {
-        Box::pin(Shared::fill(self, fills))
+        Answer::new("fill", move || Shared::fill(self, fills))
     }
 
     fn invalidate<'a>(&'a self, keys: &'a [Bytes], stamps: &'a [Stamp]) -> Answer<'a, ()> {
-        Box::pin(Shared::invalidate(self, keys, stamps))
+        Answer::new("invalidate", move || Shared::invalidate(self, keys, stamps))
     }
 
     fn hold<'a>(&'a self, holds: &'a [Hold]) -> Answer<'a, ()> {
-        Box::pin(Shared::hold(self, holds))
+        Answer::new("hold", move || Shared::hold(self, holds))
     }
 
     fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>> {
-        Box::pin(Shared::end(self, ends))
+        Answer::new("end", move || Shared::end(self, ends))
     }
 
-    fn incarnation(&self) -> u64 {
-        Shared::incarnation(self)
+    fn incarnation(&self) -> Result<u64, Fault> {
+        guard(|| Shared::incarnation(self)).map_err(|why| Fault::panicked("incarnation", &why))
     }
 
     fn runs_here(&self) -> Result<(), Fault> {
-        Shared::runs_here(self)
+        guard(|| Shared::runs_here(self)).unwrap_or_else(|why| Err(Fault::panicked("runs_here", &why)))
     }
 
-    fn now_ms(&self) -> u64 {
-        Shared::now_ms(self)
+    fn now_ms(&self) -> Result<u64, Fault> {
+        guard(|| Shared::now_ms(self)).map_err(|why| Fault::panicked("now_ms", &why))
     }
 
-    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
-        Shared::listen(self, prefix, listener);
+    fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) -> Result<(), Fault> {
+        guard(|| Shared::listen(self, prefix, listener)).map_err(|why| Fault::panicked("listen", &why))
     }
 
     fn catch_up(&self) -> Answer<'_, ()> {
-        Box::pin(Shared::catch_up(self))
+        Answer::new("catch_up", move || Shared::catch_up(self))
     }
 
     fn close(&self) -> Answer<'_, ()> {
-        Box::pin(Shared::close(self))
+        Answer::new("close", move || Shared::close(self))
     }
 }
 

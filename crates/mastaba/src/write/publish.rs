@@ -20,6 +20,7 @@ use super::step::Step;
 use super::{Narrow, unconfirmed};
 use crate::error::{Error, Fault, FaultKind};
 use crate::event::Event;
+use crate::guarded::{Panicked, guard};
 use crate::policy::WriteMode;
 use crate::region::RegionCore;
 use crate::report::counted;
@@ -219,7 +220,7 @@ impl Plan {
         let done = self.over(AssertUnwindSafe(commit).catch_unwind()).await;
         let rolled_back = |error: &E| {
             // user code: if it panics, nothing is certain
-            std::panic::catch_unwind(AssertUnwindSafe(|| is_rolled_back(error))).unwrap_or(false)
+            guard(|| is_rolled_back(error)).unwrap_or(false)
         };
         let result = match done {
             Ok(Ok(value)) => {
@@ -232,7 +233,7 @@ impl Plan {
                 return self.roll_back().await;
             }
             Ok(Err(error)) => Lost::Failed(error),
-            Err(panic) => Lost::Panicked(super::panic_text(panic.as_ref()).to_owned()),
+            Err(panic) => Lost::Panicked(Panicked::new(panic).to_string()),
         };
         let published = self.publish(false).await;
         let _ = answer.send(Err(CommitError::Unknown { cause: result, published }));

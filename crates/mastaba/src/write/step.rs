@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::guarded::guard;
 use crate::region::{RegionCore, What};
 
 /// One thing that a write is going to void.
@@ -33,11 +34,12 @@ impl Step {
     /// In this process. May be done more than once.
     pub(super) fn void(&self) {
         self.region.void_near(&self.what);
-        self.local.iter().for_each(|local| (local.void)());
+        // each by itself: what panics in one does not keep the others from being voided
+        self.local.iter().for_each(|local| guard(&local.void).unwrap_or_default());
     }
 
     pub(super) fn forget(&self) {
-        self.local.iter().for_each(|local| (local.forget)());
+        self.local.iter().for_each(|local| guard(&local.forget).unwrap_or_default());
     }
 
     /// Its keys, where it names keys and something keeps them.

@@ -1,0 +1,54 @@
+//! What becomes of a key whose code, or whose value's code, panics.
+
+use super::{Claim, Item};
+use crate::error::Error;
+use crate::guarded::{Panicked, each, let_go};
+use crate::source::Source;
+
+/// What of a key panicked, where it is looked up, compared and copied.
+pub(crate) const OF_A_KEY: &str = "`Hash`, `Eq` or `Clone` of a key";
+
+impl<S: Source> Claim<S> {
+    /// The user's code panicked for an item: that one fails, and is not stored.
+    pub(super) fn panicked(&mut self, at: usize, what: &str, why: &Panicked) {
+        let answer = self.failed(at, Error::panicked(S::NAME, what, why));
+        let item = &mut self.items[at];
+        item.sealed = true;
+        let before = (item.answer.replace(answer), item.hit.take(), item.loaded.take());
+        let_go(before);
+    }
+
+    /// Does something for each item; where a key panics, that item fails.
+    pub(super) fn each_item(&mut self, work: impl FnMut(&mut Self, usize)) {
+        let count = self.items.len();
+        each(self, count, work, |claim, at, why| claim.panicked(at, OF_A_KEY, &why));
+    }
+
+    /// Something panicked, and it is not known for which item.
+    pub(super) fn fail_open(&mut self, why: &Panicked) {
+        self.asking.clear();
+        self.leasing.clear();
+        self.filling.clear();
+        for at in 0..self.items.len() {
+            if self.items[at].answer.is_none() {
+                self.panicked(at, "what it was read with", why);
+            } else if let Some(loaded) = self.items[at].loaded.take() {
+                let_go(loaded);
+            }
+        }
+    }
+}
+
+impl<S: Source> Item<S> {
+    /// One field after the other: the second panic while the first one unwinds would end the process.
+    pub(super) fn let_go(self) {
+        let Self { key, answer, hit, backup, way, found, loaded, .. } = self;
+        let_go(key);
+        let_go(answer);
+        let_go(hit);
+        let_go(backup);
+        let_go(way);
+        let_go(found);
+        let_go(loaded);
+    }
+}
