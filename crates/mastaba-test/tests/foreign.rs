@@ -1,6 +1,7 @@
 //! Records that are damaged, not ours, or from before a source had a tag.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::memory::Memory;
