@@ -36,9 +36,9 @@ async fn what_is_on_its_way_is_not_remembered_once_it_is_forgotten() {
         world.db.update(1);
         world.request().invalidate::<UserById>([1]).await.unwrap();
         if renewed {
-            connection.renew()
+            connection.renew();
         } else {
-            connection.forget::<UserById>([1])
+            connection.forget::<UserById>([1]);
         }
         gate.open_for_good();
         for reader in readers {

@@ -208,7 +208,7 @@ async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> C
     let mut ready = true;
     // all claims are looked at: no short cut
     let aside = |claims: &mut Claims| {
-        claims.iter_mut().fold(false, |any, claim| alone(&mut **claim, |claim| claim.set_aside()) | any)
+        claims.iter_mut().fold(false, |any, claim| alone(&mut **claim, AnyClaim::set_aside) | any)
     };
     if region.is_fenced() && !fenced && aside(&mut claims) {
         // near answers after the ping, which travels beside the read of what near does not know
@@ -361,7 +361,7 @@ fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
         claims
             .iter_mut()
             .filter(|claim| !claim.is_hooked())
-            .for_each(|claim| alone(&mut **claim, |claim| claim.settle()));
+            .for_each(|claim| alone(&mut **claim, AnyClaim::settle));
         drop(settling);
         let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
         join_all(hooked.map(|claim| async {
@@ -370,10 +370,10 @@ fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
                 claim.cut_off(&why);
             }
             let _settling = meter.request().traffic.settling();
-            alone(&mut **claim, |claim| claim.settle());
+            alone(&mut **claim, AnyClaim::settle);
         }))
         .await;
-        let refreshes = claims.iter_mut().filter_map(|claim| alone(&mut **claim, |claim| claim.refreshes()));
+        let refreshes = claims.iter_mut().filter_map(|claim| alone(&mut **claim, AnyClaim::refreshes));
         let refreshes: Claims = refreshes.collect();
         let (brought, answered): (Claims, Claims) = claims.into_iter().partition(|claim| claim.brought());
         answered.into_iter().for_each(let_go);
@@ -405,7 +405,7 @@ async fn refresh(claims: Claims, meter: &Meter) {
 /// One fill for everything that was loaded for a region.
 async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
     let mut untagged: Vec<String> =
-        claims.iter_mut().flat_map(|claim| alone(&mut **claim, |claim| claim.untagged())).collect();
+        claims.iter_mut().flat_map(|claim| alone(&mut **claim, AnyClaim::untagged)).collect();
     untagged.sort_unstable();
     untagged.dedup();
     let tags = if untagged.is_empty() {

@@ -128,7 +128,7 @@ mod tests {
             statements: usize::from(load) * (1 + (nth % 2) as usize),
             began,
             took: Duration::from_millis(2),
-            waited: operation != Operation::Fill && nth % 7 != 0,
+            waited: operation != Operation::Fill && !nth.is_multiple_of(7),
             failed: false,
         }
     }
