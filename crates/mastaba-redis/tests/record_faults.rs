@@ -50,6 +50,7 @@ async fn flipped_bits_are_a_miss_that_is_told_and_replaced() {
         stage.db.update(1);
         plant(&stage, &record(1), &whole).await;
         assert_eq!(stage.far.finds(1).await, (0, Tier::Shared), "whole it is served");
+        let mut said = Vec::new();
         for bit in (0..whole.len() * 8).step_by(37) {
             let mut damaged = whole.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
@@ -57,11 +58,13 @@ async fn flipped_bits_are_a_miss_that_is_told_and_replaced() {
             let (seen, statements) = stage.statements(stage.far.finds(1)).await;
             assert_eq!((seen, statements), ((1, Tier::Source), 1), "bit {bit}");
             stage.far.cache.idle().await;
-            let events = stage.far.events();
-            assert!(events.iter().any(|event| event.contains("counts as a miss")), "bit {bit}: {events:?}");
+            said.extend(stage.far.events());
             let (seen, statements) = stage.statements(stage.other.finds(1)).await;
             assert_eq!((seen, statements), ((1, Tier::Shared), 0), "bit {bit} was not replaced");
         }
+        // once a minute for each thing that may be wrong, and not for each record
+        let misses = said.iter().filter(|event| event.contains("counts as a miss")).count();
+        assert!((1..=6).contains(&misses), "{said:?}");
         for length in [0, 1, 7, 8, 87, 88, whole.len() - 1] {
             plant(&stage, &record(1), &whole[..length]).await;
             assert_eq!(stage.far.finds(1).await, (1, Tier::Source), "cut to {length}");
