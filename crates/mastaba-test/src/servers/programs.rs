@@ -1,7 +1,7 @@
 //! The programs that tests start: the one table of them.
 //!
 //! The test command installs what stands here (`xtask` compiles this very file), and a test can ask for nothing else:
-//! [`missing`](super::missing) takes a [`Program`] and no name. Both look for a program by [`Program::find`].
+//! `missing` takes a [`Program`] and no name. Both look for a program by [`Program::find`].
 
 use std::env;
 use std::path::{Path, PathBuf};
