@@ -1,4 +1,4 @@
-//! What a caller is told of a write.
+//! What a write says to its caller.
 
 use std::error::Error as StdError;
 use std::fmt;

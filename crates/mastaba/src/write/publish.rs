@@ -97,10 +97,10 @@ impl Plan {
         Meter::new(self.request.inner.clone(), true)
     }
 
-    /// Places the holds of what has to be held (`R7`: all of them before COMMIT).
-    async fn hold(&mut self) -> Result<(), Error> {
-        let regions = to_hold(self.steps.iter());
-        let Some(ttl) = shortest(&regions) else { return Ok(()) };
+    /// Places the holds of what has to be held (`R7`: all of them before COMMIT). Gives what is held.
+    async fn hold(&mut self) -> Result<OfRegions, Error> {
+        let mut regions = to_hold(self.steps.iter());
+        let Some(ttl) = shortest(&regions) else { return Ok(regions) };
         let sent = Instant::now();
         let (held, refused) = place(&regions, self.holder, &self.meter()).await;
         for step in &mut self.steps {
@@ -113,20 +113,19 @@ impl Plan {
             }
         }
         *lock(&self.held_until) = (!held.is_empty()).then(|| sent + ttl);
-        refused.map_or(Ok(()), Err)
+        regions.retain(|(region, _)| held.iter().any(|each| Arc::ptr_eq(each, region)));
+        refused.map_or(Ok(regions), Err)
     }
 
     /// Runs the commit, and renews the holds for as long as it takes.
-    async fn over<T>(&self, commit: impl Future<Output = T>) -> T {
-        let held = self.steps.iter().filter(|step| step.held);
-        let regions = to_hold(held);
-        let Some(ttl) = shortest(&regions) else { return commit.await };
+    async fn over<T>(&self, regions: &OfRegions, commit: impl Future<Output = T>) -> T {
+        let Some(ttl) = shortest(regions) else { return commit.await };
         let (meter, holder) = (self.meter(), self.holder);
         let renewals = async {
             loop {
                 sleep(ttl / 3).await;
                 let sent = Instant::now();
-                let (held, _) = place(&regions, holder, &meter).await;
+                let (held, _) = place(regions, holder, &meter).await;
                 if held.len() == regions.len() {
                     *lock(&self.held_until) = Some(sent + ttl);
                 }
@@ -211,13 +210,16 @@ impl Plan {
         is_rolled_back: impl FnOnce(&E) -> bool,
         answer: oneshot::Sender<Result<Committed<T>, CommitError<E>>>,
     ) {
-        if let Err(error) = self.hold().await {
-            drop(commit); // which rolls back
-            let _ = answer.send(Err(CommitError::Refused(error)));
-            return self.roll_back().await;
-        }
+        let held = match self.hold().await {
+            Ok(held) => held,
+            Err(error) => {
+                drop(commit); // which rolls back
+                let _ = answer.send(Err(CommitError::Refused(error)));
+                return self.roll_back().await;
+            }
+        };
         self.begun = true;
-        let done = self.over(AssertUnwindSafe(commit).catch_unwind()).await;
+        let done = self.over(&held, AssertUnwindSafe(commit).catch_unwind()).await;
         let rolled_back = |error: &E| {
             // user code: if it panics, nothing is certain
             guard(|| is_rolled_back(error)).unwrap_or(false)
