@@ -5,15 +5,17 @@
 //! carriers before they have sent, after, and not at all.
 
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
+use shuttle::future::batch_semaphore::{BatchSemaphore as Semaphore, Fairness};
 use shuttle::future::{block_on, spawn};
 use shuttle::rand::{Rng, thread_rng};
 
 use crate::batch::{Part, Phase};
+use crate::standby::{Place, StandBy};
 use crate::steps::{cut_after, trip};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -30,6 +32,8 @@ pub struct Scene {
     pub cut_off: bool,
     /// Some parts are answered in two steps.
     pub slow: bool,
+    /// What is asked for key 0 alone is answered once key 1 was.
+    pub hangs: bool,
     /// A rule that is broken on purpose.
     pub broken: Option<Rule>,
 }
@@ -49,6 +53,10 @@ pub enum Rule {
     ReadersLookForAllTheirKeys,
     /// A reader that sends tells the part only then, and not before.
     SendersLookAgain,
+    /// A carrier that is dropped is no longer waited for by those who stand by.
+    CarriersEndTheStandBy,
+    /// A carrier that asks for long is no longer waited for by those who stand by.
+    StandByIsBounded,
 }
 
 const KEYS: u32 = 3;
@@ -64,6 +72,9 @@ struct Request {
     /// Not a part of what is modelled.
     ledger: std::sync::Mutex<Ledger>,
     cuts: AtomicUsize,
+    stand_by: StandBy<()>,
+    /// Opens when key 1 was answered.
+    second: Semaphore,
 }
 
 #[derive(Default)]
@@ -101,11 +112,21 @@ pub fn play(scene: Scene) -> usize {
         state: Mutex::new(State::default()),
         ledger: std::sync::Mutex::default(),
         cuts: AtomicUsize::new(0),
+        stand_by: StandBy::default(),
+        second: Semaphore::new(0, Fairness::StrictlyFair),
     });
     let tasks: Vec<_> = (0..scene.tasks)
-        .map(|_| {
+        .map(|nth| {
             let request = request.clone();
             spawn(async move {
+                if scene.hangs {
+                    let key = nth as u32;
+                    assert_eq!(read(&request, &[key]).await, [Some(key * 10)]);
+                    if key == 1 {
+                        request.second.release(1);
+                    }
+                    return;
+                }
                 let readers = (0..scene.readers).map(|_| reader(&request));
                 join_all(readers).await;
             })
@@ -184,7 +205,15 @@ impl Request {
                 ledger.0.get_mut(&(part.id, *at)).expect("a key that was waited for").sent += 1;
             });
         }
-        let carrier = Carrier { request: self.clone(), part, coming, claimed: false, settled: false };
+        let asking = Asking::new(self);
+        let carrier = Carrier {
+            request: self.clone(),
+            part,
+            coming,
+            asking: Some(asking),
+            claimed: false,
+            settled: false,
+        };
         let cut = self.scene.cut_off
             && thread_rng().gen_range(0..2) == 0
             && self.cuts.fetch_add(1, Ordering::Relaxed) < MOST_CUTS;
@@ -254,11 +283,13 @@ struct Waiting {
     done: bool,
     /// It opened the part.
     sends: bool,
+    stands: Option<Place>,
 }
 
 impl Waiting {
     fn new(request: Arc<Request>) -> Self {
-        Self { request, parts: Vec::new(), tickets: Vec::new(), seen: 0, done: false, sends: false }
+        let (parts, tickets) = (Vec::new(), Vec::new());
+        Self { request, parts, tickets, seen: 0, done: false, sends: false, stands: None }
     }
 
     fn add(&mut self, nth: usize, part: Arc<ThePart>, at: usize) {
@@ -321,6 +352,9 @@ impl Future for &mut Waiting {
         let this = &mut **self;
         let mut phase = this.phase(cx);
         let sends = this.sends || this.request.scene.broken != Some(Rule::EveryReaderSends);
+        if phase == Phase::Gathering && this.request.stand_by.waits(|| Some(()), cx, &mut this.stands) {
+            return Poll::Pending;
+        }
         if phase == Phase::Gathering && sends {
             let mut state = lock(&this.request.state);
             if state.gathered == this.seen {
@@ -398,8 +432,40 @@ struct Carrier {
     request: Arc<Request>,
     part: Arc<ThePart>,
     coming: Vec<(usize, u32)>,
+    asking: Option<Asking>,
     claimed: bool,
     settled: bool,
+}
+
+/// As `Asking` in `request/state.rs`.
+struct Asking {
+    request: Arc<Request>,
+    id: u64,
+    ended: bool,
+}
+
+impl Asking {
+    fn new(request: &Arc<Request>) -> Self {
+        Self { request: request.clone(), id: request.stand_by.begin(()), ended: false }
+    }
+
+    /// Its millisecond is over at once.
+    async fn was_long(&self) {
+        std::future::poll_fn(|cx| self.request.stand_by.is_waited_for(self.id, cx)).await;
+    }
+
+    fn end(mut self) {
+        self.ended = true;
+        self.request.stand_by.end(self.id);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.ended && self.request.scene.broken != Some(Rule::CarriersEndTheStandBy) {
+            self.request.stand_by.end(self.id);
+        }
+    }
 }
 
 impl Carrier {
@@ -411,6 +477,10 @@ impl Carrier {
             return;
         }
         trip().await;
+        if self.request.scene.hangs && self.coming.iter().all(|(_, key)| *key == 0) {
+            self.hang().await;
+        }
+        self.has_asked();
         if self.request.scene.slow && thread_rng().gen_range(0..2) == 0 {
             // as `Claim::answer_early`: what is known does not wait for the load
             let known: Vec<_> = self.coming.extract_if(.., |_| thread_rng().gen_range(0..2) == 0).collect();
@@ -424,6 +494,29 @@ impl Carrier {
         self.coming.iter().for_each(|(at, key)| answers[*at] = Some(key * 10));
         self.remember(&self.coming);
         self.part.settle(answers);
+    }
+
+    /// Waits for what comes after it, and is not waited for meanwhile.
+    async fn hang(&mut self) {
+        let request = self.request.clone();
+        let mut hangs = pin!(request.second.acquire(1));
+        if request.scene.broken != Some(Rule::StandByIsBounded)
+            && let Some(asking) = self.asking.take()
+        {
+            // one that nobody stands by for goes on counting
+            let answered = matches!(select(pin!(asking.was_long()), hangs.as_mut()).await, Either::Right(_));
+            asking.end();
+            if answered {
+                return;
+            }
+        }
+        hangs.await.expect("it is never closed");
+    }
+
+    fn has_asked(&mut self) {
+        if let Some(asking) = self.asking.take() {
+            asking.end();
+        }
     }
 
     fn remember(&self, keys: &[(usize, u32)]) {

@@ -1,6 +1,6 @@
 //! The library's own claims and flights, over many schedules.
 //!
-//! `batch.rs` and `flight.rs` are compiled here a second time, on top of shuttle's primitives: every lock is
+//! `batch.rs`, `flight.rs` and what they need are compiled here a second time, on top of shuttle's primitives: every lock is
 //! then a point where another task may run, and a task that waits without anybody left to wake it is found.
 //! Around them stand small models of what they are used by: a database of versions, a shared tier of
 //! fences, readers and writers that take the library's steps in the library's order.
@@ -25,6 +25,9 @@ mod flight;
 #[allow(dead_code, reason = "the library uses more of it")]
 #[path = "../../crates/mastaba/src/guarded.rs"]
 mod guarded;
+#[allow(dead_code, reason = "the library uses more of it")]
+#[path = "../../crates/mastaba/src/request/standby.rs"]
+mod standby;
 mod steps;
 mod sync;
 #[allow(dead_code, reason = "the library uses more of it")]

@@ -1,6 +1,6 @@
 //! What stands in place of the library's `sync.rs`.
 
-pub(crate) use shuttle::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard};
 use std::sync::PoisonError;
 

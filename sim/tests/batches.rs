@@ -3,7 +3,11 @@
 use sim::batches::{Rule, Scene, play};
 use sim::runs::{always, violation};
 
-const CALM: Scene = Scene { tasks: 3, readers: 2, dropped: false, cut_off: false, slow: false, broken: None };
+const CALM: Scene =
+    Scene { tasks: 3, readers: 2, dropped: false, cut_off: false, slow: false, hangs: false, broken: None };
+
+/// Two readers, each in a task of its own, the first of which waits for long.
+const HANGS: Scene = Scene { tasks: 2, hangs: true, ..CALM };
 
 fn runs(scene: Scene) {
     play(scene);
@@ -72,4 +76,19 @@ fn it_is_found_when_a_reader_that_sends_does_not_look_again() {
 #[test]
 fn it_is_found_when_a_reader_takes_some_answers_for_all() {
     finds(Scene { slow: true, ..CALM }, Rule::ReadersLookForAllTheirKeys, "key");
+}
+
+#[test]
+fn who_stands_by_for_a_batch_that_hangs_goes_without_it() {
+    always(|| runs(HANGS));
+}
+
+#[test]
+fn it_is_found_when_a_carrier_that_is_dropped_still_counts_as_asking() {
+    finds(Scene { cut_off: true, ..CALM }, Rule::CarriersEndTheStandBy, "deadlock");
+}
+
+#[test]
+fn it_is_found_when_who_stands_by_waits_for_a_batch_that_hangs() {
+    finds(HANGS, Rule::StandByIsBounded, "deadlock");
 }

@@ -11,6 +11,7 @@
 
 use std::ops::DerefMut;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::guarded::{Guarded, Panicked, guard, let_go};
 use crate::limits::later;
 use crate::region::{RegionCore, Stamps};
 use crate::registry::Registered;
-use crate::request::{Lane, Meter, PartOf, RequestCore};
+use crate::request::{Asking, Lane, Meter, PartOf, RequestCore};
 use crate::shared::{Fill, Lease, Leased};
 use crate::source::Source;
 
@@ -166,12 +167,13 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
     let hurry = CancellationToken::new();
     parts.iter_mut().for_each(|part| part.send(begun, &hurry));
     let span = tracing::debug_span!(target: "mastaba", "read", parts = parts.len());
+    let asking = Asking::new(request, home.id());
     let work = {
         let request = request.clone();
         async move {
             let work = async {
                 let claims = parts.iter_mut().filter_map(|part| part.claim(&request, &hurry)).collect();
-                read(claims, &hurry, &Meter::new(request.clone(), true)).await;
+                read(claims, asking, &hurry, &Meter::new(request.clone(), true)).await;
             };
             // what the user runs is guarded where it runs; should anything else panic, its readers are told so
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
@@ -184,9 +186,20 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
 }
 
 /// Answers every key, asking each tier only for what the tier above did not know.
-async fn read(claims: Claims, hurry: &CancellationToken, meter: &Meter) {
+async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, meter: &Meter) {
     let regions = by_region(claims);
-    let claims = join_all(regions.into_iter().map(|(region, claims)| recall(region, claims, meter))).await;
+    let recalled = join_all(regions.into_iter().map(|(region, claims)| recall(region, claims, meter)));
+    let mut recalled = pin!(recalled);
+    let in_time = tokio::select! {
+        biased;
+        claims = recalled.as_mut() => Some(claims),
+        () = asking.was_long() => None,
+    };
+    drop(asking);
+    let claims = match in_time {
+        Some(claims) => claims,
+        None => recalled.await,
+    };
     load(claims.into_iter().flatten().collect(), hurry, meter).await;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! They stand here so that the schedule tests in `sim/` can put others in their place.
 
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The runtime that a flight is on.

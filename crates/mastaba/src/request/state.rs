@@ -1,12 +1,15 @@
 //! What a request holds: tier 1, what gathers, and what the request has cost.
 
 use std::any::TypeId;
+use std::future::poll_fn;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use tokio::time::Instant;
+use tokio::runtime::Id;
+use tokio::time::{Instant, sleep};
 
 use super::slot::{AnySlot, Glance, Slot};
+use super::standby::{LONGEST, StandBy};
 use super::stash::Stash;
 use super::traffic::Traffic;
 use crate::cache::CacheCore;
@@ -23,6 +26,8 @@ pub(crate) struct RequestCore {
     pub(super) began: Instant,
     /// Who comes and goes, for those who wait to send.
     pub(crate) traffic: Traffic,
+    /// Who waits to send until others have asked.
+    pub(super) stand_by: StandBy<Id>,
     pub(crate) state: Mutex<State>,
     /// This request has written: its loads ask for the writing database.
     pub(crate) wrote: AtomicBool,
@@ -70,6 +75,7 @@ impl RequestCore {
             cache,
             began: Instant::now(),
             traffic: Traffic::default(),
+            stand_by: StandBy::default(),
             state: Mutex::new(State {
                 slots: Vec::new(),
                 gathering: Vec::new(),
@@ -155,6 +161,30 @@ impl RequestCore {
         if crate::read::send(self, parts).is_err() {
             state.forget_all(None, self.cache.tick());
         }
+    }
+}
+
+/// While it lives, a batch of this request asks the shared tier, and others stand by for it.
+pub(crate) struct Asking {
+    request: Arc<RequestCore>,
+    id: u64,
+}
+
+impl Asking {
+    pub(crate) fn new(request: &Arc<RequestCore>, home: Id) -> Self {
+        Self { request: request.clone(), id: request.stand_by.begin(home) }
+    }
+
+    /// Ends once it has been stood by for as long as anybody may.
+    pub(crate) async fn was_long(&self) {
+        poll_fn(|cx| self.request.stand_by.is_waited_for(self.id, cx)).await;
+        sleep(LONGEST).await;
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.request.stand_by.end(self.id);
     }
 }
 

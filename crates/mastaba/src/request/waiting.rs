@@ -6,8 +6,11 @@ use std::task::{Context, Poll};
 
 use smallvec::SmallVec;
 
+use tokio::runtime::Handle;
+
 use super::RequestCache;
 use super::slot::{Lane, PartOf, Slot};
+use super::standby::Place;
 use super::traffic::Look;
 use crate::answer::Asked;
 use crate::batch::Phase;
@@ -34,6 +37,8 @@ pub(super) struct Waiting<'r, S: Source> {
     calm: u32,
     /// How often it has waited for more.
     looks: u32,
+    /// Where it stands by.
+    stands: Option<Place>,
     done: bool,
 }
 
@@ -66,7 +71,7 @@ impl<'r, S: Source> Waiting<'r, S> {
     pub(super) fn new(request: &'r RequestCache, keys: usize) -> Self {
         let tickets = SmallVec::with_capacity(keys);
         let (parts, waits) = (SmallVec::new(), Vec::new());
-        Self { request, parts, tickets, waits, seen: None, calm: 0, looks: 0, done: false }
+        Self { request, parts, tickets, waits, seen: None, calm: 0, looks: 0, stands: None, done: false }
     }
 
     /// A load is going to wait here for a part.
@@ -134,6 +139,12 @@ impl<S: Source> Waiting<'_, S> {
         }
     }
 
+    /// Whether a batch of this request asks the shared tier just now: the reader is woken when it has.
+    fn stands_by(&mut self, cx: &Context<'_>) -> bool {
+        let home = || Handle::try_current().ok().map(|handle| handle.id());
+        self.request.inner.stand_by.waits(home, cx, &mut self.stands)
+    }
+
     /// Whether nobody came between several polls, so that all who are awaited together have been polled.
     fn is_calm(&mut self) -> bool {
         let traffic = &self.request.inner.traffic;
@@ -160,6 +171,9 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut **self;
         let mut phase = this.phase(cx);
+        if phase == Phase::Gathering && this.stands_by(cx) {
+            return Poll::Pending;
+        }
         if phase == Phase::Gathering && this.is_calm() {
             let core = &this.request.inner;
             core.send(&mut lock(&core.state));
