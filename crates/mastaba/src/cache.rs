@@ -6,21 +6,24 @@ mod region;
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
 
 pub use self::builder::CacheBuilder;
 pub use self::region::{Arguments, Backend, NearConfig, Region};
 use crate::codec::Encoding;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
 use crate::request::RequestCache;
 use crate::runtime::{Home, Runtimes};
 use crate::source::Source;
-use crate::write::Published;
+use crate::sync::lock;
+use crate::write::{Outgoing, Published};
 
 /// The cache of a program: its regions, its sources, and the way to a [`RequestCache`] per request.
 ///
@@ -48,9 +51,31 @@ pub(crate) struct CacheCore {
     ticks: AtomicU64,
     /// Where everything goes on, also after its caller was answered.
     pub(crate) runtimes: Runtimes,
+    /// Cancelled by [`Cache::close`].
+    closing: CancellationToken,
+    /// What crates beside this one keep here, by its type.
+    extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl CacheCore {
+    pub(crate) fn new(
+        sources: HashMap<TypeId, Arc<dyn AnySource>>,
+        names: Vec<&'static str>,
+        regions: BTreeMap<String, Arc<RegionCore>>,
+        events: Arc<Events>,
+    ) -> Self {
+        Self {
+            sources,
+            names,
+            regions,
+            events,
+            ticks: AtomicU64::new(0),
+            runtimes: Runtimes::default(),
+            closing: CancellationToken::new(),
+            extensions: Mutex::default(),
+        }
+    }
+
     /// A new tick, later than all before.
     pub(crate) fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::AcqRel) + 1
@@ -164,6 +189,10 @@ impl Cache {
         RequestCache::new(self.core.clone())
     }
 
+    pub(crate) fn of(core: Arc<CacheCore>) -> Self {
+        Self { core }
+    }
+
     /// The names of the regions.
     pub fn regions(&self) -> impl Iterator<Item = &str> {
         self.core.regions.keys().map(String::as_str)
@@ -220,6 +249,56 @@ impl Cache {
         }
     }
 
+    /// Voids what a write has left behind as plain data, in this process or another one: in the shared tier, and in near
+    /// and the flights of this process.
+    ///
+    /// For a relay that reads an outbox in the database; `mastaba-sqlx` has one. The pieces have to be in the order in
+    /// which [`Write::outgoing`](crate::Write::outgoing) gave them (`R7`); to void them again is harmless. As with a write,
+    /// one trip per run of pieces of one kind in one region; what the shared tier does not confirm is kept in this process
+    /// and sent again, and it goes on when its future is dropped. Only where [`Published::error`] is `None` may
+    /// they be forgotten elsewhere.
+    ///
+    /// # Errors
+    /// Of usage, before anything is voided, if a piece is of a region that is not here or keeps nothing here; or if there
+    /// is no runtime.
+    pub async fn void(&self, pieces: &[Outgoing]) -> Result<Published, Error> {
+        crate::write::void(&self.core, pieces).await
+    }
+
+    /// Whether a piece could be [voided](Cache::void) here.
+    ///
+    /// # Errors
+    /// Of usage, if it is of a region that is not here, or keeps nothing here.
+    pub fn knows(&self, piece: &Outgoing) -> Result<(), Error> {
+        crate::write::region_of(&self.core, piece).map(drop)
+    }
+
+    /// Ends when [`close`](Cache::close) is called.
+    #[doc(hidden)]
+    pub fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.core.closing.clone().cancelled_owned()
+    }
+
+    /// Tells an event, for the crates beside this one.
+    #[doc(hidden)]
+    pub fn tell(&self, event: Event) {
+        self.core.events.tell(event);
+    }
+
+    /// Keeps something for a crate beside this one, in place of what it kept of this type before.
+    #[doc(hidden)]
+    pub fn extend<T: Any + Send + Sync>(&self, with: Arc<T>) {
+        lock(&self.core.extensions).insert(TypeId::of::<T>(), with);
+    }
+
+    /// What was kept of a type.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn extension<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let kept = lock(&self.core.extensions).get(&TypeId::of::<T>()).cloned();
+        kept.and_then(|kept| kept.downcast().ok())
+    }
+
     /// Waits until nothing goes on in the background: fills, refreshes, loads whose readers have gone.
     ///
     /// For tests, and before a process ends. What goes on on other runtimes is waited for as well, unless nobody drives
@@ -248,6 +327,7 @@ impl Cache {
     /// The first fault of a backend, or that invalidations are left which were not confirmed: other processes may see what
     /// was there before up to its time to live. Every backend is closed in any case.
     pub async fn close(&self) -> Result<(), Error> {
+        self.core.closing.cancel();
         self.idle().await;
         let mut done = Ok(());
         for region in self.core.regions() {

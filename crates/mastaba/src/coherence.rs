@@ -94,6 +94,11 @@ impl Changes {
         }
     }
 
+    /// Whether there are marks at all.
+    pub(crate) fn are_told(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     /// The record under a key has changed.
     pub(crate) fn changed(&self, record: &[u8]) {
         if let Some(count) = (!self.marks.is_empty()).then(|| &self.marks[self.place(record)]) {

@@ -192,6 +192,43 @@ pub enum Event {
         /// How long after the first of them had failed.
         after: Duration,
     },
+    /// The relay of an outbox voided what writes had left behind: their processes have died, or could not reach the shared
+    /// tier.
+    OutboxRelayed {
+        /// The table.
+        table: String,
+        /// How many writes.
+        writes: usize,
+        /// How many keys, tags and regions they named.
+        collected: usize,
+    },
+    /// The database of an outbox does not answer its relay, which goes on trying with growing pauses. Said once until it
+    /// answers again ([`OutboxBack`](Self::OutboxBack)).
+    OutboxAway {
+        /// The table.
+        table: String,
+        /// Why.
+        why: String,
+    },
+    /// The database of an outbox answers its relay again.
+    OutboxBack {
+        /// The table.
+        table: String,
+        /// How long it did not.
+        after: Duration,
+    },
+    /// The relay of an outbox cannot read a row, or this process does not know its region. The row stays, for another
+    /// version of the program or for a person. Said at most once a minute.
+    OutboxUnread {
+        /// The table.
+        table: String,
+        /// The `id` of the row.
+        row: i64,
+        /// Why.
+        why: String,
+        /// How many others it was since that was said last.
+        more: u64,
+    },
 }
 
 impl fmt::Display for Event {
@@ -273,6 +310,29 @@ impl fmt::Display for Event {
                 "region {region}: the shared tier has confirmed, {after:.1?} later, that {} invalidated",
                 were(*collected)
             ),
+            Self::OutboxRelayed { table, writes, collected } => write!(
+                f,
+                "outbox {table}: {} had been left behind, and {} invalidated for {}",
+                counted(*writes, "write"),
+                were(*collected),
+                if *writes == 1 { "it" } else { "them" }
+            ),
+            Self::OutboxAway { table, why } => {
+                write!(
+                    f,
+                    "outbox {table}: its database does not answer the relay, which goes on trying: {why}"
+                )
+            }
+            Self::OutboxBack { table, after } => {
+                write!(f, "outbox {table}: its database answers the relay again, after {after:.1?}")
+            }
+            Self::OutboxUnread { table, row, why, more } => {
+                write!(
+                    f,
+                    "outbox {table}: the row with id {row} stays, for it cannot be relayed here: {why}"
+                )?;
+                write_more(f, *more)
+            }
         }
     }
 }

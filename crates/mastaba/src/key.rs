@@ -128,6 +128,11 @@ impl KeySpace {
         Ok(ends.into_iter().map(|end| out.slice(std::mem::replace(&mut start, end)..end)).collect())
     }
 
+    /// `{namespace}:{region}`, whatever a mangler makes of it.
+    pub(crate) fn place(&self) -> &str {
+        self.stamps.trim_end_matches(':')
+    }
+
     /// What every key of the region begins with; nothing where a mangler has its way.
     pub(crate) fn prefix(&self) -> &[u8] {
         if self.mangler.is_some() { b"" } else { self.stamps.as_bytes() }

@@ -100,7 +100,7 @@ pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{Force, RequestCache, Stash};
 pub use scope::{End, OverBudget, Scope};
 pub use source::{Fetched, LoadContext, Replicated, Rows, Source};
-pub use write::{CommitError, Committed, Lost, Published, Write};
+pub use write::{CommitError, Committed, Lost, Outgoing, Published, Settled, Write};
 
 /// The code of the README, compiled and run.
 #[cfg(all(doctest, feature = "toml", feature = "embedded"))]

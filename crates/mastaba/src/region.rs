@@ -224,6 +224,11 @@ impl RegionCore {
         }
     }
 
+    /// `namespace:region`, as every key of it begins.
+    pub(crate) fn place(&self) -> &str {
+        self.space.place()
+    }
+
     /// Tells regions apart, while they live.
     pub(crate) fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
@@ -444,6 +449,16 @@ impl RegionCore {
             What::Keys(_) => {}
             What::Tags(_) => drop(self.tag_bumps.fetch_add(1, Ordering::AcqRel)),
             What::Region => drop(self.clears.fetch_add(1, Ordering::AcqRel)),
+        }
+    }
+
+    /// Voids records in near, where which key of the program they are of is not known (`R13`).
+    pub(crate) fn void_records(&self, records: &[Bytes]) {
+        if self.changes.are_told() {
+            records.iter().for_each(|record| self.changes.changed(record));
+        } else if !records.is_empty() {
+            // there are no marks by record: near of the whole region
+            self.clears.fetch_add(1, Ordering::AcqRel);
         }
     }
 

@@ -27,7 +27,7 @@ pub use self::stash::Stash;
 pub(crate) use self::state::{Asking, RequestCore, State};
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
-use crate::cache::CacheCore;
+use crate::cache::{Cache, CacheCore};
 use crate::claim::OF_A_KEY;
 use crate::error::Error;
 use crate::guarded::{each, guard};
@@ -83,6 +83,12 @@ impl RequestCache {
     pub(crate) fn new(cache: Arc<CacheCore>) -> Self {
         let inner = RequestCore::new(cache);
         Self { inner, force: Force::No, nesting: None }
+    }
+
+    /// The cache that it is a request of.
+    #[must_use]
+    pub fn cache(&self) -> Cache {
+        Cache::of(self.inner.cache.clone())
     }
 
     pub(crate) fn nested(inner: Arc<RequestCore>, nesting: Option<Arc<Nesting>>) -> Self {

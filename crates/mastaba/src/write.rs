@@ -6,6 +6,7 @@
 //! them (`R13`, `R5`). In the modes that hold keys over the commit, the holds are placed before it and ended after it.
 
 mod outcome;
+mod outgoing;
 mod publish;
 mod step;
 
@@ -19,6 +20,9 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 pub use self::outcome::{CommitError, Committed, Lost, Published};
+use self::outgoing::Afterwards;
+pub use self::outgoing::{Outgoing, Settled};
+pub(crate) use self::outgoing::{region_of, void};
 use self::publish::Plan;
 use self::step::{Local, Step};
 
@@ -86,6 +90,7 @@ pub struct Write {
     wide: std::sync::atomic::AtomicUsize,
     /// Who holds (`R9`).
     holder: u64,
+    afterwards: Mutex<Vec<Afterwards>>,
     ended: bool,
 }
 
@@ -98,6 +103,7 @@ impl RequestCache {
             steps: Mutex::new(Vec::new()),
             wide: std::sync::atomic::AtomicUsize::new(0),
             holder: random(),
+            afterwards: Mutex::default(),
             ended: false,
         }
     }
@@ -372,7 +378,18 @@ impl Write {
         let home = self.request.inner.cache.home(INVALIDATION)?;
         let mut plan = self.plan();
         plan.begun = true;
-        let done = home.spawn(async move { plan.publish(true).await }.in_current_span()).await;
+        let here = home.clone();
+        let work = async move {
+            let published = plan.publish(true).await;
+            if !lock(&plan.afterwards).is_empty() {
+                let confirmed = published.error().is_none();
+                let settled = if confirmed { Settled::Confirmed } else { Settled::Unconfirmed };
+                // which the caller does not wait for
+                drop(here.spawn(plan.settle(settled).in_current_span()));
+            }
+            published
+        };
+        let done = home.spawn(work.in_current_span()).await;
         done.map_err(|ended| match ended.is_panic() {
             true => {
                 let why = Panicked::new(ended.into_panic());
@@ -416,6 +433,7 @@ impl Write {
             narrow: Some(Narrow { request: self.request.clone(), wide }),
             begun: false,
             held_until: Mutex::new(None),
+            afterwards: std::mem::take(&mut self.afterwards),
         }
     }
 

@@ -6,7 +6,6 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
 use super::{Cache, CacheCore};
@@ -21,7 +20,7 @@ use crate::policy::{Policy, WriteMode};
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
 use crate::request::RequestCache;
-use crate::runtime::{self, Runtimes};
+use crate::runtime;
 use crate::shared::Reach;
 #[cfg(feature = "embedded")]
 use crate::shared::embedded::{Embedded, EmbeddedConfig};
@@ -227,14 +226,12 @@ impl CacheBuilder {
             return Err(assembly.problems.into_error());
         }
         assembly.regions.remove("");
-        let core = CacheCore {
-            names: assembly.names.iter().map(|(name, _)| *name).collect(),
-            sources: assembly.sources,
-            regions: assembly.regions.into_iter().map(|(name, opened)| (name, opened.core)).collect(),
-            events: assembly.events,
-            ticks: AtomicU64::new(0),
-            runtimes: Runtimes::default(),
-        };
+        let core = CacheCore::new(
+            assembly.sources,
+            assembly.names.iter().map(|(name, _)| *name).collect(),
+            assembly.regions.into_iter().map(|(name, opened)| (name, opened.core)).collect(),
+            assembly.events,
+        );
         let core = Arc::new(core);
         telemetry::describe(core.regions().map(|region| region.name.as_str()));
         let probe = RequestCache::new(core.clone());

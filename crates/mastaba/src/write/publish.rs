@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::outcome::{CommitError, Committed, Lost, Published};
+use super::outgoing::{Afterwards, Settled};
 use super::step::Step;
 use super::{Narrow, unconfirmed};
 use crate::error::{Error, Fault, FaultKind};
@@ -43,6 +44,8 @@ pub(super) struct Plan {
     pub(super) begun: bool,
     /// Until when the holds stand, at least; `None`: there are none.
     pub(super) held_until: Mutex<Option<Instant>>,
+    /// To be run at the end.
+    pub(super) afterwards: Mutex<Vec<Afterwards>>,
 }
 
 /// Something to send, and where.
@@ -182,6 +185,7 @@ impl Plan {
                 let _ = step.region.end(&meter, keys, self.holder, WriteOutcome::RolledBack).await;
             }
         }
+        self.settle(Settled::RolledBack).await;
     }
 
     /// Takes off the request's mind what it had read of this write.
@@ -190,16 +194,29 @@ impl Plan {
         self.steps.iter().for_each(Step::forget);
     }
 
-    /// Ends the holds that nobody waits for.
-    async fn end(mut self) {
+    /// Ends the holds that nobody waits for. Whether all of them were confirmed.
+    async fn end(&mut self) -> bool {
         let meter = self.meter().in_background();
+        let mut confirmed = true;
         while let Some(step) = self.ends.front() {
             let done = send(step, &meter, self.holder, true).await;
             if let Err(fault) = done {
+                confirmed = false;
                 keep(step, fault);
                 step.void();
             }
             self.ends.pop_front();
+        }
+        confirmed
+    }
+
+    /// Runs what was to be run at the end.
+    pub(super) async fn settle(self, settled: Settled) {
+        let runs = std::mem::take(&mut *lock(&self.afterwards));
+        for run in runs {
+            // whoever panics keeps nobody else from it
+            let Ok(running) = guard(|| run(settled)) else { continue };
+            let _ = AssertUnwindSafe(running).catch_unwind().await;
         }
     }
 
@@ -227,8 +244,11 @@ impl Plan {
         let result = match done {
             Ok(Ok(value)) => {
                 let published = self.publish(true).await;
+                let first = published.error().is_none();
                 let _ = answer.send(Ok(Committed { value, published }));
-                return self.end().await;
+                let confirmed = self.end().await && first;
+                let settled = if confirmed { Settled::Confirmed } else { Settled::Unconfirmed };
+                return self.settle(settled).await;
             }
             Ok(Err(error)) if rolled_back(&error) => {
                 let _ = answer.send(Err(CommitError::RolledBack(error)));
@@ -239,6 +259,7 @@ impl Plan {
         };
         let published = self.publish(false).await;
         let _ = answer.send(Err(CommitError::Unknown { cause: result, published }));
+        self.settle(Settled::Unknown).await;
     }
 }
 
