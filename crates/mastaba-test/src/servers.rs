@@ -16,6 +16,7 @@
 //! ```
 
 mod cluster;
+mod mariadb;
 mod missing;
 mod postgres;
 pub(crate) mod process;
@@ -27,6 +28,7 @@ mod tls;
 pub(crate) mod wait;
 
 pub use cluster::{Cluster, Migration};
+pub use mariadb::Mariadb;
 pub use missing::missing;
 pub use postgres::Postgres;
 pub use process::{Signal, signal};

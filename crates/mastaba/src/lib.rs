@@ -97,7 +97,7 @@ pub use relation::Lazy;
 #[cfg(feature = "expand")]
 pub use relation::{Expand, Expanded};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
-pub use request::{Force, RequestCache, Stash};
+pub use request::{DatabaseTrip, Force, RequestCache, Stash};
 pub use scope::{End, OverBudget, Scope};
 pub use source::{Fetched, LoadContext, Replicated, Rows, Source};
 pub use write::{CommitError, Committed, Lost, Outgoing, Published, Settled, Write};

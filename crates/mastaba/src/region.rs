@@ -639,6 +639,7 @@ fn name_of(operation: Operation) -> &'static str {
         Operation::Hold => "hold",
         Operation::End => "end",
         Operation::Load => "load",
+        Operation::Database => "database",
         Operation::Ping => "ping",
     }
 }

@@ -51,8 +51,18 @@ pub enum Operation {
     End,
     /// Loaded from the source.
     Load,
+    /// Went to the database for other things than a load: a statement of a transaction, or its begin and end. See
+    /// [`RequestCache::database_trip`](crate::RequestCache::database_trip).
+    Database,
     /// Made sure that near has been told of every change, and read no key.
     Ping,
+}
+
+impl Operation {
+    /// Whether it goes to the source, or its database, and not to the shared tier.
+    fn of_source(self) -> bool {
+        matches!(self, Self::Load | Self::Database)
+    }
 }
 
 impl fmt::Display for Operation {
@@ -65,6 +75,7 @@ impl fmt::Display for Operation {
             Self::Hold => "hold",
             Self::End => "end",
             Self::Load => "load",
+            Self::Database => "database",
             Self::Ping => "ping",
         })
     }
@@ -76,11 +87,12 @@ impl fmt::Display for Operation {
 pub struct Trip {
     /// What it did.
     pub operation: Operation,
-    /// The region, or for a load the source.
+    /// The region; for a load the source; for the database what was done there.
     pub name: String,
     /// How many keys travelled.
     pub keys: usize,
-    /// How many statements it was: 0 for the shared tier, 1 for a load whose loader did not count otherwise.
+    /// How many statements it was: 0 for the shared tier, 1 for a load whose loader did not count otherwise, 0 for the
+    /// begin and the end of a transaction.
     pub statements: usize,
     /// When it began, counted from the start of the request.
     pub began: Duration,
@@ -151,7 +163,7 @@ impl Report {
     /// Trips to the shared tier that the request waited for.
     #[must_use]
     pub fn shared_trips(&self) -> usize {
-        self.earlier.shared_trips + self.count(|trip| trip.waited && trip.operation != Operation::Load)
+        self.earlier.shared_trips + self.count(|trip| trip.waited && !trip.operation.of_source())
     }
 
     /// How many trips there were before those that are kept in [`trips`](Report::trips).
@@ -185,11 +197,9 @@ impl Report {
     /// same time are counted once.
     #[must_use]
     pub fn waits(&self) -> (Duration, Duration) {
-        let latest = |load: bool| {
-            let of_kind = self
-                .trips
-                .iter()
-                .filter(move |trip| trip.waited && (trip.operation == Operation::Load) == load);
+        let latest = |source: bool| {
+            let of_kind =
+                self.trips.iter().filter(move |trip| trip.waited && trip.operation.of_source() == source);
             of_kind.map(|trip| (trip.began, trip.began + trip.took))
         };
         (self.earlier.shared.total(latest(false)), self.earlier.source.total(latest(true)))
@@ -259,7 +269,7 @@ impl Report {
     pub(crate) fn worst_sources(&self) -> Vec<(&str, usize)> {
         let earlier = self.earlier.by_source.iter();
         let mut sources: Vec<(&str, usize)> = earlier.map(|(name, count)| (name.as_str(), *count)).collect();
-        for trip in self.trips.iter().filter(|trip| trip.waited && trip.operation == Operation::Load) {
+        for trip in self.trips.iter().filter(|trip| trip.waited && trip.operation.of_source()) {
             match sources.iter_mut().find(|(name, _)| *name == trip.name) {
                 Some((_, statements)) => *statements += trip.statements,
                 None => sources.push((&trip.name, trip.statements)),

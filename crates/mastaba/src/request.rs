@@ -4,6 +4,7 @@
 //! at once and without an allocation; what is on its way is waited for; the rest joins the part that is
 //! gathering ([`crate::batch`]) and travels down the tiers ([`crate::read`]).
 
+mod database;
 mod meter;
 mod nesting;
 mod renew;
@@ -20,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub use self::database::DatabaseTrip;
 pub(crate) use self::meter::Meter;
 pub(crate) use self::nesting::{Nesting, endless, inside};
 pub(crate) use self::slot::{Cell, Lane, Memo, PartOf, Slot};

@@ -406,11 +406,14 @@ impl Write {
     /// The transaction was rolled back, and certainly: nothing is voided, holds are ended, and nothing is said.
     pub fn discard(mut self) {
         let home = self.request.inner.cache.home(INVALIDATION);
-        let plan = self.plan();
-        match home {
-            Ok(home) => drop(home.spawn(plan.roll_back().in_current_span())),
-            // holds run out by themselves
-            Err(_) => plan.forget(),
+        let mut plan = self.plan();
+        // at once: what the request reads next is not what was never committed
+        plan.forget();
+        // without a runtime the holds run out by themselves
+        if let Ok(home) = home
+            && plan.steps.iter().any(|step| step.held)
+        {
+            home.spawn(plan.roll_back().in_current_span());
         }
     }
 
@@ -532,7 +535,7 @@ impl Drop for Write {
             return;
         }
         // holds are left to run out: nobody knows what became of the transaction (R8)
-        let plan = self.plan();
+        let mut plan = self.plan();
         let mut dropped = Dropped::default();
         plan.steps.iter().for_each(|step| dropped.add(step));
         // what the request read inside the transaction may never have been committed

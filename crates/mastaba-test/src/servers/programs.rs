@@ -25,6 +25,10 @@ pub enum Program {
     Initdb,
     /// A PostgreSQL.
     Postgres,
+    /// Makes the folder of a MariaDB.
+    MariadbInstallDb,
+    /// A MariaDB.
+    Mariadbd,
     /// A browser.
     Chromium,
     /// What drives it.
@@ -33,8 +37,16 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::RedisServer, Self::RedisCli, Self::Initdb, Self::Postgres, Self::Chromium, Self::Chromedriver];
+    pub const ALL: [Self; 8] = [
+        Self::RedisServer,
+        Self::RedisCli,
+        Self::Initdb,
+        Self::Postgres,
+        Self::MariadbInstallDb,
+        Self::Mariadbd,
+        Self::Chromium,
+        Self::Chromedriver,
+    ];
 
     /// What it is called on the path.
     pub const fn name(self) -> &'static str {
@@ -43,6 +55,8 @@ impl Program {
             Self::RedisCli => "redis-cli",
             Self::Initdb => "initdb",
             Self::Postgres => "postgres",
+            Self::MariadbInstallDb => "mariadb-install-db",
+            Self::Mariadbd => "mariadbd",
             Self::Chromium => "chromium",
             Self::Chromedriver => "chromedriver",
         }
@@ -54,6 +68,7 @@ impl Program {
             Self::RedisServer => "redis-server",
             Self::RedisCli => "redis-tools",
             Self::Initdb | Self::Postgres => "postgresql",
+            Self::MariadbInstallDb | Self::Mariadbd => "mariadb-server",
             Self::Chromium => "chromium",
             Self::Chromedriver => "chromium-driver",
         }

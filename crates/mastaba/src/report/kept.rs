@@ -48,17 +48,18 @@ pub(crate) struct Earlier {
 impl Earlier {
     fn add(&mut self, trip: &Trip) {
         let load = trip.operation == Operation::Load;
+        let of_source = trip.operation.of_source();
         self.count += 1;
-        self.shared_trips += usize::from(trip.waited && !load);
+        self.shared_trips += usize::from(trip.waited && !of_source);
         self.shared_reads += usize::from(trip.operation == Operation::Read);
         self.keys_loaded += if load { trip.keys } else { 0 };
         if !trip.waited {
             return;
         }
         self.statements += trip.statements;
-        let spans = if load { &mut self.source } else { &mut self.shared };
+        let spans = if of_source { &mut self.source } else { &mut self.shared };
         spans.add(trip.began, trip.began + trip.took);
-        if load {
+        if of_source {
             match self.by_source.iter_mut().find(|(name, _)| *name == trip.name) {
                 Some((_, statements)) => *statements += trip.statements,
                 None => self.by_source.push((trip.name.clone(), trip.statements)),
@@ -120,7 +121,7 @@ mod tests {
     fn trip(nth: u64, operation: Operation) -> Trip {
         // pairs overlap by half, and between two pairs nothing is waited for
         let began = Duration::from_millis((nth / 2) * 10 + (nth % 2));
-        let load = operation == Operation::Load;
+        let load = operation.of_source();
         Trip {
             operation,
             name: if load { format!("source {}", nth % 3) } else { "objects".into() },
@@ -139,7 +140,14 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_is_counted_all_the_same() {
-        let kinds = [Operation::Read, Operation::Lease, Operation::Load, Operation::Fill, Operation::Ping];
+        let kinds = [
+            Operation::Read,
+            Operation::Lease,
+            Operation::Load,
+            Operation::Fill,
+            Operation::Ping,
+            Operation::Database,
+        ];
         for count in [10, KEPT, KEPT + 1, 7 * KEPT + 3] {
             let all: Vec<_> = (0..count).map(|nth| trip(nth as u64, kinds[nth % kinds.len()])).collect();
             let mut trips = Trips::default();

@@ -142,6 +142,24 @@ impl<E> CommitError<E> {
     }
 }
 
+impl<E> CommitError<E> {
+    /// The same with another cause: for whoever wraps a commit.
+    pub fn map<F>(self, cause: impl FnOnce(E) -> F) -> CommitError<F> {
+        match self {
+            Self::Refused(error) => CommitError::Refused(error),
+            Self::RolledBack(error) => CommitError::RolledBack(cause(error)),
+            Self::Unknown { cause: lost, published } => {
+                let lost = match lost {
+                    Lost::Failed(error) => Lost::Failed(cause(error)),
+                    Lost::Panicked(said) => Lost::Panicked(said),
+                    Lost::Ended => Lost::Ended,
+                };
+                CommitError::Unknown { cause: lost, published }
+            }
+        }
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for CommitError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -177,8 +177,7 @@ impl Plan {
     pub(super) async fn roll_back(mut self) {
         let meter = self.meter().in_background();
         self.begun = false;
-        self.narrow = None;
-        self.steps.iter().for_each(Step::forget);
+        self.forget();
         for step in std::mem::take(&mut self.steps) {
             if let (true, Some(keys)) = (step.held, step.keys()) {
                 // what is not ended runs out by itself
@@ -189,7 +188,7 @@ impl Plan {
     }
 
     /// Takes off the request's mind what it had read of this write.
-    pub(super) fn forget(mut self) {
+    pub(super) fn forget(&mut self) {
         self.narrow = None;
         self.steps.iter().for_each(Step::forget);
     }

@@ -1,0 +1,30 @@
+//! COMMIT, as part of a write.
+
+use mastaba::{CommitError, Committed};
+
+use crate::counted::Counted;
+use crate::dialect::Dialect;
+
+/// Why a transaction is not committed, or not known to be.
+pub(crate) struct Failed {
+    pub(crate) error: sqlx::Error,
+    /// It is certain that nothing was committed.
+    pub(crate) rolled_back: bool,
+    /// The same again may succeed.
+    #[allow(dead_code, reason = "for loops that try again")]
+    pub(crate) conflict: bool,
+}
+
+/// Carries a transaction to its end, in a task of its own.
+pub(crate) async fn run<DB: Dialect>(mut counted: Counted<DB>) -> Result<Committed<()>, CommitError<Failed>> {
+    let write = counted.take_write();
+    write.commit_unless(last(counted), |failed| failed.rolled_back).await
+}
+
+/// The last statements of a transaction: all holds are placed by now.
+async fn last<DB: Dialect>(mut counted: Counted<DB>) -> Result<(), Failed> {
+    counted.is_sound().await?;
+    // What has to be committed with the rest is written here, through `counted`: after this there is COMMIT alone. An
+    // error of it is a known rollback.
+    counted.commit().await
+}

@@ -1,0 +1,109 @@
+//! The beginning and the end of a transaction.
+
+use mastaba::Budget;
+use mastaba_sqlx::Begin;
+use sqlx::{AssertSqlSafe, Executor};
+
+use crate::town::{Database, NameOf, NumberOf, Town, rename};
+
+const NOTHING: [&str; 0] = [];
+
+pub(crate) async fn a_transaction_is_committed_and_then_voids_what_it_changed<DB: Database>(town: Town<DB>) {
+    let town = town.warm(&[1, 2]).await;
+    let request = town.request();
+    assert_eq!(request.get::<NameOf<DB>>(1).await.unwrap().unwrap().as_str(), "a");
+    let mut tx = request.begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    assert_eq!(town.sees(1).await, ("a".to_owned(), vec![]), "to others it is not committed");
+    let committed = tx.commit().await.unwrap();
+    assert!(committed.published.is_confirmed());
+    assert_eq!(town.trips(), ["shared invalidate [1]"]);
+    let name = request.get::<NameOf<DB>>(1).await.unwrap().unwrap();
+    assert_eq!((name.as_str(), town.trips()), ("A", vec!["load name [1]".to_owned()]), "and fills nothing");
+    let (name, trips) = town.sees(1).await;
+    assert_eq!((name.as_str(), trips.last().unwrap().as_str()), ("A", "shared fill [1]"));
+    assert_eq!(town.sees(2).await, ("b".to_owned(), vec![]), "what it did not change stays");
+    assert_eq!(town.events(), NOTHING);
+}
+
+pub(crate) async fn a_transaction_that_is_dropped_is_rolled_back_in_silence<DB: Database>(town: Town<DB>) {
+    let town = town.warm(&[1]).await;
+    let handler = async |fails: bool| -> Result<(), sqlx::Error> {
+        let mut tx = town.request().begin(&town.pool).await?;
+        tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+        tx.invalidate_tag("people");
+        tx.clear("indexes").unwrap();
+        rename(&mut tx, 1, "A").await?;
+        if fails {
+            tx.execute("select nonsense").await?;
+        }
+        drop(tx.commit()); // never polled: never begun
+        Ok(())
+    };
+    for fails in [true, false] {
+        assert_eq!(handler(fails).await.is_err(), fails);
+        assert_eq!(town.stored(1).await, "a");
+        assert_eq!(town.sees(1).await, ("a".to_owned(), vec![]));
+    }
+    assert_eq!(town.events(), NOTHING, "and nobody is told");
+}
+
+pub(crate) async fn a_rollback_voids_nothing<DB: Database>(town: Town<DB>) {
+    let town = town.warm(&[1]).await;
+    let request = town.request();
+    let mut tx = request.begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    assert_eq!(request.get::<NameOf<DB>>(1).await.unwrap().unwrap().as_str(), "a", "by another connection");
+    tx.rollback().await.unwrap();
+    assert_eq!(town.stored(1).await, "a");
+    assert_eq!(town.trips(), ["load name [1]"]);
+    assert_eq!(town.sees(1).await, ("a".to_owned(), vec![]));
+    assert_eq!(town.events(), NOTHING);
+}
+
+pub(crate) async fn statements_count_in_the_report<DB: Database>(town: Town<DB>) {
+    let request = town.request();
+    let mut tx = request.begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.fetch_one("select 1").await.unwrap();
+    assert_eq!((request.report().statements(), request.report().shared_trips()), (2, 0));
+    tx.execute(AssertSqlSafe(String::from("select 1; select 2; select 3"))).await.unwrap();
+    assert_eq!(request.report().statements(), 5, "a text of three");
+    assert!(tx.execute("select nonsense").await.is_err());
+    let failed: Vec<_> =
+        request.report().trips.iter().filter(|trip| trip.failed).map(|trip| trip.statements).collect();
+    assert_eq!((request.report().statements(), failed), (6, vec![1]));
+    drop(tx);
+
+    let request = town.request();
+    let mut tx = request.begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    tx.invalidate::<NumberOf<DB>>(["a@town".to_owned()]).await.unwrap();
+    tx.commit().await.unwrap();
+    let report = request.report();
+    report.assert_at_most(Budget { trips: 2, statements: 1 });
+    assert!(!report.is_within(Budget { trips: 2, statements: 0 }), "a budget holds for writes, too");
+    let trips: Vec<_> = report.trips.iter().map(|trip| trip.name.as_str()).collect();
+    assert_eq!(trips, ["begin", "statement", "commit", "objects", "indexes"]);
+    assert_eq!(report.worst_source(), Some(("statement", 1)));
+}
+
+pub(crate) async fn two_caches_see_a_commit_and_no_rollback<DB: Database>(town: Town<DB>) {
+    let town = town.warm(&[1, 2]).await;
+    let second = town.second().await.warm(&[1, 2]).await;
+    let mut tx = town.request().begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = town.request().begin(&town.pool).await.unwrap();
+    rename(&mut tx, 2, "B").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([2]).await.unwrap();
+    drop(tx);
+    let (name, trips) = second.sees(1).await;
+    assert_eq!((name.as_str(), trips.contains(&"load name [1]".to_owned())), ("A", true));
+    let (name, trips) = second.sees(2).await;
+    assert_eq!((name.as_str(), trips.iter().any(|trip| trip.starts_with("load"))), ("b", false));
+}

@@ -1,0 +1,159 @@
+//! A MariaDB.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use super::missing::missing;
+use super::process::{Process, Signal, Started, free_port, started};
+use super::programs::Program;
+
+/// A server with one empty database `test`, which lets `root` in without a password and does not care whether data reach
+/// the disk. Dropping it ends it and removes its folder.
+///
+/// ```
+/// use mastaba_test::servers::Mariadb;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let Some(server) = Mariadb::start().await else { return };
+/// assert!(tokio::net::TcpStream::connect(server.addr()).await.is_ok());
+/// server.stop().await;
+/// assert!(tokio::net::TcpStream::connect(server.addr()).await.is_err());
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Mariadb {
+    port: u16,
+    // before the folder: fields are dropped in order, and the process must not see its folder vanish
+    process: Mutex<Option<Process>>,
+    folder: TempDir,
+}
+
+impl Mariadb {
+    /// Makes a database and starts its server, which takes a few seconds. `None` when it is not installed: see
+    /// [`missing`](super::missing). It runs as the user of this process, also when that is root.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn start() -> Option<Self> {
+        if missing(&[Program::MariadbInstallDb, Program::Mariadbd]) {
+            return None;
+        }
+        let folder =
+            tempfile::Builder::new().prefix("mastaba-mariadb-").tempdir().expect("a temporary folder");
+        let mut server = Self { port: 0, process: Mutex::default(), folder };
+        server.init().await;
+        loop {
+            server.port = free_port();
+            if server.spawn().await == Started::Ready {
+                return Some(server);
+            }
+        }
+    }
+
+    async fn init(&self) {
+        let mut command = self.program(Program::MariadbInstallDb);
+        // by the names of this machine's users nobody would be known on the way over TCP
+        command.args(["--auth-root-authentication-method=normal", "--skip-name-resolve", "--force"]);
+        command.args(["--innodb-flush-method=nosync", "--innodb-log-file-size=8M"]);
+        let output = command.output().await.expect("mariadb-install-db can be run");
+        let said = [output.stdout, output.stderr].concat();
+        let complaint = String::from_utf8_lossy(&said);
+        assert!(output.status.success(), "mariadb-install-db failed:\n{complaint}");
+    }
+
+    async fn spawn(&self) -> Started {
+        let log = self.log();
+        fs::write(&log, "").expect("a log can be emptied");
+        let mut command = self.program(Program::Mariadbd);
+        let folder = self.folder.path().display();
+        command.args([
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--port={}", self.port),
+            format!("--socket={folder}/socket"),
+            format!("--pid-file={folder}/pid"),
+            "--skip-name-resolve".to_owned(),
+            "--skip-log-bin".to_owned(),
+            "--innodb-flush-method=nosync".to_owned(),
+            "--innodb-flush-log-at-trx-commit=0".to_owned(),
+            "--innodb-log-file-size=8M".to_owned(),
+            "--innodb-buffer-pool-size=16M".to_owned(),
+            "--innodb-fast-shutdown=2".to_owned(),
+        ]);
+        let mut process = Process::spawn(command, &log);
+        let addr = self.addr();
+        let ready = async || {
+            // another server may listen there, so that an answer alone says nothing
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            text.contains("ready for connections") && TcpStream::connect(addr).await.is_ok()
+        };
+        let started = started(&mut process, &log, ready).await;
+        if started == Started::Ready {
+            self.hold(Some(process));
+        }
+        started
+    }
+
+    /// Where clients connect: `mysql://root@127.0.0.1:PORT/test`.
+    pub fn url(&self) -> String {
+        format!("mysql://root@{}/test", self.addr())
+    }
+
+    /// The address behind [`url`](Self::url).
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// What it says about itself; emptied at each start.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The process, unless it was stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Process::pid)
+    }
+
+    /// Ends it without waiting for its clients (`SIGTERM`), and waits until it is gone. Nothing happens when it does not
+    /// run.
+    pub async fn stop(&self) {
+        if let Some(process) = self.hold(None) {
+            process.stop(Signal::Term).await;
+        }
+    }
+
+    /// Stops it when it runs, and starts it on the same port with the same data.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn restart(&self) {
+        self.stop().await;
+        let again = async || self.spawn().await == Started::Ready;
+        super::wait::until("a port that is free again", again).await;
+    }
+
+    fn program(&self, program: Program) -> Command {
+        let mut command = Command::new(program.find().expect("it was there before"));
+        command.current_dir(self.folder.path()).env("LC_ALL", "C");
+        // it has to be the first one
+        command.arg("--no-defaults").arg(format!("--datadir={}", self.folder.path().join("data").display()));
+        if self.folder.path().metadata().expect("a folder that was made is there").uid() == 0 {
+            // root has to say that it means it
+            command.arg("--user=root");
+        }
+        command
+    }
+
+    /// Gives the process that was held.
+    fn hold(&self, process: Option<Process>) -> Option<Process> {
+        std::mem::replace(&mut self.process.lock().unwrap_or_else(PoisonError::into_inner), process)
+    }
+}
