@@ -356,9 +356,7 @@ impl<S: Source> Claim<S> {
     fn unpack(&self, carried: &Carried<S>) -> Option<Arc<S::Value>> {
         match carried {
             Carried::Live(value) => Some(value.clone()),
-            Carried::Packed(packed) => {
-                Some(Arc::new(self.source.decode(packed.format, &packed.payload).ok()?))
-            }
+            Carried::Packed(packed) => self.source.decode(packed.format, &packed.payload).ok(),
         }
     }
 
@@ -416,7 +414,7 @@ impl<S: Source> AnyClaim for Claim<S> {
                 None => None,
                 Some(Carried::Live(value)) => Some(value),
                 Some(Carried::Packed(packed)) => match source.decode(packed.format, &packed.payload) {
-                    Ok(value) => Some(Arc::new(value)),
+                    Ok(value) => Some(value),
                     Err(_) => {
                         // out with it, or every read would look at it; the shared tier was not read for the key yet (R13)
                         let _ = near.invalidate([&item.key]);

@@ -138,8 +138,9 @@ impl<S: Source> Registered<S> {
     }
 
     /// Reads a value. What does not decode, or panics while it does, raises a doubt in what is stored.
-    pub(crate) fn decode(&self, format: Format, payload: &[u8]) -> Result<S::Value, Undecoded> {
-        let undecoded = match guard(|| self.codec.decode(format, payload)) {
+    pub(crate) fn decode(&self, format: Format, payload: &[u8]) -> Result<Arc<S::Value>, Undecoded> {
+        // put where it stays within the guard: it would be copied once more on its way out
+        let undecoded = match guard(|| self.codec.decode(format, payload).map(Arc::new)) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(why)) => Undecoded { cause: "does not decode", why: text_of(&why) },
             Err(why) => {

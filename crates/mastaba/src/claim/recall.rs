@@ -112,7 +112,7 @@ impl<S: Source> Claim<S> {
                     // a flight or near hand on what the hook has not changed yet
                     let keep = self.source.hooked();
                     let packed = keep.then(|| Packed { format: header.format, payload: raw.into_owned() });
-                    (Arc::new(value), packed)
+                    (value, packed)
                 }),
             };
             match decoded {
