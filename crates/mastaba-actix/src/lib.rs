@@ -1,7 +1,7 @@
 //! Mastaba in actix-web.
 //!
-//! The middleware [`MastabaCache`] opens a request cache per request and closes it with the response body;
-//! the extractor [`RequestCache`] hands it to a handler.
+//! The middleware [`MastabaCache`] opens a request cache per request and closes it with the response body. A handler
+//! that takes a [`RequestCache`] is given it.
 //!
 //! ```
 //! use actix_web::{App, Responder, get};
@@ -28,9 +28,10 @@
 //! [`Cache::scope`](mastaba::Cache::scope).
 
 mod body;
-mod extract;
 mod middleware;
 
 pub use body::ScopedBody;
-pub use extract::{MissingMiddleware, RequestCache};
 pub use middleware::{CacheService, MastabaCache, ResponseFuture};
+
+pub use mastaba::RequestCache;
+pub use mastaba::extract::MissingMiddleware;

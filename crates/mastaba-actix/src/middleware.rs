@@ -20,8 +20,8 @@ use crate::body::ScopedBody;
 
 /// Opens a request cache per request, and closes it with the response body.
 ///
-/// The request finds a [`mastaba::RequestCache`] among its extensions, for the extractor
-/// [`RequestCache`](crate::RequestCache) and for middleware further in. Makes no trip of its own.
+/// The request finds a [`RequestCache`](crate::RequestCache) among its extensions, for handlers that take one and for
+/// middleware further in. Makes no trip of its own.
 ///
 /// The cache lives until the response body has ended or was dropped; if there is no response, until the
 /// response future was dropped, because the client went away.

@@ -201,6 +201,26 @@ async fn an_error_of_a_middleware_further_in_is_passed_on_and_has_its_status_in_
     .await;
 }
 
+/// Something of a program that knows of no framework.
+async fn name_of(request: mastaba::RequestCache, id: u64) -> String {
+    request.get::<UserById>(id).await.unwrap().unwrap().name.clone()
+}
+
+#[actix_web::test]
+async fn what_a_handler_is_given_goes_into_a_task_and_everywhere_else_as_it_is() {
+    in_time(async {
+        let world = World::new().await;
+        let page = async |cache: RequestCache| {
+            let name = actix_web::rt::spawn(name_of(cache.clone(), 1)).await.unwrap();
+            [name, name_of(cache, 2).await].join(" ")
+        };
+        let middleware = MastabaCache::new(world.cache.clone());
+        let app = init_service(App::new().wrap(middleware).route("/", web::get().to(page))).await;
+        assert_eq!(call_and_read_body(&app, get("/").to_request()).await, "user 1 user 2");
+    })
+    .await;
+}
+
 #[actix_web::test]
 async fn an_application_without_the_middleware_says_which_one_to_add() {
     in_time(async {

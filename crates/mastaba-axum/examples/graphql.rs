@@ -74,7 +74,7 @@ table!(PhotoById, "photo", PhotoRow, |id| PhotoRow { url: format!("/photo/{id}.j
 
 /// How resolvers read: through the request's cache, or as a program does that has no such thing.
 pub(crate) enum Reading {
-    Mastaba(mastaba::RequestCache),
+    Mastaba(RequestCache),
     OneByOne(Arc<Db>),
 }
 
@@ -158,7 +158,7 @@ pub(crate) async fn cache(db: &Arc<Db>) -> Result<Cache, mastaba::Error> {
 pub(crate) fn app(cache: Cache) -> Router {
     let blog = blog();
     let graphql = async move |cache: RequestCache, Json(query): Json<async_graphql::Request>| {
-        Json(blog.execute(query.data(Reading::Mastaba(cache.into_inner()))).await)
+        Json(blog.execute(query.data(Reading::Mastaba(cache))).await)
     };
     Router::new().route("/graphql", post(graphql)).layer(CacheLayer::new(cache))
 }

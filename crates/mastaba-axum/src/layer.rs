@@ -11,10 +11,9 @@ use crate::service::CacheService;
 
 /// Opens a request cache per request, and closes it with the response body.
 ///
-/// The request finds a [`mastaba::RequestCache`] among its extensions: for the extractor
-/// [`RequestCache`](crate::RequestCache), and for whatever else can see them, such as a tonic service
-/// (`request.extensions().get::<mastaba::RequestCache>()`). A layer further in takes the place of one
-/// further out. Makes no trip of its own.
+/// The request finds a [`RequestCache`](crate::RequestCache) among its extensions: for handlers that take one, and for whatever else can
+/// see them, such as a tonic service (`request.extensions().get::<mastaba::RequestCache>()`). A layer further in takes
+/// the place of one further out. Makes no trip of its own.
 ///
 /// The cache lives until the response body has ended or was dropped; if there is no response, until the
 /// response future was dropped, because the client went away or the handler panicked.

@@ -1,7 +1,7 @@
 //! Mastaba in axum and any tower service.
 //!
-//! [`CacheLayer`] opens a request cache per request and closes it with the response body; the extractor
-//! [`RequestCache`] hands it to a handler. Two lines:
+//! [`CacheLayer`] opens a request cache per request and closes it with the response body. A handler that takes a
+//! [`RequestCache`] is given it; `Option<RequestCache>` is for one that also stands where no layer is. Two lines:
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -29,12 +29,13 @@
 
 mod body;
 mod budget;
-mod extract;
 mod layer;
 mod service;
 
 pub use body::ScopedBody;
 pub use budget::{BudgetLayer, BudgetService};
-pub use extract::{MissingLayer, RequestCache};
 pub use layer::CacheLayer;
 pub use service::{CacheService, ResponseFuture};
+
+pub use mastaba::RequestCache;
+pub use mastaba::extract::MissingLayer;

@@ -47,6 +47,8 @@
 
 pub mod clock;
 pub mod entry;
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub mod extract;
 pub mod lease;
 pub mod shared;
 pub mod telemetry;

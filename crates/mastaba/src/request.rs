@@ -71,6 +71,8 @@ pub enum Force {
 ///   else waits, and for the tiers.
 /// * **Errors.** Those of the source, and none of the shared tier's, except for writes.
 ///
+/// In axum and actix-web a handler takes one as it is, and may move it into a task (`mastaba-axum`, `mastaba-actix`).
+///
 /// Reads need a tokio runtime with timers (`enable_all()`). Which one makes no difference: a cache, and a request, may be
 /// used from several, and each read runs on that of its caller.
 #[derive(Clone)]

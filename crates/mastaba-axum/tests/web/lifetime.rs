@@ -255,6 +255,45 @@ async fn what_is_not_http_does_not_matter() {
     .await;
 }
 
+/// Something of a program that knows of no framework.
+async fn name_of(request: mastaba::RequestCache, id: u64) -> String {
+    request.get::<UserById>(id).await.unwrap().unwrap().name.clone()
+}
+
+#[tokio::test]
+async fn what_a_handler_is_given_goes_into_a_task_and_everywhere_else_as_it_is() {
+    in_time(async {
+        let world = World::new().await;
+        let page = async |cache: RequestCache| {
+            let tasks = [1, 2].map(|id| tokio::spawn(name_of(cache.clone(), id)));
+            let names = join_all(tasks).await.into_iter().map(Result::unwrap);
+            names.chain([name_of(cache, 1).await]).collect::<Vec<_>>().join(" ")
+        };
+        let app = Router::new().route("/", get(page)).layer(CacheLayer::new(world.cache.clone()));
+        assert_eq!(fetch(serve(app).await, "/").await.body, "user 1 user 2 user 1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handler_may_do_without_the_layer() {
+    in_time(async {
+        let world = World::new().await;
+        let page = async |cache: Option<RequestCache>| match cache {
+            Some(cache) => name_of(cache, 1).await,
+            None => "nobody".to_owned(),
+        };
+        let app = Router::new()
+            .route("/with", get(page))
+            .layer(CacheLayer::new(world.cache.clone()))
+            .route("/without", get(page));
+        let address = serve(app).await;
+        assert_eq!(fetch(address, "/with").await.body, "user 1");
+        assert_eq!(fetch(address, "/without").await.body, "nobody");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_route_without_the_layer_says_which_one_to_add() {
     in_time(async {
