@@ -51,7 +51,7 @@ pub struct RedisConfig {
     /// The most fills that may be under way. What comes beyond is not stored. Default: 1000 calls.
     pub max_fills: usize,
     /// The most bytes of fills that may be under way. What comes beyond is not stored. Default: 64 MiB.
-    pub max_fill_bytes: usize,
+    pub max_fill_bytes: u64,
     /// Whether to be told of what others change (client-side tracking in broadcast mode), which near needs, and which
     /// shortens the wait for a fill by another process. Default: true.
     pub tell: bool,

@@ -4,7 +4,7 @@ mod hold;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +36,7 @@ struct Inner {
     wire: Wire,
     /// Fills under way, and their bytes.
     filling: AtomicUsize,
-    filling_bytes: AtomicUsize,
+    filling_bytes: AtomicU64,
 }
 
 impl Redis {
@@ -63,7 +63,7 @@ impl Redis {
     pub async fn connect(config: RedisConfig) -> Result<Self, ConnectError> {
         let hub = Hub::new(config);
         let wire = Wire::connect(hub.clone()).await?;
-        let (filling, filling_bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (filling, filling_bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
         Ok(Self { inner: Arc::new(Inner { hub, wire, filling, filling_bytes }) })
     }
 
@@ -399,7 +399,7 @@ impl Shared for Redis {
 /// Fills that are under way, until this is dropped.
 struct Filling<'a> {
     inner: &'a Inner,
-    bytes: usize,
+    bytes: u64,
 }
 
 impl Drop for Filling<'_> {
@@ -413,7 +413,7 @@ impl Redis {
     /// Counts a call of fill in, unless too much is under way.
     fn admit(&self, fills: &[Fill]) -> Option<Filling<'_>> {
         let inner = &*self.inner;
-        let bytes = fills.iter().map(|fill| fill.record.len()).sum();
+        let bytes = fills.iter().map(|fill| fill.record.len() as u64).sum();
         let calls = inner.filling.fetch_add(1, Ordering::AcqRel) + 1;
         let total = inner.filling_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
         let filling = Filling { inner, bytes };

@@ -104,7 +104,7 @@ pub struct PolicySettings {
     /// `lease_patience`: the longest that a read waits for the load of another process.
     pub lease_patience: Option<Duration>,
     /// `compress_above`: payloads of more bytes than this are compressed; `never` (`Some(None)`) for none.
-    pub compress_above: Option<Option<usize>>,
+    pub compress_above: Option<Option<u64>>,
     /// `breaker_failures`: after how many failures the shared tier is passed over; 0 for never.
     pub breaker_failures: Option<u32>,
     /// `breaker_pause`: how long before one operation tries again.

@@ -55,7 +55,7 @@ pub struct Policy {
     /// same fence itself (`R3`). Zero: not at all. Default: 500 ms.
     pub lease_patience: Duration,
     /// Payloads larger than this many bytes are compressed. Default: 4096. `None`: never.
-    pub compress_above: Option<usize>,
+    pub compress_above: Option<u64>,
     /// After so many failures of the shared tier in a row, or half of four times as many operations, it is passed
     /// over: nobody waits for it until it answers again. At most 64; 0: never. Default: 5. Of the region: what a
     /// source says here is not asked, and so it is for the two below.
@@ -160,7 +160,7 @@ macro_rules! policy_setters {
             /// Sets [`Policy::lease_patience`].
             lease_patience: Duration,
             /// Sets [`Policy::compress_above`]: a number of bytes, or `None` for never.
-            compress_above: impl Into<Option<usize>>,
+            compress_above: impl Into<Option<u64>>,
             /// Sets [`Policy::breaker_failures`].
             breaker_failures: u32,
             /// Sets [`Policy::breaker_pause`].

@@ -115,7 +115,7 @@ impl RedisConfig {
             "prefix" => value.clone_into(&mut self.prefix),
             "database" => self.database = number(value)?,
             "max_fills" => self.max_fills = number(value)?,
-            "max_fill_bytes" => self.max_fill_bytes = bytes(value)?,
+            "max_fill_bytes" => self.max_fill_bytes = mastaba::Settings::parse_bytes(value)?,
             "connect_timeout" => self.connect_timeout = duration(value)?,
             "quarantine" => self.quarantine = Some(duration(value)?),
             "tell" => self.tell = flag(value)?,
@@ -177,11 +177,6 @@ fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
 
 fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "`true` or `false` is needed".to_owned())
-}
-
-fn bytes(text: &str) -> Result<usize, String> {
-    let bytes = mastaba::Settings::parse_bytes(text)?;
-    usize::try_from(bytes).map_err(|_| "the size is too large".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -503,7 +503,7 @@ fn embedded(mut arguments: Arguments) -> Result<EmbeddedConfig, BoxError> {
         config.max_bytes = above_zero("max_bytes", bytes)?;
     }
     if let Some(bytes) = arguments.take_bytes("cache_bytes")? {
-        config.cache_bytes = usize::try_from(bytes)?;
+        config.cache_bytes = bytes;
     }
     arguments.finish()?;
     Ok(config)

@@ -16,10 +16,10 @@ pub(crate) struct Packed {
 }
 
 /// Compresses a payload that is longer than `above`, and keeps the result if it is shorter.
-pub(crate) fn pack(payload: Vec<u8>, above: Option<usize>) -> Packed {
+pub(crate) fn pack(payload: Vec<u8>, above: Option<u64>) -> Packed {
     // A payload beyond 4 GiB fits no backend; the wrong length makes it a miss and never a wrong value.
     let raw_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    if above.is_some_and(|above| payload.len() > above)
+    if above.is_some_and(|above| payload.len() as u64 > above)
         && let Some(bytes) = compress(&payload)
     {
         return Packed { bytes, compressed: true, raw_len };

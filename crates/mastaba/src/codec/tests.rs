@@ -188,7 +188,7 @@ fn a_long_payload_is_compressed_if_that_helps() {
     assert_eq!(packed.raw_len as usize, text.len());
     assert_eq!(unpack(&packed.bytes, packed.compressed, packed.raw_len, text.len()).unwrap(), text);
     assert!(!pack(text.clone(), None).compressed);
-    assert!(!pack(text.clone(), Some(text.len())).compressed);
+    assert!(!pack(text.clone(), Some(text.len() as u64)).compressed);
     let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1000).collect();
     assert!(!pack(noise, Some(10)).compressed);
 }

@@ -122,12 +122,11 @@ pub(super) fn limit(text: &str) -> Result<Option<u32>, String> {
 }
 
 /// More bytes than these, or `never`.
-pub(super) fn above(text: &str) -> Result<Option<usize>, String> {
+pub(super) fn above(text: &str) -> Result<Option<u64>, String> {
     if text.trim().eq_ignore_ascii_case("never") {
         return Ok(None);
     }
-    let bytes = bytes(text).map_err(|needed| format!("{needed}, or never"))?;
-    usize::try_from(bytes).map(Some).map_err(|_| "the size is too large".to_owned())
+    bytes(text).map(Some).map_err(|needed| format!("{needed}, or never"))
 }
 
 /// A number that is zero or more: `0`, `1.5`.

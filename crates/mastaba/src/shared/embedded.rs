@@ -28,7 +28,7 @@ pub struct EmbeddedConfig {
     /// The most bytes of keys and records. The file may grow to about twice as much, and does not shrink.
     pub max_bytes: u64,
     /// How much of the file is kept in memory.
-    pub cache_bytes: usize,
+    pub cache_bytes: u64,
     /// How long an open waits for another process, which is about to end, to let go of the file.
     pub wait: Duration,
     /// How long leases and fills may wait for the disk. Losing them is harmless, and invalidations and

@@ -62,7 +62,8 @@ pub(super) fn open(config: &EmbeddedConfig, now_ms: u64) -> Result<File, Fault> 
 }
 
 fn create(config: &EmbeddedConfig) -> Result<Database, DatabaseError> {
-    let open = || Database::builder().set_cache_size(config.cache_bytes).create(&config.path);
+    let cache = usize::try_from(config.cache_bytes).unwrap_or(usize::MAX);
+    let open = || Database::builder().set_cache_size(cache).create(&config.path);
     // redb says that it may panic on a file that something else has changed
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
         Err(DatabaseError::Storage(StorageError::Corrupted("reading the file panicked".to_owned())))
