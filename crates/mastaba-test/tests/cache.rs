@@ -410,6 +410,7 @@ fn outside_of_a_runtime_a_read_is_an_error_that_says_so() {
     };
     assert!(error.is_usage());
     assert!(error.to_string().contains("needs a tokio runtime"), "{error}");
+    assert!(error.to_string().starts_with("source echo: "), "{error}");
     let error = request.invalidate::<Echo>([1]).now_or_never().unwrap().unwrap_err();
     assert!(error.is_usage() && error.to_string().contains("needs a tokio runtime"), "{error}");
 }

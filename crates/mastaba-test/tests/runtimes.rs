@@ -144,6 +144,80 @@ fn a_load_that_went_down_with_its_runtime_is_done_by_those_who_wait_for_it() {
     assert_eq!(waits.join().unwrap(), 0);
 }
 
+/// Polls a read inside of a runtime that nobody drives, until it is done or waits for others.
+fn poll_in<T>(handle: &Handle, read: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    let _inside = handle.enter();
+    (0..1000).find_map(|_| futures_util::FutureExt::now_or_never(&mut *read))
+}
+
+/// What carries a read is a task, and the runtime that it would be given to runs none any longer.
+#[test]
+fn a_read_on_a_runtime_that_was_shut_down_says_so() {
+    let ended = runtime();
+    let world = ended.block_on(World::new());
+    let handle = ended.handle().clone();
+    drop(ended);
+    let request = world.request();
+    let says = |error: &mastaba::Error| {
+        assert!(error.is_usage(), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "source user: the tokio runtime of this read was shut down, and nothing can be read on it any longer; read on \
+             one that runs"
+        );
+    };
+    let mut one = Box::pin(request.get::<UserById>(1));
+    says(&poll_in(&handle, &mut one).expect("there is nothing to wait for").unwrap_err());
+    let mut many = Box::pin(request.try_get_many::<UserById>([1, 2]));
+    let many = poll_in(&handle, &mut many).expect("there is nothing to wait for");
+    many.values().for_each(|outcome| says(outcome.error().expect("nothing was read")));
+    assert_eq!(world.trips(), [""; 0]);
+    let read = request.get::<UserById>(1);
+    assert_eq!(
+        run(&runtime(), read).unwrap().unwrap().name,
+        "user 1",
+        "the request itself is as good as before"
+    );
+}
+
+/// Readers of one request wait for each other's reads, also from one runtime to the next.
+#[test]
+fn a_read_that_goes_down_with_the_runtime_of_another_reader_is_begun_anew_twice_and_then_says_so() {
+    let here = runtime();
+    let world = here.block_on(World::new());
+    let request = world.request();
+    let gate = world.db.close_gate();
+    // a runtime whose task carries the only read of the key
+    let carrying = |nth: u64| {
+        let carrier = runtime();
+        let request = request.clone();
+        carrier.block_on(async {
+            tokio::spawn(async move { request.get::<UserById>(1).await });
+            gate.arrived(nth).await;
+        });
+        carrier
+    };
+    let first = carrying(1);
+    let mut read = Box::pin(request.get::<UserById>(1));
+    assert!(poll_in(here.handle(), &mut read).is_none(), "it waits");
+    drop(first);
+    let second = carrying(2);
+    assert!(poll_in(here.handle(), &mut read).is_none(), "it waits for the next");
+    drop(second);
+    let third = carrying(3);
+    assert!(poll_in(here.handle(), &mut read).is_none(), "and for the one after");
+    drop(third);
+    let error = poll_in(here.handle(), &mut read).expect("three are enough").unwrap_err();
+    assert!(error.is_usage(), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "source user: this read waited 3 times for a read of the same request on another runtime, and each of those \
+         runtimes was shut down before it was answered; read again"
+    );
+    gate.open_for_good();
+    assert_eq!(run(&here, request.get::<UserById>(1)).unwrap().unwrap().name, "user 1");
+}
+
 /// A program that warms its cache up on a runtime of its own, keeps that, and then serves on another one.
 #[test]
 fn what_stands_still_on_a_runtime_that_nobody_drives_holds_nobody_up() {

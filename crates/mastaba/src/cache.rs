@@ -93,6 +93,11 @@ impl CacheCore {
         self.runtimes.here(what, || self.regions.values().find_map(unfit))
     }
 
+    /// Whether the runtime of the caller was shut down: nothing that is given to it is run any longer.
+    pub(crate) fn has_ended_here(&self) -> bool {
+        self.home("a read").is_ok_and(|home| home.has_ended())
+    }
+
     /// The latest tick.
     pub(crate) fn now(&self) -> u64 {
         self.ticks.load(Ordering::Acquire)

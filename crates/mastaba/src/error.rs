@@ -87,6 +87,12 @@ impl Error {
         Self::new(Kind::Usage, sentence, None)
     }
 
+    /// The same of one source, whose name the sentence begins with.
+    pub(crate) fn named(&self, source: &str) -> Self {
+        let Inner { kind, sentence, cause, .. } = &*self.0;
+        Self::new(*kind, format!("source {source}: {sentence}"), cause.clone())
+    }
+
     fn new(kind: Kind, sentence: impl Into<String>, cause: Option<Arc<dyn StdError + Send + Sync>>) -> Self {
         Self(Arc::new(Inner { kind, sentence: sentence.into(), cause, understood: None }))
     }

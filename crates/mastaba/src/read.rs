@@ -86,6 +86,7 @@ impl<S: Source> AnyPart for Bound<S> {
         let keys = self.part.send(0, &CancellationToken::new());
         // nobody waits any longer for those that were not sent
         let count = keys.last().map_or(0, |(at, _)| at + 1);
+        let error = error.named(S::NAME);
         let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
         self.part.settle(std::iter::repeat_with(failed).take(count).collect());
     }

@@ -125,7 +125,7 @@ impl RequestCache {
         let mut asked = [Asked::<S>::new(key)];
         self.read(&mut asked, false).await;
         let [asked] = asked;
-        into_value(asked.answer)
+        into_value::<S>(asked.answer)
     }
 
     /// The values of many keys: every distinct key of `keys` is in the answer, in their order.
@@ -152,7 +152,7 @@ impl RequestCache {
     ) -> Result<Answers<S::Key, Option<Arc<S::Value>>>, Error> {
         let asked = self.read_all(collect::<S, _, _>(keys, Asked::<S>::new)?).await;
         // collected in place: one allocation from the keys to the answers
-        let rows = asked.into_iter().map(|asked| Ok((asked.key, into_value(asked.answer)?)));
+        let rows = asked.into_iter().map(|asked| Ok((asked.key, into_value::<S>(asked.answer)?)));
         let rows = rows.collect::<Result<Vec<_>, Error>>()?;
         Ok(Answers::new(rows))
     }
@@ -181,8 +181,8 @@ impl RequestCache {
     ) -> Answers<S::Key, Outcome<S::Value>> {
         let asked = self.read_all(keys.into_iter().map(Asked::<S>::new).collect()).await;
         let rows = asked.into_iter().map(|asked| {
-            let outcome = asked.answer.unwrap_or_else(|| Outcome::Failed(unanswered(S::NAME)));
-            (asked.key, outcome)
+            let Asked { key, answer, .. } = asked;
+            (key, answer.unwrap_or_else(|| Outcome::Failed(cut_off_elsewhere(S::NAME))))
         });
         Answers::new(rows.collect())
     }
@@ -212,7 +212,7 @@ impl RequestCache {
         let [asked] = asked;
         match asked.answer {
             None => Ok(None),
-            answer => Ok(Some(into_value(answer)?.map_or(Known::Absent, Known::Value))),
+            answer => Ok(Some(into_value::<S>(answer)?.map_or(Known::Absent, Known::Value))),
         }
     }
 
@@ -236,7 +236,7 @@ impl RequestCache {
     /// The first error, if any key failed.
     pub async fn prefetch<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
         for asked in self.read_all(collect::<S, _, _>(keys, Asked::<S>::new)?).await {
-            into_value(asked.answer)?;
+            into_value::<S>(asked.answer)?;
         }
         Ok(())
     }
@@ -331,9 +331,9 @@ impl RequestCache {
 
     /// THE read: answers every key. With `peek`, keys that nothing is known of stay unanswered.
     async fn read<S: Source>(&self, asked: &mut [Asked<S>], peek: bool) {
-        // Keys come back without an answer only when the task that carried them was cut off by a panic
-        // inside this library or by the end of its runtime.
-        for _ in 0..3 {
+        // Keys come back without an answer only when the task that carried them was cut off: by the end of its runtime,
+        // which may be that of another reader of this request, or by a panic that is nobody's.
+        for _ in 0..TRIES {
             let mut waiting = match self.claim(asked, peek) {
                 Ok(None) => return,
                 Ok(Some(waiting)) => waiting,
@@ -346,8 +346,11 @@ impl RequestCache {
             if waiting.deliver(asked) || peek {
                 return;
             }
+            if self.inner.cache.has_ended_here() {
+                break;
+            }
         }
-        let error = self.inner.why_cut_off(S::NAME).unwrap_or_else(|| unanswered(S::NAME));
+        let error = self.inner.why_cut_off(S::NAME);
         let open = asked.iter_mut().filter(|asked| asked.answer.is_none() && !asked.twin);
         open.for_each(|asked| asked.answer = Some(Outcome::Failed(error.clone())));
     }
@@ -509,18 +512,23 @@ pub(crate) fn outcome<V>(value: Option<Arc<V>>, stale: bool, tier: Tier) -> Outc
     }
 }
 
-fn into_value<V>(answer: Option<Outcome<V>>) -> Result<Option<Arc<V>>, Error> {
+fn into_value<S: Source>(answer: Option<Outcome<S::Value>>) -> Result<Option<Arc<S::Value>>, Error> {
     match answer {
         Some(Outcome::Value { value, .. } | Outcome::Stale { value, .. }) => Ok(Some(value)),
         Some(Outcome::Absent { .. }) => Ok(None),
         Some(Outcome::Failed(error)) => Err(error),
-        None => Err(unanswered("")),
+        None => Err(cut_off_elsewhere(S::NAME)),
     }
 }
 
-fn unanswered(source: &str) -> Error {
+/// How often a read is begun anew that was cut off.
+const TRIES: usize = 3;
+
+/// The last word on a key that came back without an answer, when neither this runtime has ended nor anything panicked.
+fn cut_off_elsewhere(source: &str) -> Error {
     Error::usage(format!(
-        "source {source}: the read was cut off three times; the runtime that carried it was shut down"
+        "source {source}: this read waited {TRIES} times for a read of the same request on another runtime, and each of \
+         those runtimes was shut down before it was answered; read again"
     ))
 }
 

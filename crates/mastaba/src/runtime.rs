@@ -140,7 +140,7 @@ impl Home {
     }
 
     /// Whether it was shut down: it then refuses a task at once.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         use futures_util::FutureExt;
         self.handle.spawn(std::future::ready(())).now_or_never().is_some_and(|done| done.is_err())
     }

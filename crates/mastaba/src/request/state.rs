@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Id;
 use tokio::time::{Instant, sleep};
 
+use super::cut_off_elsewhere;
 use super::slot::{AnySlot, Glance, Slot};
 use super::standby::{LONGEST, StandBy};
 use super::stash::Stash;
@@ -143,11 +144,18 @@ impl RequestCore {
         lock(&self.state).cut_off = Some(why);
     }
 
-    /// What to say of keys that came back without an answer, if a panic is the reason.
-    pub(super) fn why_cut_off(&self, source: &str) -> Option<Error> {
-        let state = lock(&self.state);
-        let why = state.cut_off.as_ref()?;
-        Some(Error::panicked(source, "a read was cut off three times; what carried it", why))
+    /// What to say of keys that came back without an answer: why the task that carried them did not come to its end.
+    pub(super) fn why_cut_off(&self, source: &str) -> Error {
+        if self.cache.has_ended_here() {
+            return Error::usage(format!(
+                "source {source}: the tokio runtime of this read was shut down, and nothing can be read on it any longer; \
+                 read on one that runs"
+            ));
+        }
+        match &lock(&self.state).cut_off {
+            Some(why) => Error::panicked(source, "a read was cut off three times; what carried it", why),
+            None => cut_off_elsewhere(source),
+        }
     }
 
     /// Sends everything that has gathered.
