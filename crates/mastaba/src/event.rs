@@ -116,6 +116,14 @@ pub enum Event {
         /// Why.
         error: crate::Error,
     },
+    /// One of two databases did not say how far it has come: see [`Checked`](crate::Checked). Loads read from the writer,
+    /// and the reader is asked again every second. Said once, until it goes well again.
+    ReaderNotRead {
+        /// The source whose load found it.
+        source: &'static str,
+        /// Why.
+        why: String,
+    },
     /// A loader, or its hook, gave back errors for some of the keys of a load ([`Rows::fail`](crate::Rows::fail)); the
     /// others were answered. Said once per load.
     KeysFailed {
@@ -277,6 +285,11 @@ impl fmt::Display for Event {
             Self::LoadFailed { source, keys, error } => {
                 write!(f, "source {source}: a load of {} failed: {error}", counted(*keys, "key"))
             }
+            Self::ReaderNotRead { source, why } => write!(
+                f,
+                "source {source}: how far the reader is behind the writer could not be found out, and loads read from the \
+                 writer until it can: {why}"
+            ),
             Self::KeysFailed { source, failed, keys, error } => {
                 let keys = counted(*keys, "key");
                 write!(f, "source {source}: {failed} of {keys} of a load failed, the first so: {error}")

@@ -72,6 +72,7 @@ mod read;
 mod region;
 mod registry;
 mod relation;
+mod replicated;
 mod report;
 mod request;
 mod runtime;
@@ -98,10 +99,11 @@ pub use policy::{EntryPolicy, Policy, WriteMode};
 pub use relation::Lazy;
 #[cfg(feature = "expand")]
 pub use relation::{Expand, Expanded};
+pub use replicated::{Checked, Positions, Prefer, Replicated};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{DatabaseTrip, Force, RequestCache, Stash};
 pub use scope::{End, OverBudget, Scope};
-pub use source::{Fetched, LoadContext, Replicated, Rows, Source};
+pub use source::{Fetched, LoadContext, Rows, Source};
 pub use write::{CommitError, Committed, Lost, Outgoing, Published, Settled, Write};
 
 /// The code of the README, compiled and run.

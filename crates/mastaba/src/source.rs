@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::error::BoxError;
+use crate::event::Event;
 use crate::key::Key;
 use crate::policy::{EntryPolicy, Policy};
 use crate::request::RequestCache;
@@ -301,7 +302,7 @@ impl<S: Source> Fetched<S> {
 pub struct LoadContext<'a> {
     request: &'a RequestCache,
     writer: bool,
-    stores: bool,
+    pub(crate) stores: bool,
     deadline: Instant,
     pub(crate) facts: LoadFacts,
 }
@@ -382,73 +383,16 @@ impl<'a> LoadContext<'a> {
         self.facts.statements.fetch_add(more, Ordering::Relaxed);
     }
 
+    /// Says an event about the source that is loaded.
+    pub(crate) fn tell(&self, event: impl FnOnce(&'static str) -> Event) {
+        if let Some(nesting) = &self.request.nesting {
+            self.request.inner.cache.events.tell(event(nesting.load.source));
+        }
+    }
+
     /// The rows of this load may be old (read in a transaction that was opened before, or from a replica
     /// that lags): they reach the request and are not stored (`R4`).
     pub fn do_not_store(&self) {
         self.facts.unstored.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A database that can be read in two places.
-///
-/// ```
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// # use mastaba::{Cache, LoadContext, Region, Replicated, Rows, Source};
-/// struct Answer { pools: Replicated<&'static str> }
-///
-/// impl Source for Answer {
-///     # type Key = u8; type Value = String; type Error = std::convert::Infallible;
-///     # const NAME: &'static str = "answer"; const REGION: &'static str = "objects";
-///     async fn load_many(&self, cx: &LoadContext<'_>, keys: &[u8]) -> Result<Rows<Self>, Self::Error> {
-///         let pool = self.pools.pick(cx);
-///         Ok(keys.iter().map(|key| (*key, format!("{key} from the {pool}"))).collect())
-///     }
-/// }
-///
-/// let pools = Replicated::lagging("writer", "reader");
-/// let cache = Cache::builder().region("objects", Region::memory()).source(Answer { pools }).build().await?;
-/// let request = cache.request();
-/// assert_eq!(*request.get::<Answer>(1).await?.unwrap(), "1 from the reader");
-///
-/// let write = request.write();
-/// write.invalidate::<Answer>([2]).await?;
-/// write.published().await?;
-/// assert_eq!(*request.get::<Answer>(2).await?.unwrap(), "2 from the writer");
-/// # Ok::<_, mastaba::Error>(()) }).unwrap();
-/// ```
-#[derive(Clone, Debug)]
-pub struct Replicated<P> {
-    writer: P,
-    reader: P,
-    lagging: bool,
-}
-
-impl<P> Replicated<P> {
-    /// Reads from the reader only what is not going to be stored, so that a replica that lags never refills
-    /// the cache with what a write has just voided. Keeps I1.
-    pub fn consistent(writer: P, reader: P) -> Self {
-        Self { writer, reader, lagging: false }
-    }
-
-    /// Reads from the reader, and from the writer after a write of the request. Other requests may store what
-    /// the replica still shows, so they may see a row for up to its time to live after it has changed.
-    pub fn lagging(writer: P, reader: P) -> Self {
-        Self { writer, reader, lagging: true }
-    }
-
-    /// The database to use for this load.
-    pub fn pick(&self, cx: &LoadContext<'_>) -> &P {
-        let storing = cx.stores && !cx.facts.unstored();
-        if cx.needs_writer() || (storing && !self.lagging) { &self.writer } else { &self.reader }
-    }
-
-    /// The writing database.
-    pub fn writer(&self) -> &P {
-        &self.writer
-    }
-
-    /// The reading database.
-    pub fn reader(&self) -> &P {
-        &self.reader
     }
 }

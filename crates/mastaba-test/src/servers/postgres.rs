@@ -15,7 +15,7 @@ use super::process::{Process, Signal, Started, free_port, started};
 use super::programs::Program;
 
 /// A server with one empty database, which trusts everybody and does not care whether data reach the disk.
-/// Dropping it ends it and removes its folder.
+/// Dropping it ends it and removes its folder. It may have [standbys](Postgres::standby).
 ///
 /// ```
 /// use mastaba_test::servers::Postgres;
@@ -47,28 +47,56 @@ impl Postgres {
         if missing(&[Program::Initdb, Program::Postgres]) {
             return None;
         }
-        let folder =
-            tempfile::Builder::new().prefix("mastaba-postgres-").tempdir().expect("a temporary folder");
-        let mut server = Self { port: 0, process: Mutex::default(), folder };
-        server.init().await;
-        loop {
-            server.port = free_port();
-            if server.spawn().await == Started::Ready {
-                return Some(server);
-            }
-        }
+        let server = Self::in_a_folder();
+        let mut command = server.program(Program::Initdb);
+        command.args(["--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"]);
+        command.arg("--pgdata").arg(server.data());
+        Some(server.made_by(command).await)
     }
 
-    async fn init(&self) {
-        if let Some((user, group)) = self.user() {
-            chown(self.folder.path(), Some(user), Some(group)).expect("root can give a folder away");
+    /// Copies this server, and starts the copy as its standby: it can be read, and shows what is committed here as it
+    /// comes over (streaming replication). `None` when the program that copies is not installed.
+    ///
+    /// `select pg_wal_replay_pause()` there holds back what it shows, `pg_wal_replay_resume()` lets it go on.
+    ///
+    /// # Panics
+    ///
+    /// When this server does not run, or the standby does not start.
+    pub async fn standby(&self) -> Option<Self> {
+        if missing(&[Program::PgBasebackup]) {
+            return None;
         }
-        let mut command = self.program(Program::Initdb);
-        command.args(["--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"]);
-        command.arg("--pgdata").arg(self.data());
-        let output = command.output().await.expect("initdb can be run");
+        let server = Self::in_a_folder();
+        let mut command = server.program(Program::PgBasebackup);
+        // with the settings that make it a standby; and the checkpoint that it begins with is not put off
+        command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
+        command.args(["--username=postgres", "--host=127.0.0.1"]).arg(format!("--port={}", self.port));
+        command.arg("--pgdata").arg(server.data());
+        Some(server.made_by(command).await)
+    }
+
+    /// Nothing but a folder that it may write to.
+    fn in_a_folder() -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("mastaba-postgres-").tempdir().expect("a temporary folder");
+        let server = Self { port: 0, process: Mutex::default(), folder };
+        if let Some((user, group)) = server.user() {
+            chown(server.folder.path(), Some(user), Some(group)).expect("root can give a folder away");
+        }
+        server
+    }
+
+    /// Has the data made, and starts.
+    async fn made_by(mut self, mut command: Command) -> Self {
+        let output = command.output().await.expect("a program that was found can be run");
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "initdb failed:\n{complaint}");
+        assert!(output.status.success(), "{command:?} failed:\n{complaint}");
+        loop {
+            self.port = free_port();
+            if self.spawn().await == Started::Ready {
+                return self;
+            }
+        }
     }
 
     async fn spawn(&self) -> Started {

@@ -25,6 +25,8 @@ pub enum Program {
     Initdb,
     /// A PostgreSQL.
     Postgres,
+    /// Copies the folder of a PostgreSQL that runs.
+    PgBasebackup,
     /// Makes the folder of a MariaDB.
     MariadbInstallDb,
     /// A MariaDB.
@@ -37,11 +39,12 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RedisServer,
         Self::RedisCli,
         Self::Initdb,
         Self::Postgres,
+        Self::PgBasebackup,
         Self::MariadbInstallDb,
         Self::Mariadbd,
         Self::Chromium,
@@ -55,6 +58,7 @@ impl Program {
             Self::RedisCli => "redis-cli",
             Self::Initdb => "initdb",
             Self::Postgres => "postgres",
+            Self::PgBasebackup => "pg_basebackup",
             Self::MariadbInstallDb => "mariadb-install-db",
             Self::Mariadbd => "mariadbd",
             Self::Chromium => "chromium",
@@ -67,7 +71,7 @@ impl Program {
         match self {
             Self::RedisServer => "redis-server",
             Self::RedisCli => "redis-tools",
-            Self::Initdb | Self::Postgres => "postgresql",
+            Self::Initdb | Self::Postgres | Self::PgBasebackup => "postgresql",
             Self::MariadbInstallDb | Self::Mariadbd => "mariadb-server",
             Self::Chromium => "chromium",
             Self::Chromedriver => "chromium-driver",

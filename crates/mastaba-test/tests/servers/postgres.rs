@@ -51,3 +51,21 @@ async fn a_postgres_welcomes_us_over_a_restart_and_leaves_no_process() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_standby_is_one_that_can_be_read_and_outlives_a_restart() {
+    limited(async {
+        let Some(server) = Postgres::start().await else { return };
+        let Some(standby) = server.standby().await else { return };
+        assert_ne!(standby.addr(), server.addr());
+        assert!(is_ready(&server).await && is_ready(&standby).await);
+        standby.restart().await;
+        assert!(is_ready(&standby).await);
+        let log = std::fs::read_to_string(standby.log()).unwrap();
+        assert!(log.contains("entering standby mode"), "{log}");
+        let pid = standby.pid().unwrap();
+        drop(standby);
+        assert!(!is_there(pid) && is_ready(&server).await);
+    })
+    .await;
+}
