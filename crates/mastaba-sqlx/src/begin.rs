@@ -52,7 +52,7 @@ impl Begin for RequestCache {
     }
 }
 
-async fn begin<DB: Dialect>(
+pub(crate) async fn begin<DB: Dialect>(
     request: &RequestCache,
     pool: &Pool<DB>,
     statement: Option<SqlStr>,

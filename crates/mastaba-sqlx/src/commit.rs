@@ -11,7 +11,6 @@ pub(crate) struct Failed {
     /// It is certain that nothing was committed.
     pub(crate) rolled_back: bool,
     /// The same again may succeed.
-    #[allow(dead_code, reason = "for loops that try again")]
     pub(crate) conflict: bool,
 }
 

@@ -1,6 +1,8 @@
 //! The connection of a transaction: its statements are counted and watched, and what they change is collected.
 
 mod collected;
+mod read;
+mod savepoint;
 mod watched;
 
 use std::fmt;
@@ -10,8 +12,10 @@ use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use mastaba::{RequestCache, Write};
 use sqlx::{Describe, Either, Execute, Executor, SqlStr};
+use sqlx_core::transaction::TransactionManager;
 
 use self::collected::Collected;
+pub use self::savepoint::Savepoint;
 use self::watched::{Seen, Watched};
 use crate::commit::Failed;
 use crate::dialect::Dialect;
@@ -42,9 +46,24 @@ impl<DB: Dialect> Counted<DB> {
         self.collected.take()
     }
 
+    /// Why nothing more may be sent. The database has ended the transaction, or sqlx has: a savepoint that is not set, or
+    /// is given up while it is being set, takes the whole transaction with it. Each statement would be committed by itself.
+    fn over(&self) -> Option<sqlx::Error> {
+        let depth = DB::TransactionManager::get_transaction_depth(&self.transaction);
+        self.seen.over().or_else(|| {
+            let sentence = "the transaction has been rolled back already, with a savepoint that was not set";
+            (depth == 0).then(|| sqlx::Error::Protocol(sentence.to_owned()))
+        })
+    }
+
+    /// Whether a statement has failed in a way that may be gone when the whole transaction is tried again.
+    pub(crate) fn conflict(&self) -> bool {
+        self.seen.conflict
+    }
+
     /// Makes sure that COMMIT would commit: on PostgreSQL it rolls back without an error where a statement has failed.
     pub(crate) async fn is_sound(&mut self) -> Result<(), Failed> {
-        if let Some(error) = self.seen.over() {
+        if let Some(error) = self.over() {
             return Err(self.rolled_back(error));
         }
         let Some(probe) = DB::PROBE.filter(|_| self.seen.unsure) else { return Ok(()) };
@@ -93,7 +112,7 @@ impl<'c, DB: Dialect> Executor<'c> for &'c mut Counted<DB> {
         'c: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        if let Some(error) = self.seen.over() {
+        if let Some(error) = self.over() {
             return stream::once(future::ready(Err(error))).boxed();
         }
         let trip = self.request.database_trip("statement", 1);
@@ -106,7 +125,7 @@ impl<'c, DB: Dialect> Executor<'c> for &'c mut Counted<DB> {
         'c: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        if let Some(error) = self.seen.over() {
+        if let Some(error) = self.over() {
             return Box::pin(future::ready(Err(error)));
         }
         let trip = self.request.database_trip("statement", 1);
@@ -122,7 +141,7 @@ impl<'c, DB: Dialect> Executor<'c> for &'c mut Counted<DB> {
     where
         'c: 'e,
     {
-        if let Some(error) = self.seen.over() {
+        if let Some(error) = self.over() {
             return Box::pin(future::ready(Err(error)));
         }
         let trip = self.request.database_trip("prepare", 0);

@@ -111,7 +111,7 @@ macro_rules! calls {
                 sqlx::Executor::describe(connection, sql)
             }
 
-            async fn run<'e>(connection: &'e mut Self::Connection, sql: &'static str) -> sqlx::Result<()> {
+            async fn run(connection: &mut Self::Connection, sql: &'static str) -> sqlx::Result<()> {
                 sqlx::Executor::execute(connection, sql).await.map(drop)
             }
         }

@@ -54,9 +54,11 @@ mod begin;
 mod commit;
 mod counted;
 mod dialect;
+mod retry;
 mod transaction;
 
 pub use begin::Begin;
-pub use counted::Counted;
+pub use counted::{Counted, Savepoint};
 pub use dialect::Dialect;
+pub use retry::Retry;
 pub use transaction::Transaction;

@@ -49,6 +49,10 @@ impl<DB: Dialect> Transaction<DB> {
         commit::run(self.0).await.map_err(|error| error.map(|failed| failed.error))
     }
 
+    pub(crate) fn into_counted(self) -> Counted<DB> {
+        self.0
+    }
+
     /// Rolls back, and waits for that. Nothing is voided, and nothing is said. What the request read of these keys is
     /// forgotten, as with a drop.
     ///

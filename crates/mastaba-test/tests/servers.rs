@@ -2,6 +2,8 @@
 
 #[path = "servers/groups.rs"]
 mod groups;
+#[path = "servers/mariadb.rs"]
+mod mariadb;
 #[path = "servers/postgres.rs"]
 mod postgres;
 #[path = "servers/proxy.rs"]

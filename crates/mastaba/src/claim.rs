@@ -4,6 +4,7 @@
 
 mod board;
 mod carried;
+mod direct;
 mod early;
 mod elsewhere;
 mod fetch;
@@ -15,6 +16,7 @@ mod sort;
 mod turn;
 
 pub(crate) use self::carried::{Carried, Landed, Packed};
+pub(crate) use self::direct::load_in;
 pub(crate) use self::panics::OF_A_KEY;
 use self::recall::Hit;
 

@@ -101,10 +101,10 @@ pub use relation::Lazy;
 pub use relation::{Expand, Expanded};
 pub use replicated::{Checked, Positions, Prefer, Replicated};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
-pub use request::{DatabaseTrip, Force, RequestCache, Stash};
+pub use request::{DatabaseTrip, Force, LoadIn, RequestCache, Stash};
 pub use scope::{End, OverBudget, Scope};
 pub use source::{Fetched, LoadContext, Rows, Source};
-pub use write::{CommitError, Committed, Lost, Outgoing, Published, Settled, Write};
+pub use write::{CommitError, Committed, Keyed, Keys, Lost, Outgoing, Published, Savepoint, Settled, Write};
 
 /// The code of the README, compiled and run.
 #[cfg(all(doctest, feature = "toml", feature = "embedded"))]

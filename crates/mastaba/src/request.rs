@@ -5,6 +5,7 @@
 //! gathering ([`crate::batch`]) and travels down the tiers ([`crate::read`]).
 
 mod database;
+mod direct;
 mod meter;
 mod nesting;
 mod renew;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use self::database::DatabaseTrip;
+pub use self::direct::LoadIn;
 pub(crate) use self::meter::Meter;
 pub(crate) use self::nesting::{Nesting, endless, inside};
 pub(crate) use self::slot::{Cell, Lane, Memo, PartOf, Slot};

@@ -43,6 +43,7 @@ fn of_a_request<S: Source>(request: &RequestCache, key: &S::Key, value: &Arc<S::
     let write = request.write();
     send(&write.invalidate::<S>([one()]));
     send(&write.hold());
+    send(&write.put::<S>(one(), value.clone()));
     send(&write.published());
     send(&request.write().commit(std::future::ready(Ok::<_, String>(()))));
 }

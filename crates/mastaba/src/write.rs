@@ -5,9 +5,13 @@
 //! Near and the flights of this process come after the shared tier: what is read from it before has no way back into
 //! them (`R13`, `R5`). In the modes that hold keys over the commit, the holds are placed before it and ended after it.
 
+mod hold;
+mod keyed;
 mod outcome;
 mod outgoing;
 mod publish;
+mod put;
+mod savepoint;
 mod step;
 
 use std::collections::{HashSet, VecDeque};
@@ -19,11 +23,14 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
+use self::hold::Renewal;
+pub use self::keyed::{Keyed, Keys};
 pub use self::outcome::{CommitError, Committed, Lost, Published};
 use self::outgoing::Afterwards;
 pub use self::outgoing::{Outgoing, Settled};
 pub(crate) use self::outgoing::{region_of, void};
 use self::publish::Plan;
+pub use self::savepoint::Savepoint;
 use self::step::{Local, Step};
 
 use crate::claim::OF_A_KEY;
@@ -31,10 +38,9 @@ use crate::entry::random;
 use crate::error::{Error, Fault};
 use crate::event::Event;
 use crate::guarded::{Panicked, Sheltered, guard};
-use crate::policy::WriteMode;
 use crate::region::{RegionCore, What};
 use crate::registry::Registered;
-use crate::request::{Cell, Memo, Meter, RequestCache, Slot, collect};
+use crate::request::{Cell, Memo, RequestCache, Slot, collect};
 use crate::source::Source;
 use crate::sync::lock;
 
@@ -91,6 +97,8 @@ pub struct Write {
     /// Who holds (`R9`).
     holder: u64,
     afterwards: Mutex<Vec<Afterwards>>,
+    /// Of what is held while the write is open.
+    renewal: Mutex<Option<Renewal>>,
     ended: bool,
 }
 
@@ -104,6 +112,7 @@ impl RequestCache {
             wide: std::sync::atomic::AtomicUsize::new(0),
             holder: random(),
             afterwards: Mutex::default(),
+            renewal: Mutex::new(None),
             ended: false,
         }
     }
@@ -207,7 +216,10 @@ impl Write {
     /// If the source is not registered, or a key cannot be written as text, or a key or the iterator panics
     /// ([`Error::is_panic`]); nothing is collected then.
     pub async fn invalidate<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
-        let keys = collect::<S, _, _>(keys, |key| key)?;
+        self.collect::<S>(collect::<S, _, _>(keys, |key| key)?)
+    }
+
+    fn collect<S: Source>(&self, keys: Vec<S::Key>) -> Result<(), Error> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -227,6 +239,7 @@ impl Write {
         let local = Local {
             void: Box::new(move || void_keys(&source, &of_tiers)),
             forget: Box::new(move || forget::<S>(&request, &keys)),
+            put: None,
         };
         self.push(Step {
             region,
@@ -338,31 +351,6 @@ impl Write {
         })
     }
 
-    /// Before a commit that the program makes itself: holds what was collected, in the regions whose
-    /// [`WriteMode`](crate::WriteMode) asks for it. Everywhere else it does nothing. [`commit`](Write::commit) does this
-    /// by itself.
-    ///
-    /// One trip per region. The holds stand for [`Policy::hold_ttl`](crate::Policy::hold_ttl): commit within that time,
-    /// or hold again. Dropping the future leaves holds that run out by themselves.
-    ///
-    /// # Errors
-    /// If keys could not be held ([`Error::is_shared`]), in a region that does not go on without: roll back.
-    pub async fn hold(&self) -> Result<(), Error> {
-        let (regions, count) = {
-            let steps = lock(&self.steps);
-            (publish::to_hold(steps.iter()), steps.len())
-        };
-        let meter = Meter::new(self.request.inner.clone(), true);
-        let (held, refused) = publish::place(&regions, self.holder, &meter).await;
-        for step in lock(&self.steps).iter_mut().take(count) {
-            step.held |= step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region));
-            if step.held && step.region.policy.write_mode != WriteMode::Serve {
-                step.void();
-            }
-        }
-        refused.map_or(Ok(()), Err)
-    }
-
     /// After a commit that the program has made itself: voids everything that was collected, in its order.
     ///
     /// Call it after a commit whose outcome is not known, too. [`commit`](Write::commit) does both, and goes on when its
@@ -411,7 +399,7 @@ impl Write {
         plan.forget();
         // without a runtime the holds run out by themselves
         if let Ok(home) = home
-            && plan.steps.iter().any(|step| step.held)
+            && (plan.steps.iter().any(|step| step.held) || !lock(&plan.afterwards).is_empty())
         {
             home.spawn(plan.roll_back().in_current_span());
         }
@@ -426,6 +414,8 @@ impl Write {
     /// Everything that was collected, to be carried to its end.
     fn plan(&mut self) -> Plan {
         self.ended = true;
+        // the plan holds by itself
+        *lock(&self.renewal) = None;
         let steps: VecDeque<_> = step::merge(std::mem::take(&mut *lock(&self.steps))).into();
         let wide = self.wide.load(Ordering::Relaxed);
         Plan {
@@ -457,6 +447,7 @@ impl Write {
         let local = Local {
             void: Box::new(move || cache.void_all(&of)),
             forget: Box::new(move || forget_all(&request)),
+            put: None,
         };
         self.push(Step {
             region: region.clone(),

@@ -1,6 +1,8 @@
 //! What a transaction is told that it changes.
 
-use mastaba::{Error, Source, Write};
+use std::sync::Arc;
+
+use mastaba::{Error, Keyed, Source, Write};
 
 use super::Counted;
 use crate::dialect::Dialect;
@@ -13,7 +15,7 @@ impl Collected {
         Self(Some(write))
     }
 
-    fn write(&self) -> &Write {
+    pub(super) fn write(&self) -> &Write {
         self.0.as_ref().expect("only the end of a transaction takes its write")
     }
 
@@ -39,6 +41,54 @@ impl<DB: Dialect> Counted<DB> {
     /// As [`Write::invalidate`].
     pub async fn invalidate<S: Source>(&self, keys: impl IntoIterator<Item = S::Key>) -> Result<(), Error> {
         self.collected.write().invalidate::<S>(keys).await
+    }
+
+    /// Collects the keys of a row that changes, those of what it was and those of what it is, each once.
+    ///
+    /// Costs no trip. Read what it was inside the transaction (`select .. for update`, `returning`).
+    ///
+    /// # Errors
+    /// As [`Write::changed`].
+    pub fn changed<R: Keyed>(&self, old: &R, new: &R) -> Result<(), Error> {
+        self.collected.write().changed(old, new)
+    }
+
+    /// Collects the keys of a row that is inserted: nothing may go on saying that they are absent.
+    ///
+    /// # Errors
+    /// As [`Write::changed`].
+    pub fn inserted<R: Keyed>(&self, row: &R) -> Result<(), Error> {
+        self.collected.write().inserted(row)
+    }
+
+    /// Collects the keys of a row that is deleted.
+    ///
+    /// # Errors
+    /// As [`Write::changed`].
+    pub fn deleted<R: Keyed>(&self, row: &R) -> Result<(), Error> {
+        self.collected.write().deleted(row)
+    }
+
+    /// Collects a key, and gives the request the value that is written for it: its reads have it at once, others load it
+    /// after the commit, and after a rollback nobody has it.
+    ///
+    /// Costs no trip, and no statement after the commit.
+    ///
+    /// # Errors
+    /// As [`Write::put`].
+    pub async fn put<S: Source>(&self, key: S::Key, value: impl Into<Arc<S::Value>>) -> Result<(), Error> {
+        self.collected.write().put::<S>(key, value).await
+    }
+
+    /// Holds what was collected up to now, in regions whose write mode asks for it, and renews the holds until the
+    /// transaction ends: for one that stays open for long. [`commit`](crate::Transaction::commit) holds by itself.
+    ///
+    /// One trip per region.
+    ///
+    /// # Errors
+    /// As [`Write::hold`].
+    pub async fn hold(&self) -> Result<(), Error> {
+        self.collected.write().hold().await
     }
 
     /// Collects a tag, of every region: for rows whose keys are not known.

@@ -1,10 +1,11 @@
 //! The beginning and the end of a transaction.
 
-use mastaba::Budget;
+use futures_util::FutureExt;
+use mastaba::{BoxError, Budget, CommitError, WriteMode};
 use mastaba_sqlx::Begin;
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::town::{Database, NameOf, NumberOf, Town, rename};
+use crate::town::{Database, NameOf, NumberOf, Town, pool, rename};
 
 const NOTHING: [&str; 0] = [];
 
@@ -106,4 +107,89 @@ pub(crate) async fn two_caches_see_a_commit_and_no_rollback<DB: Database>(town: 
     assert_eq!((name.as_str(), trips.contains(&"load name [1]".to_owned())), ("A", true));
     let (name, trips) = second.sees(2).await;
     assert_eq!((name.as_str(), trips.iter().any(|trip| trip.starts_with("load"))), ("b", false));
+}
+
+pub(crate) async fn a_pool_that_is_exhausted_is_named_and_nothing_is_collected<DB: Database>(town: Town<DB>) {
+    let town = town.warm(&[1]).await;
+    let small = pool::<DB>(&town.url, 1).await;
+    let request = town.request();
+    let first = request.begin(&small).await.unwrap();
+    let error = request.begin(&small).await.unwrap_err();
+    assert!(matches!(error, sqlx::Error::PoolTimedOut), "{error}");
+    assert!(error.to_string().contains("pool timed out"), "{error}");
+    drop(first);
+    let mut second = request.begin(&small).await.unwrap();
+    rename(&mut second, 1, "A").await.unwrap();
+    second.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    second.commit().await.unwrap();
+    assert_eq!(town.trips(), ["shared invalidate [1]"]);
+    assert_eq!(town.events(), NOTHING);
+}
+
+pub(crate) async fn a_job_without_a_web_request_writes<DB: Database>(town: Town<DB>) {
+    let town = town.warm(&[1]).await;
+    let pool = town.pool.clone();
+    let job = town.cache.scope("nightly").run(|request| async move {
+        let mut tx = request.begin(&pool).await?;
+        rename(&mut tx, 1, "A").await?;
+        tx.invalidate::<NameOf<DB>>([1]).await?;
+        tx.commit().await?;
+        Ok::<_, BoxError>(())
+    });
+    job.await.unwrap();
+    assert_eq!(town.sees(1).await.0, "A");
+}
+
+/// Every await point: the caller is polled so many times, and then goes.
+pub(crate) async fn a_handler_that_is_dropped_in_its_commit_costs_nobody_the_invalidation<DB: Database>(
+    town: Town<DB>,
+) {
+    let mut town = town.warm(&[1]).await;
+    for polls in 1..6 {
+        let mut tx = town.request().begin(&town.pool).await.unwrap();
+        let name = format!("after {polls}");
+        rename(&mut tx, 1, &name).await.unwrap();
+        tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+        let mut commit = Box::pin(tx.commit());
+        for _ in 0..polls {
+            if (&mut commit).now_or_never().is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(commit);
+        town.cache.idle().await;
+        assert_eq!(town.stored(1).await, name, "it was begun, and goes to its end");
+        assert_eq!(town.sees(1).await.0, name, "after {polls} polls");
+        town = town.warm(&[1]).await;
+    }
+    assert_eq!(town.events(), NOTHING);
+}
+
+pub(crate) async fn keys_are_held_before_the_commit_which_is_refused_without<DB: Database>(town: Town<DB>) {
+    let town = town.in_mode(WriteMode::Strict).await.warm(&[1]).await;
+    let mut tx = town.request().begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    tx.hold().await.unwrap();
+    assert_eq!(town.trips(), ["shared hold [1]"]);
+    town.request().get::<NameOf<DB>>(1).await.unwrap();
+    town.cache.idle().await;
+    let filled = town.trips().iter().any(|trip| trip.starts_with("shared fill"));
+    assert!(!filled, "nobody stores what is about to go");
+    town.shared.down(&["hold"]);
+    let error = tx.commit().await.unwrap_err();
+    assert!(matches!(error, CommitError::Refused(_)), "{error}");
+    assert_eq!(town.stored(1).await, "a", "COMMIT was not sent");
+    town.shared.down(&[]);
+    town.cache.idle().await;
+
+    let mut tx = town.request().begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    town.trips();
+    tx.commit().await.unwrap();
+    town.cache.idle().await;
+    assert_eq!(town.trips(), ["shared hold [1]", "shared end [1]"]);
+    assert_eq!(town.sees(1).await.0, "A");
 }

@@ -1,11 +1,14 @@
 //! A small town in a real database: people with a name and an e-mail address, a cache over them, and a ledger of all trips.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mastaba::shared::memory::Memory;
-use mastaba::{BoxError, Cache, Event, LoadContext, NearConfig, Region, RequestCache, Rows, Source};
+use mastaba::{
+    Cache, Event, Keyed, Keys, LoadContext, LoadIn, NearConfig, Region, RequestCache, Rows, Source, WriteMode,
+};
 use mastaba_sqlx::{Counted, Dialect};
 use mastaba_test::servers::{Mariadb, Postgres};
 use mastaba_test::world::{Control, Watched};
@@ -16,6 +19,13 @@ use tempfile::TempDir;
 /// What the scenarios need of a database beside its transactions.
 pub(crate) trait Database: Dialect {
     type Server: Send + Sync;
+
+    /// One failed statement fails the transaction.
+    const FAILS_AS_A_WHOLE: bool;
+    /// It can check constraints at the commit.
+    const DEFERS: bool;
+    /// An update can give back the rows that it changed.
+    const UPDATE_RETURNS: bool;
 
     /// `None` where it is not installed.
     fn start() -> impl Future<Output = Option<Self::Server>>;
@@ -37,9 +47,12 @@ pub(crate) trait Database: Dialect {
 }
 
 macro_rules! database {
-    ($database:ty, $server:ty, $start:expr, $url:expr) => {
+    ($database:ty, $server:ty, $start:expr, $url:expr, $fails:expr, $defers:expr, $returns:expr) => {
         impl Database for $database {
             type Server = $server;
+            const FAILS_AS_A_WHOLE: bool = $fails;
+            const DEFERS: bool = $defers;
+            const UPDATE_RETURNS: bool = $returns;
 
             async fn start() -> Option<$server> {
                 $start.await
@@ -63,15 +76,20 @@ macro_rules! database {
     };
 }
 
-database!(sqlx::Postgres, Postgres, Postgres::start(), Postgres::url);
-database!(sqlx::MySql, Mariadb, Mariadb::start(), Mariadb::url);
-database!(sqlx::Sqlite, TempDir, async { tempfile::tempdir().ok() }, |folder: &TempDir| {
+database!(sqlx::Postgres, Postgres, Postgres::start(), Postgres::url, true, true, true);
+database!(sqlx::MySql, Mariadb, Mariadb::start(), Mariadb::url, false, false, false);
+database!(sqlx::Sqlite, TempDir, async { tempfile::tempdir().ok() }, in_folder, false, true, true);
+
+fn in_folder(folder: &TempDir) -> String {
     format!("sqlite://{}/town?mode=rwc", folder.path().display())
-});
+}
 
 /// Names by number, and numbers by e-mail address.
 pub(crate) struct NameOf<DB: Database>(pub(crate) Pool<DB>, pub(crate) Ledger);
 pub(crate) struct NumberOf<DB: Database>(pub(crate) Pool<DB>, pub(crate) Ledger);
+
+/// Owners of pets by the number of the pet.
+pub(crate) struct OwnerOf<DB: Database>(pub(crate) Pool<DB>, pub(crate) Ledger);
 
 /// Every trip, in its order.
 pub(crate) type Ledger = Arc<Mutex<Vec<String>>>;
@@ -90,6 +108,55 @@ impl<DB: Database> Source for NameOf<DB> {
 
     fn tags(&self, _: &i64, _: &String) -> Vec<String> {
         vec!["people".to_owned()]
+    }
+}
+
+impl<DB: Database> LoadIn<DB::Connection> for NameOf<DB> {
+    async fn load_in(&self, connection: &mut DB::Connection, keys: &[i64]) -> sqlx::Result<Rows<Self>> {
+        self.1.lock().unwrap().push(format!("load name inside {keys:?}"));
+        names::<DB>(connection, keys).await.map(|rows| rows.into_iter().collect())
+    }
+}
+
+impl<DB: Database> Source for OwnerOf<DB> {
+    type Key = i64;
+    type Value = i64;
+    type Error = sqlx::Error;
+    const NAME: &'static str = "owner";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, _: &LoadContext<'_>, keys: &[i64]) -> sqlx::Result<Rows<Self>> {
+        self.1.lock().unwrap().push(format!("load owner {keys:?}"));
+        let list = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "select pet.number, name from pet join person on owner = person.number where pet.number in ({list})"
+        );
+        let rows = DB::select(&mut *self.0.acquire().await?, sql).await?;
+        Ok(rows.into_iter().map(|(pet, _)| (pet, pet / 10)).collect())
+    }
+
+    fn tags(&self, _: &i64, owner: &i64) -> Vec<String> {
+        vec![format!("pets of {owner}")]
+    }
+}
+
+/// A person, as it stands in the database.
+pub(crate) struct Person<DB: Database> {
+    pub(crate) number: i64,
+    pub(crate) email: String,
+    of: std::marker::PhantomData<DB>,
+}
+
+impl<DB: Database> Person<DB> {
+    pub(crate) fn new(number: i64, email: &str) -> Self {
+        Self { number, email: email.to_owned(), of: std::marker::PhantomData }
+    }
+}
+
+impl<DB: Database> Keyed for Person<DB> {
+    fn keys(&self, keys: &mut Keys) {
+        keys.add::<NameOf<DB>>(self.number);
+        keys.add::<NumberOf<DB>>(self.email.clone());
     }
 }
 
@@ -117,6 +184,11 @@ pub(crate) async fn names<DB: Database>(
     DB::select(connection, format!("select number, name from person where number in ({list})")).await
 }
 
+/// The name of this database in its URLs.
+pub(crate) fn scheme<DB: Database>() -> &'static str {
+    DB::URL_SCHEMES[0]
+}
+
 /// Five people of names `a` to `e`, in a database, and a cache that knows none of them.
 pub(crate) struct Town<DB: Database> {
     pub(crate) pool: Pool<DB>,
@@ -131,11 +203,6 @@ pub(crate) struct Town<DB: Database> {
 
 impl<DB: Database> Town<DB> {
     pub(crate) async fn new(server: &DB::Server) -> Self {
-        Self::with(server, |region| region).await
-    }
-
-    /// With another configuration of its two regions.
-    pub(crate) async fn with(server: &DB::Server, configure: impl Fn(Region) -> Region) -> Self {
         let url = DB::url(server);
         let pool = pool::<DB>(&url, 5).await;
         let mut connection = pool.acquire().await.unwrap();
@@ -145,14 +212,14 @@ impl<DB: Database> Town<DB> {
             "create table person (number bigint primary key, name varchar(100) not null, email varchar(100) unique)",
             "create table pet (number bigint primary key, owner bigint not null, \
              foreign key (owner) references person (number) on delete cascade)",
-            "insert into person values (1, 'a', 'a@town'), (2, 'b', 'b@town'), (3, 'c', 'c@town'), \
+            "insert into person (number, name, email) values (1, 'a', 'a@town'), (2, 'b', 'b@town'), (3, 'c', 'c@town'), \
              (4, 'd', 'd@town'), (5, 'e', 'e@town')",
         ];
         for sql in tables {
             DB::script(&mut connection, sql.to_owned()).await.unwrap();
         }
         drop(connection);
-        let near = |region: Region| configure(region.near(NearConfig::entries(100)));
+        let near = |region: Region| region.near(NearConfig::entries(100));
         Self::over::<false>(pool, url, Memory::default(), near).await
     }
 
@@ -160,6 +227,30 @@ impl<DB: Database> Town<DB> {
     pub(crate) async fn second(&self) -> Self {
         let (pool, url) = (self.pool.clone(), self.url.clone());
         Self::over::<true>(pool, url, self.memory.clone(), |region| region).await
+    }
+
+    /// The same database, and new tiers in this write mode.
+    pub(crate) async fn in_mode(&self, mode: WriteMode) -> Self {
+        let near = |region: Region| region.near(NearConfig::entries(100)).write_mode(mode);
+        Self::over::<false>(self.pool.clone(), self.url.clone(), Memory::default(), near).await
+    }
+
+    /// The same tiers and the same database, by way of another server or another pool.
+    pub(crate) fn through(&self, pool: Pool<DB>) -> Self {
+        Self {
+            pool,
+            cache: self.cache.clone(),
+            shared: self.shared.clone(),
+            url: self.url.clone(),
+            memory: self.memory.clone(),
+            ledger: self.ledger.clone(),
+            events: self.events.clone(),
+        }
+    }
+
+    /// Where the server listens, if it is one.
+    pub(crate) fn addr(&self) -> Option<SocketAddr> {
+        self.url.split_once('@')?.1.split('/').next()?.parse().ok()
     }
 
     async fn over<const PROCESSES: bool>(
@@ -179,6 +270,7 @@ impl<DB: Database> Town<DB> {
             .region("indexes", region(watched))
             .source(NameOf(pool.clone(), ledger.clone()))
             .source(NumberOf(pool.clone(), ledger.clone()))
+            .source(OwnerOf(pool.clone(), ledger.clone()))
             .on_event(move |event: &Event| said.lock().unwrap().push(event.to_string()))
             .build()
             .await
@@ -240,6 +332,3 @@ pub(crate) async fn rename<DB: Database>(tx: &mut Counted<DB>, key: i64, name: &
     let sql = format!("update person set name = '{name}' where number = {key}");
     tx.execute(AssertSqlSafe(sql)).await.map(drop)
 }
-
-/// Of a handler.
-pub(crate) type Done = Result<(), BoxError>;

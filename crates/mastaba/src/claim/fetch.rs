@@ -348,7 +348,7 @@ impl<S: Source> Claim<S> {
             Err(error) => Err(error),
         };
         let took = began.elapsed();
-        let fetched = done.map(|rows| self.sort(&keys, rows));
+        let fetched = done.map(|rows| self.source.sort(&self.request.cache.events, &keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
         self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());
         telemetry::load(S::NAME, &self.source.region.name, (count, statements), took, fetched.as_ref().err());
@@ -468,7 +468,7 @@ async fn arrivals<K: Eq + Hash, T: Clone>(
 
 /// What of a source is run within its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Load,
     BeforeStore,
     AfterFetch,
@@ -485,7 +485,7 @@ impl Step {
 }
 
 /// Runs the user's code within its budget; whatever becomes of it is an error that says so.
-async fn guarded<'a, S: Source, T, E, F>(
+pub(super) async fn guarded<'a, S: Source, T, E, F>(
     step: Step,
     count: usize,
     (budget, deadline): (Duration, Instant),

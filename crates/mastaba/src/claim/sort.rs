@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::OF_A_KEY;
 use super::fetch::{Fetch, failed_by};
-use super::{Claim, OF_A_KEY};
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, Events};
 use crate::guarded::{Panicked, each, let_go};
 use crate::policy::EntryPolicy;
+use crate::registry::Registered;
 use crate::source::{Row, Rows, Source};
 
 /// What a loader gave back, on the way to its keys.
@@ -85,10 +86,10 @@ impl<'k, S: Source> Sorting<'k, S> {
     }
 }
 
-impl<S: Source> Claim<S> {
+impl<S: Source> Registered<S> {
     /// Brings rows into the order of their keys; what does not fit is said, and harms only its own key.
-    pub(super) fn sort(&self, keys: &[S::Key], rows: Rows<S>) -> Vec<Fetch<S>> {
-        let (events, show) = (&self.request.cache.events, |key: &S::Key| self.source.keys.show(key));
+    pub(super) fn sort(&self, events: &Events, keys: &[S::Key], rows: Rows<S>) -> Vec<Fetch<S>> {
+        let show = |key: &S::Key| self.keys.show(key);
         let foreign = |key: &S::Key| events.tell(Event::ForeignRow { source: S::NAME, key: show(key) });
         let mut sorting = Sorting::<S>::new(keys);
         // first what failed: neither a row nor an absence of such a key counts

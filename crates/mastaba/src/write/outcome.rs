@@ -92,6 +92,13 @@ pub struct Committed<T> {
     pub published: Published,
 }
 
+impl<T> Committed<T> {
+    /// The same with another value: for whoever wraps a commit.
+    pub fn map<U>(self, value: impl FnOnce(T) -> U) -> Committed<U> {
+        Committed { value: value(self.value), published: self.published }
+    }
+}
+
 /// A write that is not committed, or of which nobody knows. See [`Write::commit`](super::Write::commit).
 #[non_exhaustive]
 pub enum CommitError<E> {

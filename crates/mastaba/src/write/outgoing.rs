@@ -336,6 +336,7 @@ fn step(cache: &Arc<CacheCore>, region: Arc<RegionCore>, piece: &Outgoing) -> St
             of.void_records(&records);
         }),
         forget: Box::new(|| ()),
+        put: None,
     };
     let collected = piece.len();
     Step { region, what, sources: Vec::new(), collected, sample, local: vec![local], held: false }

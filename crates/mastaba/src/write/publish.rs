@@ -49,7 +49,7 @@ pub(super) struct Plan {
 }
 
 /// Something to send, and where.
-type OfRegions = Vec<(Arc<RegionCore>, Vec<Bytes>)>;
+pub(super) type OfRegions = Vec<(Arc<RegionCore>, Vec<Bytes>)>;
 
 /// The keys of those steps that are to be held, each region once: one trip each.
 pub(super) fn to_hold<'s>(steps: impl Iterator<Item = &'s Step>) -> OfRegions {
@@ -154,8 +154,9 @@ impl Plan {
         let stands = lock(&self.held_until).is_some_and(|until| Instant::now() < until);
         while let Some(step) = self.steps.front() {
             let ends = step.held && committed;
+            let after = if committed { Step::remember } else { Step::forget };
             if ends && stands && step.region.policy.write_mode != WriteMode::Serve {
-                step.forget();
+                after(step);
                 self.ends.extend(self.steps.pop_front());
                 continue;
             }
@@ -166,7 +167,7 @@ impl Plan {
                 published.unconfirmed(&step.region, ticket, error);
             }
             step.void();
-            step.forget();
+            after(step);
             self.steps.pop_front();
         }
         self.narrow = None;
@@ -276,7 +277,7 @@ impl Drop for Plan {
     }
 }
 
-fn shortest(regions: &OfRegions) -> Option<Duration> {
+pub(super) fn shortest(regions: &OfRegions) -> Option<Duration> {
     regions.iter().map(|(region, _)| region.policy.hold_ttl).min()
 }
 

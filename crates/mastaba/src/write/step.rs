@@ -28,6 +28,8 @@ pub(super) struct Local {
     pub(super) void: Box<dyn Fn() + Send + Sync>,
     /// In the request itself; also where the write is rolled back, as it may have read what it wrote.
     pub(super) forget: Box<dyn Fn() + Send + Sync>,
+    /// Gives the request, which has forgotten it, what it has put there itself.
+    pub(super) put: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Step {
@@ -40,6 +42,15 @@ impl Step {
 
     pub(super) fn forget(&self) {
         self.local.iter().for_each(|local| guard(&local.forget).unwrap_or_default());
+    }
+
+    /// Forgets what the request read, and not what it wrote: that is committed, or on its way there.
+    pub(super) fn remember(&self) {
+        for local in &self.local {
+            guard(&local.forget).unwrap_or_default();
+            // in this order: what was collected after it has the last word
+            local.put.iter().for_each(|put| guard(put).unwrap_or_default());
+        }
     }
 
     /// Its keys, where it names keys and something keeps them.

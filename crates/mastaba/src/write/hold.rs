@@ -1,0 +1,74 @@
+//! Holds that are placed before the commit begins, and renewed for as long as the transaction is open.
+
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+use super::{Write, publish};
+use crate::error::Error;
+use crate::policy::WriteMode;
+use crate::request::Meter;
+use crate::sync::lock;
+
+/// Renews holds until it is dropped.
+pub(super) struct Renewal(AbortHandle);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Write {
+    /// Holds what was collected up to now, in the regions whose [`WriteMode`](crate::WriteMode) asks for it, before the
+    /// commit does. Everywhere else it does nothing.
+    ///
+    /// [`commit`](Write::commit) holds by itself. Call this before a commit that the program makes itself; or early in a
+    /// transaction that waits for long, so that nobody stores meanwhile what it is about to void.
+    ///
+    /// One trip per region. The holds stand for [`Policy::hold_ttl`](crate::Policy::hold_ttl) and are renewed until the
+    /// write ends, one trip per region at a third of that time, which nobody waits for. Where they could not be renewed,
+    /// [`commit`](Write::commit) places them anew, or refuses. Dropping the future leaves holds that run out by themselves.
+    ///
+    /// # Errors
+    /// If keys could not be held ([`Error::is_shared`]), in a region that does not go on without: roll back.
+    pub async fn hold(&self) -> Result<(), Error> {
+        let (regions, count) = {
+            let steps = lock(&self.steps);
+            (publish::to_hold(steps.iter()), steps.len())
+        };
+        let meter = Meter::new(self.request.inner.clone(), true);
+        let (held, refused) = publish::place(&regions, self.holder, &meter).await;
+        for step in lock(&self.steps).iter_mut().take(count) {
+            step.held |= step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region));
+            if step.held && step.region.policy.write_mode != WriteMode::Serve {
+                step.void();
+            }
+        }
+        self.go_on_holding();
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Renews what is held now, and nothing else.
+    pub(super) fn go_on_holding(&self) {
+        let mut renewal = lock(&self.renewal);
+        let regions = {
+            let steps = lock(&self.steps);
+            publish::to_hold(steps.iter().filter(|step| step.held))
+        };
+        *renewal = None;
+        let Some(ttl) = publish::shortest(&regions) else { return };
+        let meter = Meter::new(self.request.inner.clone(), false);
+        let holder = self.holder;
+        // not one of the tasks that the cache waits for when it is closed: the write may stay open for long
+        let task = tokio::spawn(async move {
+            loop {
+                sleep(ttl / 3).await;
+                // what was not renewed this time may be the next time; the commit places all of them anew
+                let _ = publish::place(&regions, holder, &meter).await;
+            }
+        });
+        *renewal = Some(Renewal(task.abort_handle()));
+    }
+}
