@@ -130,19 +130,24 @@ pub(crate) async fn what_is_put_in_a_savepoint_goes_with_it<DB: Database>(town: 
 pub(crate) async fn a_savepoint_that_is_given_up_while_it_is_set_leaves_no_doubt<DB: Database>(
     town: Town<DB>,
 ) {
-    let town = town.warm(&[1]).await;
+    let town = town.warm(&[1, 2]).await;
     let mut tx = town.request().begin(&town.pool).await.unwrap();
-    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    rename(&mut tx, 2, "B").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1, 2]).await.unwrap();
     drop(tx.savepoint().now_or_never());
     let renamed = rename(&mut tx, 1, "A").await;
     let committed = tx.commit().await;
     assert_eq!(renamed.is_ok(), committed.is_ok(), "no statement is committed by itself");
     let trips = town.trips();
     match committed {
-        Ok(_) => assert_eq!((town.stored(1).await.as_str(), trips.len()), ("A", 1)),
+        Ok(_) => {
+            assert_eq!((town.stored(1).await.as_str(), town.stored(2).await.as_str()), ("A", "B"));
+            assert_eq!(trips.len(), 1);
+        }
         Err(error) => {
             assert!(matches!(error, CommitError::RolledBack(_)), "{error}");
-            assert_eq!((town.stored(1).await.as_str(), trips.len()), ("a", 0));
+            assert_eq!((town.stored(1).await.as_str(), town.stored(2).await.as_str()), ("a", "b"));
+            assert_eq!(trips.len(), 0);
         }
     }
 }
