@@ -4,6 +4,7 @@ use mastaba::{CommitError, Committed};
 
 use crate::counted::Counted;
 use crate::dialect::Dialect;
+use crate::outbox::Rows;
 
 /// Why a transaction is not committed, or not known to be.
 pub(crate) struct Failed {
@@ -17,13 +18,16 @@ pub(crate) struct Failed {
 /// Carries a transaction to its end, in a task of its own.
 pub(crate) async fn run<DB: Dialect>(mut counted: Counted<DB>) -> Result<Committed<()>, CommitError<Failed>> {
     let write = counted.take_write();
-    write.commit_unless(last(counted), |failed| failed.rolled_back).await
+    let rows = counted.rows(&write);
+    write.commit_unless(last(counted, rows), |failed| failed.rolled_back).await
 }
 
 /// The last statements of a transaction: all holds are placed by now.
-async fn last<DB: Dialect>(mut counted: Counted<DB>) -> Result<(), Failed> {
+async fn last<DB: Dialect>(mut counted: Counted<DB>, rows: Option<Rows<DB>>) -> Result<(), Failed> {
     counted.is_sound().await?;
-    // What has to be committed with the rest is written here, through `counted`: after this there is COMMIT alone. An
-    // error of it is a known rollback.
+    // What has to be committed with the rest is written here: after this there is COMMIT alone.
+    if let Some(rows) = rows {
+        counted.write_down(&rows).await?;
+    }
     counted.commit().await
 }

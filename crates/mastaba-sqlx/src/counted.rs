@@ -1,6 +1,7 @@
 //! The connection of a transaction: its statements are counted and watched, and what they change is collected.
 
 mod collected;
+mod outbox;
 mod read;
 mod savepoint;
 mod watched;
@@ -19,6 +20,7 @@ pub use self::savepoint::Savepoint;
 use self::watched::{Seen, Watched};
 use crate::commit::Failed;
 use crate::dialect::Dialect;
+use crate::outbox::Outbox;
 
 /// The connection of a [`Transaction`](crate::Transaction), and of everything within it: its statements count in the
 /// report of the request, and what they change is collected.
@@ -32,13 +34,15 @@ pub struct Counted<DB: Dialect> {
     collected: Collected,
     request: RequestCache,
     seen: Seen,
+    /// Where what is collected is written down, in whichever write mode.
+    outbox: Option<Outbox<DB>>,
 }
 
 impl<DB: Dialect> Counted<DB> {
     /// The write begins after the transaction: what has not begun has nothing to discard.
     pub(crate) fn new(transaction: sqlx::Transaction<'static, DB>, request: RequestCache) -> Self {
         let collected = Collected::new(request.write());
-        Self { transaction, collected, request, seen: Seen::default() }
+        Self { transaction, collected, request, seen: Seen::default(), outbox: None }
     }
 
     /// Takes the write out, which then belongs to whoever commits.

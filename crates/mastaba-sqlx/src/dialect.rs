@@ -13,11 +13,13 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use sqlx::{Database, Describe, Either, Execute, SqlStr};
 
+use crate::outbox::statements::Statements;
+
 /// A database whose transactions this crate knows: [`sqlx::Postgres`], [`sqlx::MySql`] (MariaDB, too), [`sqlx::Sqlite`],
 /// each with the feature of its name.
 ///
 /// It is here to be named in bounds, and nobody else implements it.
-pub trait Dialect: Database + Calls {
+pub trait Dialect: Database + Calls + Statements {
     /// A statement that fails where COMMIT would roll back and not say so.
     #[doc(hidden)]
     const PROBE: Option<&'static str>;

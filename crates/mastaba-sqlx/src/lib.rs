@@ -47,6 +47,9 @@
 //! # Ok::<_, mastaba::BoxError>(()) }).unwrap() }
 //! ```
 //!
+//! A process may be killed right after COMMIT, and a region of mode [`Degrade`](mastaba::WriteMode::Degrade) commits while its
+//! shared tier is out: the [`outbox`] keeps what is to be voided in the database, and any process voids it later.
+//!
 //! There is a feature per database, none of them by default: `postgres`, `mysql` (MariaDB, too), `sqlite`. How other
 //! database crates do the same with [`Write::commit`](mastaba::Write::commit) stands in `docs/writes.md` of the repository.
 
@@ -54,11 +57,13 @@ mod begin;
 mod commit;
 mod counted;
 mod dialect;
+pub mod outbox;
 mod retry;
 mod transaction;
 
 pub use begin::Begin;
 pub use counted::{Counted, Savepoint};
 pub use dialect::Dialect;
+pub use outbox::{NoOutbox, Outbox, Relay};
 pub use retry::Retry;
 pub use transaction::Transaction;

@@ -88,7 +88,9 @@ pub enum WriteMode {
     Strict,
     /// As `Strict`, but while a key is held, readers go on being served what was there before.
     Serve,
-    /// As `Strict`, but where they cannot be held the write goes on without.
+    /// As `Strict`, but where they cannot be held the write goes on without: it commits also while the shared tier is out.
+    /// What it voids is sent when the tier is back. That a process may die before is what an outbox in the database is
+    /// for, which `mastaba-sqlx` has; without one, old values may then stand up to their time to live.
     Degrade,
 }
 
