@@ -49,6 +49,7 @@
 //!
 //! A process may be killed right after COMMIT, and a region of mode [`Degrade`](mastaba::WriteMode::Degrade) commits while its
 //! shared tier is out: the [`outbox`] keeps what is to be voided in the database, and any process voids it later.
+//! A database with a replica is read there as far as the replica has come, by `Wal` (PostgreSQL).
 //!
 //! There is a feature per database, none of them by default: `postgres`, `mysql` (MariaDB, too), `sqlite`. How other
 //! database crates do the same with [`Write::commit`](mastaba::Write::commit) stands in `docs/writes.md` of the repository.
@@ -58,6 +59,8 @@ mod commit;
 mod counted;
 mod dialect;
 pub mod outbox;
+#[cfg(feature = "postgres")]
+mod replica;
 mod retry;
 mod transaction;
 
@@ -65,5 +68,7 @@ pub use begin::Begin;
 pub use counted::{Counted, Savepoint};
 pub use dialect::Dialect;
 pub use outbox::{NoOutbox, Outbox, Relay};
+#[cfg(feature = "postgres")]
+pub use replica::Wal;
 pub use retry::Retry;
 pub use transaction::Transaction;
