@@ -49,7 +49,7 @@
 //!
 //! A process may be killed right after COMMIT, and a region of mode [`Degrade`](mastaba::WriteMode::Degrade) commits while its
 //! shared tier is out: the [`outbox`] keeps what is to be voided in the database, and any process voids it later.
-//! A database with a replica is read there as far as the replica has come, by `Wal` (PostgreSQL).
+//! A database with a replica is read there as far as the replica has come, by `Wal` (PostgreSQL) and `Gtid` (MariaDB).
 //!
 //! There is a feature per database, none of them by default: `postgres`, `mysql` (MariaDB, too), `sqlite`. How other
 //! database crates do the same with [`Write::commit`](mastaba::Write::commit) stands in `docs/writes.md` of the repository.
@@ -59,7 +59,7 @@ mod commit;
 mod counted;
 mod dialect;
 pub mod outbox;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod replica;
 mod retry;
 mod transaction;
@@ -68,6 +68,8 @@ pub use begin::Begin;
 pub use counted::{Counted, Savepoint};
 pub use dialect::Dialect;
 pub use outbox::{NoOutbox, Outbox, Relay};
+#[cfg(feature = "mysql")]
+pub use replica::Gtid;
 #[cfg(feature = "postgres")]
 pub use replica::Wal;
 pub use retry::Retry;

@@ -33,6 +33,8 @@ pub struct Mariadb {
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
     process: Mutex<Option<Process>>,
     folder: TempDir,
+    /// It has a binary log, under this id.
+    logs_as: Option<u32>,
 }
 
 impl Mariadb {
@@ -43,12 +45,28 @@ impl Mariadb {
     ///
     /// When it does not start.
     pub async fn start() -> Option<Self> {
+        Self::start_as(None).await
+    }
+
+    /// The same with a binary log, so that it can be replicated, and with an id that no other server of a replication has.
+    ///
+    /// `change master to .., master_use_gtid = slave_pos` and `start slave` make it a replica of another one, for which the
+    /// user `root` is good enough.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn start_logging(id: u32) -> Option<Self> {
+        Self::start_as(Some(id)).await
+    }
+
+    async fn start_as(logs_as: Option<u32>) -> Option<Self> {
         if missing(&[Program::MariadbInstallDb, Program::Mariadbd]) {
             return None;
         }
         let folder =
             tempfile::Builder::new().prefix("mastaba-mariadb-").tempdir().expect("a temporary folder");
-        let mut server = Self { port: 0, process: Mutex::default(), folder };
+        let mut server = Self { port: 0, process: Mutex::default(), folder, logs_as };
         server.init().await;
         loop {
             server.port = free_port();
@@ -80,13 +98,16 @@ impl Mariadb {
             format!("--socket={folder}/socket"),
             format!("--pid-file={folder}/pid"),
             "--skip-name-resolve".to_owned(),
-            "--skip-log-bin".to_owned(),
             "--innodb-flush-method=nosync".to_owned(),
             "--innodb-flush-log-at-trx-commit=0".to_owned(),
             "--innodb-log-file-size=8M".to_owned(),
             "--innodb-buffer-pool-size=16M".to_owned(),
             "--innodb-fast-shutdown=2".to_owned(),
         ]);
+        match self.logs_as {
+            Some(id) => command.args(["--log-bin=log-bin".to_owned(), format!("--server-id={id}")]),
+            None => command.arg("--skip-log-bin"),
+        };
         let mut process = Process::spawn(command, &log);
         let addr = self.addr();
         let ready = async || {
