@@ -48,14 +48,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// A key. Named twice, it counts once.
+    /// A key. Named twice, it is voided once.
     pub fn add<S: Source>(&mut self, key: S::Key) {
         for source in &mut self.sources {
             let source: &mut dyn Any = source.as_mut();
             if let Some(Of(keys)) = source.downcast_mut::<Of<S>>() {
-                if !keys.contains(&key) {
-                    keys.push(key);
-                }
+                keys.push(key); // named twice or not, it is voided once
                 return;
             }
         }
@@ -64,10 +62,7 @@ impl Keys {
 
     /// A tag, of every region: for what is derived from the row and whose keys it does not know. Tags go after all keys.
     pub fn tag(&mut self, tag: impl Into<String>) {
-        let tag = tag.into();
-        if !self.tags.contains(&tag) {
-            self.tags.push(tag);
-        }
+        self.tags.push(tag.into());
     }
 }
 
