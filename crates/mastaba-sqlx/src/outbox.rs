@@ -6,6 +6,10 @@
 
 mod held;
 mod relay;
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(unused_imports, dead_code, reason = "there is no database")
+)]
 pub(crate) mod statements;
 mod sweep;
 

@@ -7,11 +7,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Transaction};
 
 /// A connection on which rows are taken, until it is let go.
+#[allow(dead_code, reason = "each kind is for some of the databases")]
 pub enum Held<DB: Database> {
     /// Nobody else takes them until it ends; dropped, they are free again.
     Transaction(Transaction<'static, DB>),
     /// The database locks no rows.
-    #[allow(dead_code, reason = "for SQLite alone")]
     Connection(PoolConnection<DB>),
 }
 
