@@ -295,8 +295,8 @@ impl Write {
     /// [`commit_unless`](Write::commit_unless).
     ///
     /// One trip per run of steps of one kind in one region, after the commit. In the write modes that hold keys
-    /// ([`WriteMode`](crate::WriteMode)) one trip per region before it, and one after it, which is waited for in mode
-    /// `Serve` alone. Where the shared tier does not confirm, [`Committed::published`] says so, and it goes on being sent.
+    /// ([`WriteMode`](crate::WriteMode)) one trip per region before it, and the one after it ends the hold. Where the
+    /// shared tier does not confirm, [`Committed::published`] says so, and it goes on being sent.
     ///
     /// # Errors
     /// [`CommitError::Unknown`], or [`CommitError::Refused`] where keys could not be held and the region's mode does not
@@ -422,10 +422,8 @@ impl Write {
             request: self.request.clone(),
             holder: self.holder,
             steps,
-            ends: VecDeque::new(),
             narrow: Some(Narrow { request: self.request.clone(), wide }),
             begun: false,
-            held_until: Mutex::new(None),
             afterwards: std::mem::take(&mut self.afterwards),
         }
     }

@@ -39,6 +39,7 @@ macro_rules! every_row {
             a6_a_fill_is_refused_when_what_voided_its_lease_is_gone_too
             b5_what_an_older_transaction_reads_is_not_stored
             c3r_a_hold_whose_commit_may_still_come_is_not_released
+            c5_what_was_stored_in_the_place_of_a_lost_hold_is_void_when_the_write_is_acknowledged
             c6_each_of_two_writers_ends_its_own_hold
             c7u_a_rollback_brings_nothing_back_after_the_commit_of_another_writer
             n1_an_inner_object_is_voided_before_what_is_derived_from_it

@@ -12,6 +12,13 @@ use super::stage::{Committing, Derived, InTransaction, ROLLED_BACK, Stage};
 /// The record of user 1.
 const USER: &str = "mastaba:objects:user:1";
 
+/// Waits until nothing stands there.
+async fn is_gone(store: &impl Shared) {
+    while store.read(&[USER.into()]).await.unwrap()[0].is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn simple(region: Region) -> Region {
     region
 }
@@ -78,10 +85,7 @@ pub(crate) async fn a6_a_fill_is_refused_when_what_voided_its_lease_is_gone_too<
                 let write = Committing::begin(stage.writer.write().await, &stage.db).await;
                 write.commits();
                 write.answered(Err("connection reset")).await;
-                let store = store.connect(stage.place).await;
-                while store.read(&[USER.into()]).await.unwrap()[0].is_some() {
-                    tokio::time::sleep(ttl / 20).await;
-                }
+                is_gone(&store.connect(stage.place).await).await;
             } else {
                 stage.writer.writes(&stage.db).await;
                 store.forget(stage.place).await;
@@ -139,6 +143,47 @@ pub(crate) async fn c3r_a_hold_whose_commit_may_still_come_is_not_released<S: St
             for process in [&stage.reader, &stage.writer, &stage.second] {
                 assert_eq!(process.sees(1).await, 1, "from COMMIT on (I2)");
             }
+        }
+    }
+}
+
+/// A hold is lost before COMMIT, with the store or because it could not be renewed, and somebody stores the old row in its place. From COMMIT to the end of the
+/// write it is read; after that it is not (I1).
+pub(crate) async fn c5_what_was_stored_in_the_place_of_a_lost_hold_is_void_when_the_write_is_acknowledged<
+    S: Store,
+>(
+    store: &S,
+) {
+    let ttl = Duration::from_millis(if S::FORGETS { 15_000 } else { 200 });
+    for mode in [strict as fn(_) -> Region, serve, degrade] {
+        for stage in Stage::all(store, |region| mode(region).hold_ttl(ttl)).await {
+            assert_eq!(stage.reader.sees(1).await, 0);
+            stage.reader.cache.idle().await;
+            let write = Committing::begin(stage.writer.write().await, &stage.db).await;
+            if S::FORGETS {
+                store.forget(stage.place).await;
+            } else {
+                stage.writer.shared.down(&["hold"]);
+                is_gone(&store.connect(stage.place).await).await;
+            }
+            assert_eq!(stage.reader.sees(1).await, 0);
+            stage.reader.cache.idle().await; // its fill
+            let ends = stage.writer.shared.before("end");
+            write.commits();
+            let acknowledged = write.answered(Ok(()));
+            let acknowledged = async {
+                acknowledged.await;
+                assert_eq!(stage.reader.sees(1).await, 1, "acknowledged (I1)");
+            };
+            let ends = async {
+                ends.arrived(1).await;
+                for _ in 0..100 {
+                    tokio::task::yield_now().await; // an answer that does not wait for the end comes now
+                }
+                ends.open_for_good();
+            };
+            tokio::join!(acknowledged, ends);
+            stage.all_see_what_is_committed().await;
         }
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::outcome::{CommitError, Committed, Lost, Published};
 use super::outgoing::{Afterwards, Settled};
@@ -37,13 +37,9 @@ pub(super) struct Plan {
     pub(super) request: RequestCache,
     pub(super) holder: u64,
     pub(super) steps: VecDeque<Step>,
-    /// Steps whose holds are still to be ended, once the caller has been answered.
-    pub(super) ends: VecDeque<Step>,
     pub(super) narrow: Option<Narrow>,
     /// The commit may have happened: nothing of it may be forgotten.
     pub(super) begun: bool,
-    /// Until when the holds stand, at least; `None`: there are none.
-    pub(super) held_until: Mutex<Option<Instant>>,
     /// To be run at the end.
     pub(super) afterwards: Mutex<Vec<Afterwards>>,
 }
@@ -103,8 +99,6 @@ impl Plan {
     /// Places the holds of what has to be held (`R7`: all of them before COMMIT). Gives what is held.
     async fn hold(&mut self) -> Result<OfRegions, Error> {
         let mut regions = to_hold(self.steps.iter());
-        let Some(ttl) = shortest(&regions) else { return Ok(regions) };
-        let sent = Instant::now();
         let (held, refused) = place(&regions, self.holder, &self.meter()).await;
         for step in &mut self.steps {
             if step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region)) {
@@ -115,7 +109,6 @@ impl Plan {
                 step.void();
             }
         }
-        *lock(&self.held_until) = (!held.is_empty()).then(|| sent + ttl);
         regions.retain(|(region, _)| held.iter().any(|each| Arc::ptr_eq(each, region)));
         refused.map_or(Ok(regions), Err)
     }
@@ -127,11 +120,8 @@ impl Plan {
         let renewals = async {
             loop {
                 sleep(ttl / 3).await;
-                let sent = Instant::now();
-                let (held, _) = place(regions, holder, &meter).await;
-                if held.len() == regions.len() {
-                    *lock(&self.held_until) = Some(sent + ttl);
-                }
+                // where it fails they run out: what is stored then is void before the write is acknowledged
+                let _ = place(regions, holder, &meter).await;
             }
         };
         tokio::select! {
@@ -150,17 +140,11 @@ impl Plan {
         let mut published = Published::default();
         // what was loaded before COMMIT and after the holds were placed is not joined any longer
         self.steps.iter().filter(|step| step.held).for_each(Step::void);
-        // a hold that stands keeps everybody from what was before, so nobody has to wait for its end
-        let stands = lock(&self.held_until).is_some_and(|until| Instant::now() < until);
         while let Some(step) = self.steps.front() {
-            let ends = step.held && committed;
             let after = if committed { Step::remember } else { Step::forget };
-            if ends && stands && step.region.policy.write_mode != WriteMode::Serve {
-                after(step);
-                self.ends.extend(self.steps.pop_front());
-                continue;
-            }
-            let done = send(step, &meter, self.holder, ends).await;
+            // Waited for, though a hold keeps everybody from what was before: it may be lost with the store, and what was
+            // stored in its place before COMMIT goes with its end alone (I1).
+            let done = send(step, &meter, self.holder, step.held && committed).await;
             if let Err(fault) = done {
                 // before near is voided: what is read from the shared tier from here on does not come into it
                 let (ticket, error) = keep(step, fault);
@@ -192,22 +176,6 @@ impl Plan {
     pub(super) fn forget(&mut self) {
         self.narrow = None;
         self.steps.iter().for_each(Step::forget);
-    }
-
-    /// Ends the holds that nobody waits for. Whether all of them were confirmed.
-    async fn end(&mut self) -> bool {
-        let meter = self.meter().in_background();
-        let mut confirmed = true;
-        while let Some(step) = self.ends.front() {
-            let done = send(step, &meter, self.holder, true).await;
-            if let Err(fault) = done {
-                confirmed = false;
-                keep(step, fault);
-                step.void();
-            }
-            self.ends.pop_front();
-        }
-        confirmed
     }
 
     /// Runs what was to be run at the end.
@@ -244,9 +212,8 @@ impl Plan {
         let result = match done {
             Ok(Ok(value)) => {
                 let published = self.publish(true).await;
-                let first = published.error().is_none();
+                let confirmed = published.error().is_none();
                 let _ = answer.send(Ok(Committed { value, published }));
-                let confirmed = self.end().await && first;
                 let settled = if confirmed { Settled::Confirmed } else { Settled::Unconfirmed };
                 return self.settle(settled).await;
             }
@@ -269,7 +236,7 @@ impl Drop for Plan {
         if !self.begun {
             return;
         }
-        for step in self.steps.drain(..).chain(self.ends.drain(..)) {
+        for step in self.steps.drain(..) {
             keep(&step, Fault::new(FaultKind::Down, "the runtime ended before it was sent"));
             step.void();
             step.forget();
