@@ -1,6 +1,7 @@
 //! The layer and the extractor in a router, over real HTTP and as a tower service.
 
 mod budgets;
+mod disconnects;
 mod http;
 mod lifetime;
 mod log;
