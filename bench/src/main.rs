@@ -34,6 +34,7 @@ Rows:
   P7    stampede: 200 requests for the same 20 cold keys, in one process and in two
   P8    growth: keys in one call, requests in flight, bytes of an idle request
   P9    heap allocations of a multi-get of 100
+  P11   a write in each mode, in memory and in Redis, and the reads that writes send to the source
 
 Servers are started for the rows that need them, on cores of their own where taskset is installed.
 Without a row, all of them. --json prints one object a line; --quick takes few rounds and proves nothing.";

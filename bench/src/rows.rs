@@ -9,6 +9,7 @@ mod page;
 mod shared;
 pub(crate) mod stampede;
 mod two_pass;
+mod writes;
 
 use crate::rounds::{Effort, Table};
 
@@ -25,4 +26,5 @@ pub(crate) const ALL: &[Row] = &[
     ("P7", stampede::measured),
     ("P8", growth::measured),
     ("P9", heap::measured),
+    ("P11", writes::measured),
 ];

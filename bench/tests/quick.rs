@@ -102,6 +102,23 @@ fn a_stampede_is_one_statement_and_each_key_once_in_one_process_and_in_two() {
 }
 
 #[test]
+fn a_write_is_one_trip_or_two_and_sends_little_more_than_itself_to_the_source() {
+    if missing(&[Program::RedisServer]) {
+        return;
+    }
+    let lines = rows(&["P11"]);
+    for mode in ["simple", "strict", "serve", "degrade"] {
+        let case = format!("mastaba {mode}");
+        for row in ["P11 memory", "P11 Redis"] {
+            assert!(worst(&lines, row, &case) > 0.0);
+        }
+        assert!(worst(&lines, "P11 memory reads", &case) < 50.0, "{mode}");
+    }
+    let trips = ["simple", "strict"].map(|mode| worst(&lines, "P11 trips", &format!("mastaba {mode}")));
+    assert_eq!(trips, [1.0, 2.0]);
+}
+
+#[test]
 fn an_unknown_row_is_told_what_there_is() {
     let (sound, _, err) = bench(&["P77"]);
     assert!(!sound && err.contains("P77") && err.contains("P1, P2"), "{err}");
