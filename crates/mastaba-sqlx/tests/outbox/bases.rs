@@ -51,6 +51,14 @@ pub(super) enum Server {
 }
 
 impl Server {
+    pub(super) fn url(&self) -> String {
+        match self {
+            Self::Postgres(server) => server.url(),
+            Self::Mariadb(server) => server.url(),
+            Self::File(_) => unreachable!("nobody else opens the file"),
+        }
+    }
+
     pub(super) async fn stop(&self) {
         match self {
             Self::Postgres(server) => server.stop().await,
