@@ -1,5 +1,6 @@
-//! A soak: processes read and write over one Redis, behind proxies that fail at random, and every read is compared
-//! with what was acknowledged before it started (I1).
+//! A soak: processes read and write over one Redis, behind proxies that fail at random, in every write mode and in every
+//! way in which a program writes. Every read is compared with what was confirmed before it began (I1), and every row, again
+//! and again when all is quiet, with what is committed: no invalidation may be forgotten.
 //!
 //! ```text
 //! cargo run -p mastaba-redis --example chaos -- [--seconds 60] [--seed N] [--processes 6]
@@ -8,25 +9,24 @@
 //! A third of the processes has no near, a third is bounded, a third is fenced. Prints the seed and what was counted;
 //! the exit code is 1 when a read was wrong. A seed repeats the faults and the choices, not the timing.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
+mod load;
+mod process;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::load::{Load, Oracle, all_current};
-use common::{Process, until};
 use fastrand::Rng;
-use mastaba::Coherence;
+use load::{Load, Oracle, forgotten, get};
+use mastaba::{Coherence, NearConfig};
 use mastaba_test::proxy::{Direction, Proxy};
 use mastaba_test::servers::RedisServer;
-use mastaba_test::world::Db;
+use process::{Database, MODES, Process};
 use tokio::time::sleep;
 
-const KEYS: u64 = 24;
 const BOUND: Duration = Duration::from_millis(200);
+/// After so long all is quiet for a moment.
+const ROUND: Duration = Duration::from_secs(10);
 
 struct Arguments {
     seconds: u64,
@@ -62,56 +62,68 @@ async fn main() -> ExitCode {
     let Arguments { seconds, seed, .. } = arguments;
     println!("chaos: seed {seed}, {seconds} s, {} processes", arguments.processes);
     let Some(server) = RedisServer::builder().persistent().start().await else { return ExitCode::FAILURE };
-    let (db, oracle) = (Arc::new(Db::default()), Oracle::new(KEYS));
-    let mut proxies = Vec::new();
-    let mut processes = Vec::new();
+    let (database, oracle) = (Arc::new(Database::default()), Arc::new(Oracle::default()));
+    let (mut proxies, mut processes) = (Vec::new(), Vec::new());
     for number in 0..arguments.processes {
         let proxy = Proxy::to(server.addr()).await;
-        let url = proxy.url();
-        let (process, bound) = match number % 3 {
-            0 => (Process::start(&url, &db).await, Duration::ZERO),
-            1 => (Process::near(&url, &db, Coherence::Bounded(BOUND)).await, BOUND),
-            _ => (Process::near(&url, &db, Coherence::Fenced).await, Duration::ZERO),
+        let near = |coherence| Some(NearConfig::entries(1000).coherence(coherence));
+        let (near, bound) = match number % 3 {
+            0 => (None, Duration::ZERO),
+            1 => (near(Coherence::Bounded(BOUND)), BOUND),
+            _ => (near(Coherence::Fenced), Duration::ZERO),
         };
+        processes.push(Arc::new(Process::start(&proxy.url(), &database, near, bound).await));
         proxies.push(proxy);
-        processes.push((Arc::new(process), bound));
     }
 
-    let load = Load::start(&oracle, &processes, seed);
     let mut random = Rng::with_seed(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut done = std::collections::BTreeMap::<&str, u64>::new();
+    let (mut rounds, mut lost) = (0, Vec::new());
     while Instant::now() < end {
-        let proxy = &proxies[random.usize(..proxies.len())];
-        *done.entry(harm(&server, proxy, &mut random).await).or_default() += 1;
-        sleep(Duration::from_millis(random.u64(5..150))).await;
+        let load = Load::start(&oracle, &database, &processes, &mut random);
+        let pause = (Instant::now() + ROUND).min(end);
+        while Instant::now() < pause {
+            let proxy = &proxies[random.usize(..proxies.len())];
+            *done.entry(harm(&server, proxy, &mut random).await).or_default() += 1;
+            sleep(Duration::from_millis(random.u64(5..150))).await;
+        }
+        load.stop().await;
+        for proxy in &proxies {
+            proxy.pass().await;
+            proxy.cut().await;
+        }
+        rounds += 1;
+        for row in forgotten(&database, &processes).await {
+            eprintln!("FORGOTTEN: {row}");
+            lost.push(row);
+        }
     }
-    for proxy in &proxies {
-        proxy.pass().await;
-        proxy.cut().await;
-    }
-    load.stop().await;
 
-    // when all is quiet, every process is served by the store again, with what was acknowledged
-    for (process, bound) in &processes {
-        sleep(*bound).await;
-        all_current(process, &db, &oracle).await;
-        until("an acknowledged write", async || process.write(1).await.is_ok()).await;
-        assert_eq!(process.warm(1).await, db.version(1), "the store serves again");
-    }
     let counts = &oracle.counts;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let confirmed: Vec<_> = MODES.iter().zip(&counts.confirmed).collect();
+    let confirmed: Vec<_> =
+        confirmed.iter().map(|((name, _), count)| format!("{name} {}", get(count))).collect();
+    let total = |counter: fn(&Process) -> u64| processes.iter().map(|process| counter(process)).sum::<u64>();
     println!("faults: {done:?}");
+    println!("reads {}, statements {}", get(&counts.reads), get(&database.statements));
     println!(
-        "reads {}, writes acknowledged {}, not acknowledged {}, statements {}",
-        count(&counts.reads),
-        count(&counts.writes),
-        count(&counts.unsure),
-        db.started()
+        "writes confirmed: {}; confirmed later {}, refused {}, rolled back {}, unknown {}, callers gone {}",
+        confirmed.join(", "),
+        get(&counts.unconfirmed),
+        get(&counts.refused),
+        get(&counts.rolled_back),
+        get(&counts.unknown),
+        get(&counts.dropped)
     );
-    println!("answers by tier: {}", oracle.tiers());
-    println!("STALE {}, FAILED {}  (seed {seed})", count(&counts.stale), count(&counts.failed));
-    if count(&counts.stale) + count(&counts.failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "invalidations kept and sent again: {}, all sent: {} times; quiet {rounds} times",
+        total(|process| get(&process.kept)),
+        total(|process| get(&process.sent))
+    );
+    let (stale, failed) = (get(&counts.stale), get(&counts.failed));
+    println!("STALE {stale}, FAILED {failed}, FORGOTTEN {}  (seed {seed})", lost.len());
+    if stale + failed == 0 && lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One fault, and its end.
