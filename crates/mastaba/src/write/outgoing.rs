@@ -217,7 +217,7 @@ impl Write {
     ///
     /// It runs in the task of the write, after the caller of [`commit`](Write::commit) was answered;
     /// [`Cache::idle`](crate::Cache::idle) waits for it. It does not run when the write is dropped, or cut off by the end
-    /// of its runtime.
+    /// of its runtime, and need not when it is [discarded](Write::discard).
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
