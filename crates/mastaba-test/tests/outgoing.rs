@@ -215,7 +215,7 @@ async fn a_write_says_at_its_end_how_far_it_came() {
     }
 }
 
-/// The caller is answered while the holds stand; whoever forgets the write elsewhere may do so only after their end.
+/// Whoever forgets the write elsewhere may do so only after the end of its holds.
 #[tokio::test]
 async fn a_write_is_settled_after_the_end_of_its_holds() {
     let world = World::with(|region| region.write_mode(WriteMode::Degrade)).await;
@@ -225,12 +225,12 @@ async fn a_write_is_settled_after_the_end_of_its_holds() {
     let (tell, mut told) = oneshot::channel();
     write.afterwards(|settled| async move { tell.send(settled).unwrap() });
     let end = world.shared.before("end");
-    let committed = write.commit(ready(Ok::<_, String>(()))).await.unwrap();
-    assert!(committed.published.is_confirmed());
+    let committing = tokio::spawn(write.commit(ready(Ok::<_, String>(()))));
     end.arrived(1).await;
     world.settle().await;
     assert!(told.try_recv().is_err());
     end.open_for_good();
+    assert!(committing.await.unwrap().unwrap().published.is_confirmed());
     assert_eq!(told.await, Ok(Settled::Confirmed));
 }
 

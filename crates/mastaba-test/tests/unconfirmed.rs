@@ -1,12 +1,19 @@
 //! Invalidations that the shared tier did not confirm: never forgotten, and in force meanwhile.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use mastaba::{NearConfig, Region, Tier};
+use mastaba::shared::memory::Memory;
+use mastaba::{Cache, LoadContext, NearConfig, Region, Rows, Source, Tier};
+use mastaba_test::faulty::{Faults, Faulty, Mishap, Op};
 use mastaba_test::world::{UserById, World};
 use tokio::runtime::Builder;
 
 const LONG: Duration = Duration::from_secs(20);
+
+/// How often an invalidation is tried before it is kept.
+const ATTEMPTS: usize = 3;
 
 fn near(region: Region) -> Region {
     region.near(NearConfig::entries(1000))
@@ -135,13 +142,10 @@ async fn they_are_sent_in_the_order_of_the_writes_and_each_once_when_the_tier_is
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_lost_once_costs_nothing_but_another_try() {
     let world = World::new().await;
-    let faults = mastaba_test::faulty::Faults::new();
-    let store = mastaba_test::faulty::Faulty::new(world.memory.clone(), faults.clone());
-    let cache = mastaba::Cache::builder()
-        .region("objects", Region::backend(store))
-        .source(UserById(world.db.clone()));
+    let faults = Faults::new();
+    let store = Faulty::new(world.memory.clone(), faults.clone());
+    let cache = Cache::builder().region("objects", Region::backend(store)).source(UserById(world.db.clone()));
     let cache = cache.build().await.unwrap();
-    use mastaba_test::faulty::{Mishap, Op};
     for mishap in [Mishap::Down, Mishap::Lost] {
         faults.next(Op::Invalidate, mishap);
         let published = cache.request().invalidate::<UserById>([1]).await.unwrap();
@@ -228,4 +232,74 @@ async fn closing_waits_for_what_is_unsent_and_says_what_is_left() {
     world.shared.down(&[]);
     tokio::time::sleep(LONG).await;
     world.cache.close().await.unwrap();
+}
+
+struct Inner(Arc<AtomicU32>);
+
+impl Source for Inner {
+    type Key = u8;
+    type Value = u32;
+    type Error = mastaba::Error;
+    const NAME: &'static str = "inner";
+    const REGION: &'static str = "inner";
+
+    async fn load_many(&self, _: &LoadContext<'_>, keys: &[u8]) -> Result<Rows<Self>, Self::Error> {
+        Ok(keys.iter().map(|key| (*key, self.0.load(SeqCst))).collect())
+    }
+}
+
+/// What it was in the cache, in the same region or in another one.
+struct Derived<const SAME: bool>;
+
+impl<const SAME: bool> Source for Derived<SAME> {
+    type Key = u8;
+    type Value = u32;
+    type Error = mastaba::Error;
+    const NAME: &'static str = if SAME { "derived.here" } else { "derived.there" };
+    const REGION: &'static str = if SAME { "inner" } else { "derived" };
+
+    async fn load_many(&self, cx: &LoadContext<'_>, keys: &[u8]) -> Result<Rows<Self>, Self::Error> {
+        let inner = cx.request().get_many::<Inner>(keys.iter().copied()).await?;
+        Ok(inner.found().map(|(key, value)| (*key, **value)).collect())
+    }
+}
+
+/// What is derived is made anew, by another process, from what was collected before it and is still there.
+async fn derived_is_current_in_the_end<const SAME: bool>() {
+    let current = Arc::new(AtomicU32::new(0));
+    let (inner, derived, faults) = (Memory::default(), Memory::default(), Faults::new());
+    let process = async |faults: &Faults| {
+        Cache::builder()
+            .region("inner", Region::backend(Faulty::new(inner.clone(), faults.clone())))
+            .region("derived", Region::backend(derived.clone()))
+            .source(Inner(current.clone()))
+            .source(Derived::<SAME>)
+            .build()
+            .await
+            .unwrap()
+    };
+    let (writer, other) = (process(&faults).await, process(&Faults::new()).await);
+    let sees = async || *other.request().get::<Derived<SAME>>(1).await.unwrap().unwrap();
+    assert_eq!(sees().await, 0);
+    other.idle().await;
+
+    current.store(1, SeqCst); // committed
+    let write = writer.request().write();
+    write.invalidate::<Inner>([1]).await.unwrap();
+    write.invalidate::<Derived<SAME>>([1]).await.unwrap();
+    for _ in 0..ATTEMPTS {
+        faults.next(Op::Invalidate, Mishap::Down);
+    }
+    let published = write.published().await.unwrap();
+    assert!(!published.is_confirmed());
+    assert_eq!(sees().await, 0, "voided, and made anew from the old one");
+    other.idle().await;
+    published.confirmed(LONG).await.unwrap();
+    assert_eq!(sees().await, 1, "in the same region: {SAME}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_derived_is_voided_again_once_what_it_is_derived_from_is_confirmed() {
+    derived_is_current_in_the_end::<true>().await;
+    derived_is_current_in_the_end::<false>().await;
 }

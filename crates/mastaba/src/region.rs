@@ -31,6 +31,7 @@ use crate::telemetry;
 
 mod unconfirmed;
 
+pub(crate) use unconfirmed::Behind;
 use unconfirmed::Unconfirmed;
 
 /// One region of a [`Cache`](crate::Cache).

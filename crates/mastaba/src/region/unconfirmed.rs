@@ -65,7 +65,12 @@ struct Kept {
     first: u64,
     ticket: u64,
     what: Arc<What>,
+    /// What the same write collected before it, in other regions, and was not confirmed either (`R7`): it goes first.
+    after: Behind,
 }
+
+/// Tickets of other regions, the last of each.
+pub(crate) type Behind = Vec<(Arc<RegionCore>, u64)>;
 
 impl Unconfirmed {
     /// Whether anything is kept at all.
@@ -105,30 +110,48 @@ impl Unconfirmed {
         lock(&self.state).is_done(ticket)
     }
 
-    fn push(&self, what: What) -> u64 {
+    fn push(&self, what: What, after: Behind) -> u64 {
         let mut state = lock(&self.state);
-        state.last += 1;
         state.since.get_or_insert_with(Instant::now);
-        let ticket = state.last;
         state.collected = state.collected.saturating_add(what.len());
-        let steps = state.queue.len() + 1;
-        let mut kept = Kept { first: ticket, ticket, what: Arc::new(what) };
-        if steps > MOST_STEPS || state.keys.len() + kept.what.len() > MOST_KEYS {
-            kept.first = state.queue.front().map_or(ticket, |oldest| oldest.first);
-            kept.what = Arc::new(What::Region);
-            (state.keys, state.queue, state.wide) = Default::default();
+        if state.queue.len() + 1 > MOST_STEPS || state.keys.len() + what.len() > MOST_KEYS {
+            return self.push_region(&mut state, after);
         }
-        state.count(&kept.what);
-        state.queue.push_back(kept);
+        let ticket = state.ticket();
+        state.push(Kept { first: ticket, ticket, what: Arc::new(what), after });
+        self.count.store(state.queue.len(), Ordering::Release);
+        ticket
+    }
+
+    /// The whole region, in place of everything that is kept.
+    fn push_region(&self, state: &mut State, mut after: Behind) -> u64 {
+        let first = state.queue.front().map(|oldest| oldest.first);
+        after.extend(state.queue.drain(..).flat_map(|kept| kept.after));
+        (state.keys, state.wide) = Default::default();
+        let region = Arc::new(What::Region);
+        // a new ticket in any case: a step that is on its way now has not confirmed the region
+        let mut ticket = state.ticket();
+        state.push(Kept {
+            first: first.unwrap_or(ticket),
+            ticket,
+            what: region.clone(),
+            after: Behind::new(),
+        });
+        if !after.is_empty() {
+            // Once at once, for others may wait for what was kept here, and once behind what was to go first: in one they
+            // could wait for each other.
+            ticket = state.ticket();
+            state.push(Kept { first: ticket, ticket, what: region, after });
+        }
         self.count.store(state.queue.len(), Ordering::Release);
         ticket
     }
 
     /// The next to be sent. `None`: nothing is left, and the task that asks ends.
-    fn next(&self) -> Option<(u64, Arc<What>)> {
+    fn next(&self) -> Option<(u64, Arc<What>, Behind)> {
         let mut state = lock(&self.state);
         if let Some(kept) = state.queue.front() {
-            let next = (kept.ticket, kept.what.clone());
+            let next = (kept.ticket, kept.what.clone(), kept.after.clone());
             if let Some(sender) = &mut state.sender {
                 sender.alive = Instant::now();
             }
@@ -165,6 +188,16 @@ impl Unconfirmed {
 }
 
 impl State {
+    fn ticket(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn push(&mut self, kept: Kept) {
+        self.count(&kept.what);
+        self.queue.push_back(kept);
+    }
+
     fn is_done(&self, ticket: u64) -> bool {
         self.queue.front().is_none_or(|kept| kept.first > ticket)
     }
@@ -194,9 +227,11 @@ impl State {
 }
 
 impl RegionCore {
-    /// Keeps an invalidation that was not confirmed. Gives its ticket, for whoever waits for its confirmation.
-    pub(crate) fn keep(self: &Arc<Self>, what: What) -> u64 {
-        let ticket = self.unconfirmed.push(what);
+    /// Keeps an invalidation that was not confirmed, or that has to be sent again behind one of the same write that was
+    /// not. Gives its ticket, for whoever waits for its confirmation.
+    pub(crate) fn keep(self: &Arc<Self>, what: What, mut after: Behind) -> u64 {
+        after.retain(|(region, _)| !Arc::ptr_eq(region, self)); // one queue keeps its order
+        let ticket = self.unconfirmed.push(what, after);
         self.send_unconfirmed();
         ticket
     }
@@ -245,7 +280,14 @@ impl RegionCore {
 async fn resend(region: Arc<RegionCore>) {
     let mut pause = FIRST_PAUSE;
     let mut first = true;
-    while let Some((ticket, what)) = region.unconfirmed.next() {
+    while let Some((ticket, what, after)) = region.unconfirmed.next() {
+        if let Some((other, its)) =
+            after.into_iter().find(|(other, its)| !other.unconfirmed.is_confirmed(*its))
+        {
+            other.send_unconfirmed();
+            let _ = timeout(LONGEST_PAUSE, other.unconfirmed.confirmed(its)).await;
+            continue;
+        }
         // the first attempt was made by the write itself, just before
         if first || region.void(None, &what).await.is_err() {
             first = false;

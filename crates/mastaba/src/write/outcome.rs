@@ -71,8 +71,12 @@ impl Published {
     }
 
     pub(super) fn unconfirmed(&mut self, region: &Arc<RegionCore>, ticket: u64, error: Error) {
-        self.waits.push((region.clone(), ticket));
+        self.waits_for(region, ticket);
         self.error.get_or_insert(error);
+    }
+
+    pub(super) fn waits_for(&mut self, region: &Arc<RegionCore>, ticket: u64) {
+        self.waits.push((region.clone(), ticket));
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error::{Error, Fault, FaultKind};
 use crate::event::Event;
 use crate::guarded::{Panicked, guard};
 use crate::policy::WriteMode;
-use crate::region::RegionCore;
+use crate::region::{Behind, RegionCore};
 use crate::report::counted;
 use crate::request::{Meter, RequestCache};
 use crate::shared::WriteOutcome;
@@ -140,15 +140,27 @@ impl Plan {
         let mut published = Published::default();
         // what was loaded before COMMIT and after the holds were placed is not joined any longer
         self.steps.iter().filter(|step| step.held).for_each(Step::void);
+        let mut behind = Behind::new();
         while let Some(step) = self.steps.front() {
             let after = if committed { Step::remember } else { Step::forget };
             // Waited for, though a hold keeps everybody from what was before: it may be lost with the store, and what was
             // stored in its place before COMMIT goes with its end alone (I1).
             let done = send(step, &meter, self.holder, step.held && committed).await;
-            if let Err(fault) = done {
-                // before near is voided: what is read from the shared tier from here on does not come into it
-                let (ticket, error) = keep(step, fault);
-                published.unconfirmed(&step.region, ticket, error);
+            // before near is voided: what is read from the shared tier from here on does not come into it
+            match done {
+                Err(fault) => {
+                    let (ticket, error) = keep(step, fault, behind.clone());
+                    published.unconfirmed(&step.region, ticket, error);
+                    behind.push((step.region.clone(), ticket));
+                }
+                Ok(()) if behind.is_empty() => {}
+                // Somebody may have made it anew from what was collected before it and is still there. It is void now, and
+                // once more when that is confirmed (R7).
+                Ok(()) => {
+                    let ticket = step.region.keep(step.what.clone(), behind.clone());
+                    published.waits_for(&step.region, ticket);
+                    behind.push((step.region.clone(), ticket));
+                }
             }
             step.void();
             after(step);
@@ -236,8 +248,11 @@ impl Drop for Plan {
         if !self.begun {
             return;
         }
+        let mut behind = Behind::new();
         for step in self.steps.drain(..) {
-            keep(&step, Fault::new(FaultKind::Down, "the runtime ended before it was sent"));
+            let ended = Fault::new(FaultKind::Down, "the runtime ended before it was sent");
+            let (ticket, _) = keep(&step, ended, behind.clone());
+            behind.push((step.region.clone(), ticket));
             step.void();
             step.forget();
         }
@@ -269,10 +284,10 @@ async fn send(step: &Step, meter: &Meter, holder: u64, ends: bool) -> Result<(),
 }
 
 /// Keeps a step that was not confirmed, and says so.
-fn keep(step: &Step, fault: Fault) -> (u64, Error) {
+fn keep(step: &Step, fault: Fault, behind: Behind) -> (u64, Error) {
     let region = &step.region;
     let error = unconfirmed(&region.name, fault.clone());
-    let ticket = region.keep(step.what.clone());
+    let ticket = region.keep(step.what.clone(), behind);
     region.events.tell(Event::InvalidationUnconfirmed {
         region: region.name.clone(),
         sources: step.sources.clone(),
