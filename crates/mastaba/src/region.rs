@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct RegionCore {
     tag_bumps: AtomicU64,
     /// What the backend told of changes by others.
     pub(crate) changes: Changes,
+    /// A source of it [shows no keys](crate::Source::SHOW_KEYS).
+    pub(crate) hides_keys: AtomicBool,
     /// How current near has to be; `None` where every invalidation passes through this process, or without near.
     coherence: Option<Coherence>,
     /// Who asks in the background whether everything has been told.
@@ -156,6 +158,7 @@ impl RegionCore {
             clears: AtomicU64::new(0),
             tag_bumps: AtomicU64::new(0),
             changes: Changes::new(told),
+            hides_keys: AtomicBool::new(false),
             coherence: near.filter(|_| told),
             keeper: Mutex::default(),
             unconfirmed: Unconfirmed::default(),

@@ -26,6 +26,9 @@ mod refusals;
 
 use refusals::Refusals;
 
+/// What stands for a key that may not be shown.
+pub(crate) const HIDDEN: &str = "(a key that is not shown)";
+
 /// A source as registered with a cache.
 pub(crate) struct Registered<S: Source> {
     pub(crate) source: S,
@@ -83,6 +86,9 @@ impl<S: Source> Registered<S> {
         near: Option<Near<S::Key, Carried<S>>>,
         near_ttl: Option<Duration>,
     ) -> Self {
+        if !S::SHOW_KEYS {
+            region.hides_keys.store(true, Ordering::Relaxed);
+        }
         Self {
             source,
             region,
@@ -99,6 +105,16 @@ impl<S: Source> Registered<S> {
             seldom: Seldom::default(),
             refusals: Refusals::default(),
         }
+    }
+
+    /// A key, for an event or an error.
+    pub(crate) fn show(&self, key: &S::Key) -> String {
+        if S::SHOW_KEYS { self.keys.show(key) } else { HIDDEN.to_owned() }
+    }
+
+    /// Some keys, for an event; none where they may not be shown.
+    pub(crate) fn sample<'k>(&self, keys: impl Iterator<Item = &'k S::Key>) -> Vec<String> {
+        if S::SHOW_KEYS { keys.map(|key| self.keys.show(key)).collect() } else { Vec::new() }
     }
 
     pub(crate) fn hooked(&self) -> bool {

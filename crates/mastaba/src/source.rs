@@ -72,6 +72,10 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// fields stay and their meaning changes, this is how to say so: `docs/values.md` in the repository.
     const VERSION: u32 = 0;
 
+    /// Whether events, errors and the log may show keys of it. `false` where a key is nobody's business, an address of
+    /// e-mail for example: then they count keys and show none.
+    const SHOW_KEYS: bool = true;
+
     /// Loads every key that exists.
     ///
     /// `keys` are distinct, never empty, and at most [`Policy::max_batch`]. A key with no row is left out of

@@ -231,7 +231,7 @@ impl Write {
         records.retain(|record| seen.insert(record.clone()));
         self.forget::<S>(&keys)?;
         let collected = if source.region.stores() { records.len() } else { keys.len() };
-        let sample = keys.iter().take(SAMPLE).map(|key| source.keys.show(key)).collect();
+        let sample = source.sample(keys.iter().take(SAMPLE));
         let region = source.region.clone();
         let request = self.request.clone();
         let keys = Arc::new(Sheltered::new(keys));

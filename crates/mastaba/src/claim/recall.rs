@@ -14,7 +14,7 @@ use crate::lease;
 use crate::near::NearEntry;
 use crate::policy::{WriteMode, refresh_early};
 use crate::region::Stamps;
-use crate::registry::{Once, Undecoded};
+use crate::registry::{HIDDEN, Once, Undecoded};
 use crate::report::Tier;
 use crate::request::{Lane, outcome};
 use crate::source::Source;
@@ -181,7 +181,10 @@ impl<S: Source> Claim<S> {
     /// A record that is no value of this source counts as a miss, and is replaced by whoever misses: by a lease over it.
     fn foreign(&mut self, at: usize, cause: &'static str, why: String) {
         let Some(more) = self.source.seldom.is_due(cause) else { return };
-        let key = String::from_utf8_lossy(&self.items[at].record).into_owned();
+        let key = match S::SHOW_KEYS {
+            true => String::from_utf8_lossy(&self.items[at].record).into_owned(),
+            false => HIDDEN.to_owned(),
+        };
         self.request.cache.events.tell(Event::ForeignRecord { source: S::NAME, key, why, more });
     }
 

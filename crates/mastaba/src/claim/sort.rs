@@ -89,7 +89,7 @@ impl<'k, S: Source> Sorting<'k, S> {
 impl<S: Source> Registered<S> {
     /// Brings rows into the order of their keys; what does not fit is said, and harms only its own key.
     pub(super) fn sort(&self, events: &Events, keys: &[S::Key], rows: Rows<S>) -> Vec<Fetch<S>> {
-        let show = |key: &S::Key| self.keys.show(key);
+        let show = |key: &S::Key| self.show(key);
         let foreign = |key: &S::Key| events.tell(Event::ForeignRow { source: S::NAME, key: show(key) });
         let mut sorting = Sorting::<S>::new(keys);
         // first what failed: neither a row nor an absence of such a key counts

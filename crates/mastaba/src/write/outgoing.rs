@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use serde::de::Visitor;
@@ -327,7 +328,9 @@ fn step(cache: &Arc<CacheCore>, region: Arc<RegionCore>, piece: &Outgoing) -> St
         What::Keys(keys) => keys.clone(),
         What::Tags(_) | What::Region => Vec::new(),
     };
-    let sample = records.iter().take(SAMPLE).map(|record| text(record)).collect();
+    // whose key a record is, is not known here
+    let shown = if region.hides_keys.load(Ordering::Relaxed) { 0 } else { SAMPLE };
+    let sample = records.iter().take(shown).map(|record| text(record)).collect();
     let (cache, of) = (cache.clone(), region.clone());
     let local = Local {
         void: Box::new(move || {
