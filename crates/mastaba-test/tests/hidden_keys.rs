@@ -62,8 +62,7 @@ async fn said<const SHOWN: bool>() -> Vec<String> {
     let published = cache.void(&pieces).await.unwrap();
     faults.heal();
     published.confirmed(Duration::from_secs(10)).await.unwrap();
-    let events = events.lock().unwrap().clone();
-    events
+    events.lock().unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]

@@ -204,7 +204,7 @@ async fn edit_package(
         let view = views::package_form(&app.plain(&asked, &address), &package, &form, &problems);
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, view).into_response());
     }
-    match edit::package(app.database.clone(), (*request).clone(), PackageId(id), form).await? {
+    match edit::package(app.database.clone(), request.clone(), PackageId(id), form).await? {
         Edited::Done => Ok(seen(asked.mode, &format!("/packages/{id}"))),
         Edited::Nothing | Edited::Taken => Err(Refusal::nothing()),
     }
@@ -232,7 +232,7 @@ async fn edit_author(
     let mut problems = form.check();
     if problems.is_empty() {
         let written = AuthorForm { name: form.name.clone() };
-        match edit::author(app.database.clone(), (*request).clone(), AuthorId(id), written).await? {
+        match edit::author(app.database.clone(), request.clone(), AuthorId(id), written).await? {
             Edited::Done => return Ok(seen(asked.mode, &format!("/authors/{id}"))),
             Edited::Nothing => return Err(Refusal::nothing()),
             Edited::Taken => problems.push("Another author has this name.".to_owned()),

@@ -62,7 +62,7 @@ async fn write(what: &str) {
     }
     let committed = tx.commit().await.unwrap();
     assert!(!committed.published.is_confirmed());
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn version(cache: &Cache) -> (i64, Option<Tier>) {
