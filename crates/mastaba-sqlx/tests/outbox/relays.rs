@@ -66,21 +66,24 @@ async fn a_fresh_row_is_left_to_its_writer<DB: Sql>(base: &Base<DB>) {
     let end = world.shared.before("end");
     let tx = world.request().begin(&base.pool).await.unwrap();
     tx.invalidate::<UserById>([1]).await.unwrap();
-    tx.commit().await.unwrap();
-    end.arrived(1).await;
-    // an older one, and a later one of somebody who died: the relay goes past the fresh one
-    let other = world.second_with(degrades).await;
-    leave(&outbox, &base.pool, &world, &[2]).await;
-    let relay = outbox.relay(&other.cache).await.unwrap();
-    until("one row", async || base.rows("fresh").await == 1).await;
-    assert_eq!(other.trips(), ["shared invalidate [2]"]);
-    // when its time has come it is taken, whether its writer lives or not
-    base.run("update fresh set due = 1").await;
-    until("an empty outbox", async || base.rows("fresh").await == 0).await;
-    assert_eq!(other.trips(), ["shared invalidate [1]"]);
-    end.open_for_good();
+    let meanwhile = async {
+        end.arrived(1).await;
+        // an older one, and a later one of somebody who died: the relay goes past the fresh one
+        let other = world.second_with(degrades).await;
+        leave(&outbox, &base.pool, &world, &[2]).await;
+        let relay = outbox.relay(&other.cache).await.unwrap();
+        until("one row", async || base.rows("fresh").await == 1).await;
+        assert_eq!(other.trips(), ["shared invalidate [2]"]);
+        // when its time has come it is taken, whether its writer lives or not
+        base.run("update fresh set due = 1").await;
+        until("an empty outbox", async || base.rows("fresh").await == 0).await;
+        assert_eq!(other.trips(), ["shared invalidate [1]"]);
+        end.open_for_good();
+        relay.stop().await;
+    };
+    let (committed, ()) = tokio::join!(tx.commit(), meanwhile);
+    assert!(committed.unwrap().published.is_confirmed());
     world.idle().await;
-    relay.stop().await;
 }
 
 async fn what_the_shared_tier_does_not_confirm_stays_until_it_does<DB: Sql>(base: &Base<DB>) {

@@ -61,12 +61,14 @@ async fn they_are_there_from_the_commit_on_until_it_is_confirmed<DB: Sql>(base: 
     tx.invalidate::<UserById>([1]).await.unwrap();
     let statements = request.report().statements();
     let end = world.shared.before("end");
-    let committed = tx.commit().await.unwrap();
-    assert!(committed.published.is_confirmed());
+    let meanwhile = async {
+        end.arrived(1).await;
+        assert_eq!(base.rows("confirmed").await, 1, "committed, and the end of the hold is not confirmed");
+        end.open_for_good();
+    };
+    let (committed, ()) = tokio::join!(tx.commit(), meanwhile);
+    assert!(committed.unwrap().published.is_confirmed());
     assert_eq!(request.report().statements(), statements + 1, "one for the rows, however many");
-    end.arrived(1).await;
-    assert_eq!(base.rows("confirmed").await, 1, "committed, and the end of the hold is not confirmed");
-    end.open_for_good();
     world.idle().await;
     assert_eq!(base.rows("confirmed").await, 0);
     assert_eq!(world.events(), [""; 0]);
