@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_installed_and_each_package_once() {
-        let machine = Machine::new(&[2, 3, 4, 5, 6, 7], 0);
+        let machine = Machine::new(&[2, 3, 4, 5, 6, 7, 8], 0);
         assert_eq!(machine.prepare(false, true), Readiness::Ready);
         let packages = "postgresql mariadb-server chromium chromium-driver";
         let install = format!("{APT} install -y --no-install-recommends {packages}");
