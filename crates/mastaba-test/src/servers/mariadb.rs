@@ -4,14 +4,13 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::missing::missing;
-use super::process::{Process, Signal, Started, free_port, started};
+use super::process::{Held, Process, Signal, Started, free_port};
 use super::programs::Program;
 
 /// A server with one empty database `test`, which lets `root` in without a password and does not care whether data reach
@@ -31,7 +30,7 @@ use super::programs::Program;
 pub struct Mariadb {
     port: u16,
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Mutex<Option<Process>>,
+    process: Held,
     folder: TempDir,
     /// It has a binary log, under this id.
     logs_as: Option<u32>,
@@ -66,7 +65,7 @@ impl Mariadb {
         }
         let folder =
             tempfile::Builder::new().prefix("mastaba-mariadb-").tempdir().expect("a temporary folder");
-        let mut server = Self { port: 0, process: Mutex::default(), folder, logs_as };
+        let mut server = Self { port: 0, process: Held::default(), folder, logs_as };
         server.init().await;
         loop {
             server.port = free_port();
@@ -108,18 +107,14 @@ impl Mariadb {
             Some(id) => command.args(["--log-bin=log-bin".to_owned(), format!("--server-id={id}")]),
             None => command.arg("--skip-log-bin"),
         };
-        let mut process = Process::spawn(command, &log);
+        let process = Process::spawn(command, &log);
         let addr = self.addr();
         let ready = async || {
             // another server may listen there, so that an answer alone says nothing
             let text = fs::read_to_string(&log).unwrap_or_default();
             text.contains("ready for connections") && TcpStream::connect(addr).await.is_ok()
         };
-        let started = started(&mut process, &log, ready).await;
-        if started == Started::Ready {
-            self.hold(Some(process));
-        }
-        started
+        self.process.start(process, &log, ready).await
     }
 
     /// Where clients connect: `mysql://root@127.0.0.1:PORT/test`.
@@ -139,15 +134,13 @@ impl Mariadb {
 
     /// The process, unless it was stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Process::pid)
+        self.process.pid()
     }
 
     /// Ends it without waiting for its clients (`SIGTERM`), and waits until it is gone. Nothing happens when it does not
     /// run.
     pub async fn stop(&self) {
-        if let Some(process) = self.hold(None) {
-            process.stop(Signal::Term).await;
-        }
+        self.process.stop(Signal::Term).await;
     }
 
     /// Stops it when it runs, and starts it on the same port with the same data.
@@ -171,10 +164,5 @@ impl Mariadb {
             command.arg("--user=root");
         }
         command
-    }
-
-    /// Gives the process that was held.
-    fn hold(&self, process: Option<Process>) -> Option<Process> {
-        std::mem::replace(&mut self.process.lock().unwrap_or_else(PoisonError::into_inner), process)
     }
 }

@@ -5,13 +5,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::missing::missing;
-use super::process::{Process, Signal, Started, free_port, started};
+use super::process::{Held, Process, Signal, Started, free_port};
 use super::programs::Program;
 
 /// A server with one empty database, which trusts everybody and does not care whether data reach the disk.
@@ -31,7 +30,7 @@ use super::programs::Program;
 pub struct Postgres {
     port: u16,
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Mutex<Option<Process>>,
+    process: Held,
     folder: TempDir,
 }
 
@@ -79,7 +78,7 @@ impl Postgres {
     fn in_a_folder() -> Self {
         let folder =
             tempfile::Builder::new().prefix("mastaba-postgres-").tempdir().expect("a temporary folder");
-        let server = Self { port: 0, process: Mutex::default(), folder };
+        let server = Self { port: 0, process: Held::default(), folder };
         if let Some((user, group)) = server.user() {
             chown(server.folder.path(), Some(user), Some(group)).expect("root can give a folder away");
         }
@@ -116,14 +115,10 @@ impl Postgres {
         ];
         command.args(settings.iter().flat_map(|setting| ["-c", setting]));
         // killed at once, it would leave its children and its shared memory behind
-        let mut process = Process::spawn(command, &log).farewell(Signal::Quit);
+        let process = Process::spawn(command, &log).farewell(Signal::Quit);
         let pid = process.pid().to_string();
         let ready = async || self.is_ready(&pid).unwrap_or_default();
-        let started = started(&mut process, &log, ready).await;
-        if started == Started::Ready {
-            self.hold(Some(process));
-        }
-        started
+        self.process.start(process, &log, ready).await
     }
 
     /// It writes a file with its process in the first line and its state in the last one.
@@ -149,15 +144,13 @@ impl Postgres {
 
     /// The process, unless it was stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Process::pid)
+        self.process.pid()
     }
 
     /// Ends it without waiting for its clients (`SIGINT`), and waits until it is gone. Nothing happens when it does not
     /// run.
     pub async fn stop(&self) {
-        if let Some(process) = self.hold(None) {
-            process.stop(Signal::Int).await;
-        }
+        self.process.stop(Signal::Int).await;
     }
 
     /// Stops it when it runs, and starts it on the same port with the same data.
@@ -199,10 +192,5 @@ impl Postgres {
         };
         let user = named("postgres").or_else(|| named("nobody"));
         Some(user.expect("a system has a user `postgres` or `nobody`"))
-    }
-
-    /// Gives the process that was held.
-    fn hold(&self, process: Option<Process>) -> Option<Process> {
-        std::mem::replace(&mut self.process.lock().unwrap_or_else(PoisonError::into_inner), process)
     }
 }

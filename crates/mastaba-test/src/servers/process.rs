@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
@@ -83,6 +84,50 @@ impl Drop for Process {
     }
 }
 
+/// The process of a server, while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<Option<Process>>);
+
+impl Held {
+    /// Waits until a process is [`ready`](started), and keeps it then.
+    pub(super) async fn start(
+        &self,
+        mut process: Process,
+        log: &Path,
+        ready: impl AsyncFn() -> bool,
+    ) -> Started {
+        let started = started(&mut process, log, ready).await;
+        if started == Started::Ready {
+            *self.lock() = Some(process);
+        }
+        started
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.lock().as_ref().map(Process::pid)
+    }
+
+    /// [Stops](Process::stop) it, if it runs.
+    pub(super) async fn stop(&self, how: Signal) {
+        let process = self.lock().take();
+        if let Some(process) = process {
+            process.stop(how).await;
+        }
+    }
+
+    /// [Kills](Process::kill) it, if it runs.
+    pub(super) async fn kill(&self) {
+        let process = self.lock().take();
+        if let Some(process) = process {
+            process.kill().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Process>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a process can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -150,7 +195,7 @@ pub(super) enum Started {
 }
 
 /// Waits until `ready`, or until the process has ended because its port was taken.
-pub(super) async fn started(process: &mut Process, log: &Path, ready: impl AsyncFn() -> bool) -> Started {
+async fn started(process: &mut Process, log: &Path, ready: impl AsyncFn() -> bool) -> Started {
     let began = Instant::now();
     loop {
         if ready().await {

@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -16,7 +15,7 @@ pub(super) use builder::CONTROL;
 pub use builder::RedisBuilder;
 
 use super::missing::missing;
-use super::process::{Process, Signal, Started, free_port, signal, started};
+use super::process::{Held, Process, Signal, Started, free_port, signal};
 use super::programs::Program;
 use super::resp::{Connection, Reply};
 use super::tls::Certificates;
@@ -32,7 +31,7 @@ pub struct RedisServer {
     port: u16,
     bus: u16,
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Mutex<Option<Process>>,
+    process: Held,
     folder: TempDir,
     certificates: Option<Certificates>,
 }
@@ -59,7 +58,7 @@ impl RedisServer {
         let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
         let own = || shape.tls.then(|| Certificates::write(folder.path()));
         let certificates = shape.certificates.clone().or_else(own);
-        let mut server = Self { shape, port: 0, bus: 0, process: Mutex::default(), folder, certificates };
+        let mut server = Self { shape, port: 0, bus: 0, process: Held::default(), folder, certificates };
         loop {
             (server.port, server.bus) = (free_port(), free_port());
             server.shape.write(&server);
@@ -78,15 +77,11 @@ impl RedisServer {
         if self.shape.sentinel {
             command.arg("--sentinel");
         }
-        let mut process = Process::spawn(command, &log);
+        let process = Process::spawn(command, &log);
         // the socket is made after the port is taken: whoever answers there is this process, and it has its port
         let ready =
             async || self.call(&["PING"]).await.is_ok_and(|reply| reply == Reply::Word("PONG".into()));
-        let started = started(&mut process, &log, ready).await;
-        if started == Started::Ready {
-            self.hold(Some(process));
-        }
-        started
+        self.process.start(process, &log, ready).await
     }
 
     /// Where clients connect: `redis://127.0.0.1:PORT`, with the password when there is one, or `rediss`
@@ -129,21 +124,17 @@ impl RedisServer {
 
     /// The process, unless it was stopped or killed.
     pub fn pid(&self) -> Option<u32> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Process::pid)
+        self.process.pid()
     }
 
     /// Ends it in an orderly way (`SIGTERM`), and waits until it is gone. Nothing happens when it does not run.
     pub async fn stop(&self) {
-        if let Some(process) = self.hold(None) {
-            process.stop(Signal::Term).await;
-        }
+        self.process.stop(Signal::Term).await;
     }
 
     /// Ends it in the middle of whatever it does (`SIGKILL`), and waits until it is gone.
     pub async fn kill(&self) {
-        if let Some(process) = self.hold(None) {
-            process.kill().await;
-        }
+        self.process.kill().await;
     }
 
     /// Stops it when it runs, and starts it on the same port and folder.
@@ -257,11 +248,6 @@ impl RedisServer {
     /// Whether it runs, answers and is a master.
     pub(super) async fn is_master(&self) -> bool {
         self.call(&["ROLE"]).await.is_ok_and(|role| role.to_string().starts_with("master"))
-    }
-
-    /// Gives the process that was held.
-    fn hold(&self, process: Option<Process>) -> Option<Process> {
-        std::mem::replace(&mut self.process.lock().unwrap_or_else(PoisonError::into_inner), process)
     }
 }
 
