@@ -5,6 +5,7 @@ pub mod clock;
 pub mod conformance;
 pub mod faulty;
 pub mod ledger;
+pub mod passing;
 #[cfg(all(feature = "servers", unix))]
 pub mod proxy;
 #[cfg(all(feature = "servers", unix))]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::memory::Memory;
-use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Shared, Stamp};
-use mastaba::{Cache, Fault, Region};
+use mastaba::shared::{Abilities, Shared};
+use mastaba::{Cache, Region};
 use mastaba_test::world::{Control, Db, UserById, Watched};
 
 /// Memory that takes two keys at once.
@@ -15,33 +15,7 @@ struct Two(Memory);
 impl Shared for Two {
     const ABILITIES: Abilities = Abilities { max_batch: 2, ..Memory::ABILITIES };
 
-    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
-        self.0.read(keys).await
-    }
-
-    async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
-        self.0.lease(leases, stamps).await
-    }
-
-    async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
-        self.0.fill(fills).await
-    }
-
-    async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
-        self.0.invalidate(keys, stamps).await
-    }
-
-    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
-        self.0.hold(holds).await
-    }
-
-    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
-        self.0.end(ends).await
-    }
-
-    fn incarnation(&self) -> u64 {
-        self.0.incarnation()
-    }
+    mastaba_test::pass_on!(0: read, lease, fill, invalidate, hold, end, incarnation);
 }
 
 struct World {

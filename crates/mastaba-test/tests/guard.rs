@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::memory::Memory;
-use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Shared, Stamp};
+use mastaba::shared::{Abilities, Shared};
 use mastaba::{Cache, Event, Fault, Force, LoadContext, Region, Rows, Settings, Source};
 use mastaba_test::world::{UserById, World};
 use tokio::time::{Instant, advance, sleep, timeout};
@@ -211,32 +211,10 @@ struct Half(Memory);
 impl Shared for Half {
     const ABILITIES: Abilities = Memory::ABILITIES;
 
+    mastaba_test::pass_on!(0: lease, fill, invalidate, hold, end, incarnation);
+
     async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
         self.0.read(&keys[..keys.len() / 2]).await
-    }
-
-    async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
-        self.0.lease(leases, stamps).await
-    }
-
-    async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
-        self.0.fill(fills).await
-    }
-
-    async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
-        self.0.invalidate(keys, stamps).await
-    }
-
-    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
-        self.0.hold(holds).await
-    }
-
-    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
-        self.0.end(ends).await
-    }
-
-    fn incarnation(&self) -> u64 {
-        self.0.incarnation()
     }
 }
 

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use mastaba::entry::{EntryRef, Kind};
 use mastaba::shared::memory::Memory;
-use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Listener, Shared, Stamp};
+use mastaba::shared::{Abilities, Listener, Shared, Stamp};
 use mastaba::{Cache, Coherence, Fault, LoadContext, NearConfig, Outcome, Region, Rows, Source, Tier};
 use mastaba_test::world::{Db, DbError, UserById, Watched, World};
 
@@ -496,33 +495,7 @@ impl Telling {
 impl Shared for Telling {
     const ABILITIES: Abilities = Abilities { tells: true, ..Watched::<Memory, true>::ABILITIES };
 
-    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
-        self.inner.read(keys).await
-    }
-
-    async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
-        self.inner.lease(leases, stamps).await
-    }
-
-    async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
-        self.inner.fill(fills).await
-    }
-
-    async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
-        self.inner.invalidate(keys, stamps).await
-    }
-
-    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
-        self.inner.hold(holds).await
-    }
-
-    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
-        self.inner.end(ends).await
-    }
-
-    fn incarnation(&self) -> u64 {
-        self.inner.incarnation()
-    }
+    mastaba_test::pass_on!(inner: read, lease, fill, invalidate, hold, end, incarnation);
 
     fn listen(&self, _: &[u8], listener: Arc<dyn Listener>) {
         *self.listener.lock().unwrap() = Some(listener);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::memory::Memory;
-use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Reach, Shared, Stamp};
+use mastaba::shared::{Abilities, Fill, Filled, Lease, Leases, Reach, Shared, Stamp};
 use mastaba::{Cache, Fault, LoadContext, Region, Rows, Source, Tier};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, yield_now};
@@ -87,9 +87,7 @@ fn places(stamps: &[Stamp], epoch_first: bool) -> Vec<usize> {
 impl Shared for Stepwise {
     const ABILITIES: Abilities = Abilities { reach: Reach::Processes, ..Memory::ABILITIES };
 
-    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
-        self.inner.read(keys).await
-    }
+    mastaba_test::pass_on!(inner: read, hold, end, incarnation);
 
     async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
         let mut done = self.inner.lease(leases, &[]).await?;
@@ -125,18 +123,6 @@ impl Shared for Stepwise {
             self.inner.invalidate(&[], std::slice::from_ref(&stamps[at])).await?;
         }
         Ok(())
-    }
-
-    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
-        self.inner.hold(holds).await
-    }
-
-    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
-        self.inner.end(ends).await
-    }
-
-    fn incarnation(&self) -> u64 {
-        self.inner.incarnation()
     }
 }
 

@@ -4,11 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use mastaba::shared::memory::Memory;
-use mastaba::shared::{
-    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Listener, Reach, Shared, Stamp,
-};
+use mastaba::shared::{Abilities, Listener, Reach, Shared};
 use mastaba::{Backend, BoxError, Cache, Fault, LoadContext, NearConfig, Policy, Region, Rows, Source};
 
 use crate::fuse::{self, Part};
@@ -138,39 +135,17 @@ impl Source for NoPolicy {
     }
 }
 
-/// A backend that panics when a region begins to listen to it.
-struct Deaf(Memory);
+/// A backend that panics when a region begins to listen to it, which one does where it tells, and when it is closed.
+struct Deaf<const TELLS: bool>(Memory);
 
-impl Shared for Deaf {
-    const ABILITIES: Abilities = Abilities { reach: Reach::Processes, tells: true, ..Memory::ABILITIES };
+impl<const TELLS: bool> Shared for Deaf<TELLS> {
+    const ABILITIES: Abilities = Abilities {
+        reach: if TELLS { Reach::Processes } else { Memory::ABILITIES.reach },
+        tells: TELLS,
+        ..Memory::ABILITIES
+    };
 
-    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
-        self.0.read(keys).await
-    }
-
-    async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
-        self.0.lease(leases, stamps).await
-    }
-
-    async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
-        self.0.fill(fills).await
-    }
-
-    async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
-        self.0.invalidate(keys, stamps).await
-    }
-
-    async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
-        self.0.hold(holds).await
-    }
-
-    async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
-        self.0.end(ends).await
-    }
-
-    fn incarnation(&self) -> u64 {
-        self.0.incarnation()
-    }
+    mastaba_test::pass_on!(0: read, lease, fill, invalidate, hold, end, incarnation);
 
     fn listen(&self, _: &[u8], _: Arc<dyn Listener>) {
         panic!("the fuse of listening")
@@ -201,7 +176,7 @@ async fn what_panics_at_start_is_a_problem_of_the_configuration() {
     );
 
     let near = NearConfig::entries(10);
-    let deaf = Region::backend(Deaf(Memory::default())).near(near);
+    let deaf = Region::backend(Deaf::<true>(Memory::default())).near(near);
     let error = Cache::builder().region("deaf", deaf).build().await.unwrap_err();
     let said = error.to_string();
     assert!(said.contains("region deaf: the backend panicked in listen: the fuse of listening"), "{said}");
@@ -224,36 +199,7 @@ async fn what_panics_at_start_is_a_problem_of_the_configuration() {
 #[tokio::test]
 async fn a_backend_that_panics_while_it_is_closed_is_an_error() {
     fuse::arm(Part::Listener, 99);
-    // without `tells`
-    struct Quiet(Deaf);
-    impl Shared for Quiet {
-        const ABILITIES: Abilities = Memory::ABILITIES;
-        async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
-            self.0.read(keys).await
-        }
-        async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
-            self.0.lease(leases, stamps).await
-        }
-        async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
-            self.0.fill(fills).await
-        }
-        async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
-            self.0.invalidate(keys, stamps).await
-        }
-        async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
-            self.0.hold(holds).await
-        }
-        async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
-            self.0.end(ends).await
-        }
-        fn incarnation(&self) -> u64 {
-            self.0.incarnation()
-        }
-        async fn close(&self) -> Result<(), Fault> {
-            self.0.close().await
-        }
-    }
-    let backend = Quiet(Deaf(Memory::default()));
+    let backend = Deaf::<false>(Memory::default());
     let cache = Cache::builder().region("objects", Region::backend(backend)).build().await.unwrap();
     let error = cache.close().await.unwrap_err();
     assert!(error.to_string().contains("the backend panicked in close: the fuse of closing"), "{error}");
