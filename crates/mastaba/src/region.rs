@@ -23,16 +23,16 @@ use crate::report::{Operation, counted};
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
 use crate::shared::guard::{self, Change, Guard};
-use crate::shared::{
-    Abilities, End, Fill, Filled, Hold, Lease, Leased, Listener, Reach, Stamp, WriteOutcome,
-};
+use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp};
 use crate::sync::lock;
 use crate::telemetry;
 
 mod unconfirmed;
+mod written;
 
 pub(crate) use unconfirmed::Behind;
 use unconfirmed::Unconfirmed;
+pub(crate) use written::What;
 
 /// One region of a [`Cache`](crate::Cache).
 pub(crate) struct RegionCore {
@@ -62,25 +62,6 @@ pub(crate) struct RegionCore {
     pub(crate) unconfirmed: Unconfirmed,
     pub(crate) events: Arc<Events>,
     said: Seldom,
-}
-
-/// What an invalidation names.
-#[derive(Clone, Debug)]
-pub(crate) enum What {
-    Keys(Vec<Bytes>),
-    Tags(Vec<String>),
-    Region,
-}
-
-impl What {
-    /// How many keys, tags and regions.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Keys(keys) => keys.len(),
-            Self::Tags(tags) => tags.len(),
-            Self::Region => 1,
-        }
-    }
 }
 
 /// The task that asks whether everything has been told, and the runtime that it is on.
@@ -431,108 +412,6 @@ impl RegionCore {
         };
         telemetry::filled(&self.name, &stored);
         stored
-    }
-
-    /// Voids in the shared tier what an invalidation names, and in near what it cannot name by key.
-    ///
-    /// Without a meter it stands in the report of no request.
-    pub(crate) async fn void(&self, meter: Option<&Meter>, what: &What) -> Result<(), Fault> {
-        let done = match what {
-            What::Keys(keys) => self.invalidate(meter, keys).await,
-            What::Tags(tags) => self.invalidate_tags(meter, tags).await,
-            What::Region => self.clear(meter).await,
-        };
-        // near after shared: what is inserted in between was read before, and its era is over (R13)
-        self.void_near(what);
-        done
-    }
-
-    /// Voids in near what an invalidation cannot name by key (`R13`).
-    pub(crate) fn void_near(&self, what: &What) {
-        match what {
-            What::Keys(_) => {}
-            What::Tags(_) => drop(self.tag_bumps.fetch_add(1, Ordering::AcqRel)),
-            What::Region => drop(self.clears.fetch_add(1, Ordering::AcqRel)),
-        }
-    }
-
-    /// Voids records in near, where which key of the program they are of is not known (`R13`).
-    pub(crate) fn void_records(&self, records: &[Bytes]) {
-        if self.changes.are_told() {
-            records.iter().for_each(|record| self.changes.changed(record));
-        } else if !records.is_empty() {
-            // there are no marks by record: near of the whole region
-            self.clears.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    /// Removes records from the shared tier: one trip for as many keys as the backend takes at a time.
-    async fn invalidate(&self, meter: Option<&Meter>, keys: &[Bytes]) -> Result<(), Fault> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        let mut done = Ok(());
-        // one after the other, and all of them: their order has a meaning (R7)
-        for part in keys.chunks(self.abilities.max_batch.max(1)) {
-            let part =
-                self.trip(meter, Operation::Invalidate, part.len(), shared.invalidate(part, &[])).await;
-            done = done.and(part);
-        }
-        done
-    }
-
-    /// Holds keys, so that nobody fills them until the hold is ended or has run out (`R7`).
-    pub(crate) async fn hold(&self, meter: &Meter, keys: &[Bytes], holder: u64) -> Result<(), Fault> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        let ttl = self.policy.hold_ttl;
-        // kept: `Serve` goes on serving it, and both restore it after a rollback (R10)
-        let hold = |key: &Bytes| Hold { key: key.clone(), holder, ttl, keep: true };
-        let parts = keys.chunks(self.abilities.max_batch.max(1)).map(|part| async move {
-            let holds: Vec<_> = part.iter().map(hold).collect();
-            self.trip(meter, Operation::Hold, part.len(), shared.hold(&holds)).await
-        });
-        join_all(parts).await.into_iter().collect()
-    }
-
-    /// Ends the holds of a write whose outcome is known; they may end in any order (`R7`).
-    pub(crate) async fn end(
-        &self,
-        meter: &Meter,
-        keys: &[Bytes],
-        holder: u64,
-        outcome: WriteOutcome,
-    ) -> Result<(), Fault> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        let end = |key: &Bytes| End { key: key.clone(), holder, outcome };
-        let parts = keys.chunks(self.abilities.max_batch.max(1)).map(|part| async move {
-            let ends: Vec<_> = part.iter().map(end).collect();
-            self.trip(meter, Operation::End, part.len(), shared.end(&ends)).await.map(drop)
-        });
-        join_all(parts).await.into_iter().collect()
-    }
-
-    /// Voids everything that is stored under these tags.
-    async fn invalidate_tags(&self, meter: Option<&Meter>, tags: &[String]) -> Result<(), Fault> {
-        let ttl = tag_ttl(&self.policy);
-        // the epoch first: see `lease`
-        let mut stamps = vec![Stamp { key: self.epoch_key.clone(), value: random(), ttl: None }];
-        let mut keyless = Ok(());
-        for tag in tags {
-            match self.tag_key(tag) {
-                Ok(key) => stamps.push(Stamp { key, value: random(), ttl }),
-                Err(fault) => keyless = Err(fault),
-            }
-        }
-        self.renew(meter, &stamps).await.and(keyless)
-    }
-
-    /// Voids everything that is stored in the region.
-    async fn clear(&self, meter: Option<&Meter>) -> Result<(), Fault> {
-        let stamps = [Stamp { key: self.generation_key.clone(), value: random(), ttl: None }];
-        self.renew(meter, &stamps).await
-    }
-
-    async fn renew(&self, meter: Option<&Meter>, stamps: &[Stamp]) -> Result<(), Fault> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        self.trip(meter, Operation::Invalidate, stamps.len(), shared.invalidate(&[], stamps)).await
     }
 
     pub(crate) async fn close(&self) -> Result<(), Fault> {
