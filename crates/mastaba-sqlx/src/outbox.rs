@@ -136,12 +136,12 @@ impl<DB: Dialect> Outbox<DB> {
     ///
     /// A cache has one outbox per kind of database, the last one.
     pub fn attach(&self, cache: &Cache) {
-        cache.extend(Arc::new(self.clone()));
+        cache.stash().put(self.clone());
     }
 
     /// The one that was attached to the cache of a request.
     pub(crate) fn attached(request: &RequestCache) -> Option<Self> {
-        request.cache().extension::<Self>().map(|outbox| (*outbox).clone())
+        request.cache().stash().get::<Self>().map(|outbox| (*outbox).clone())
     }
 
     /// Attaches it, and starts a task on this runtime that voids what writes have left behind: of any process, this one or

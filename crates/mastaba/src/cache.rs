@@ -6,8 +6,8 @@ mod region;
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +19,9 @@ use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
-use crate::request::RequestCache;
+use crate::request::{RequestCache, Stash};
 use crate::runtime::{Home, Runtimes};
 use crate::source::Source;
-use crate::sync::lock;
 use crate::write::{Outgoing, Published};
 
 /// The cache of a program: its regions, its sources, and the way to a [`RequestCache`] per request.
@@ -53,8 +52,8 @@ pub(crate) struct CacheCore {
     pub(crate) runtimes: Runtimes,
     /// Cancelled by [`Cache::close`].
     closing: CancellationToken,
-    /// What crates beside this one keep here, by its type.
-    extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    /// What crates beside this one keep here.
+    stash: Stash,
 }
 
 impl CacheCore {
@@ -72,7 +71,7 @@ impl CacheCore {
             ticks: AtomicU64::new(0),
             runtimes: Runtimes::default(),
             closing: CancellationToken::new(),
-            extensions: Mutex::default(),
+            stash: Stash::default(),
         }
     }
 
@@ -290,18 +289,10 @@ impl Cache {
         self.core.events.tell(event);
     }
 
-    /// Keeps something for a crate beside this one, in place of what it kept of this type before.
+    /// A place for what crates beside this one keep of it.
     #[doc(hidden)]
-    pub fn extend<T: Any + Send + Sync>(&self, with: Arc<T>) {
-        lock(&self.core.extensions).insert(TypeId::of::<T>(), with);
-    }
-
-    /// What was kept of a type.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn extension<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        let kept = lock(&self.core.extensions).get(&TypeId::of::<T>()).cloned();
-        kept.and_then(|kept| kept.downcast().ok())
+    pub fn stash(&self) -> &Stash {
+        &self.core.stash
     }
 
     /// Waits until nothing goes on in the background: fills, refreshes, loads whose readers have gone.
