@@ -115,6 +115,27 @@ async fn what_is_taken_back_to_a_savepoint_is_held_no_longer() {
     assert_eq!(world.trips(), ["shared hold [1]", "shared end [1]"]);
 }
 
+/// In a destructor that runs anywhere, for example.
+#[test]
+fn a_savepoint_may_be_taken_back_outside_of_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (world, write, savepoint) = runtime.block_on(async {
+        let world = warm(WriteMode::Strict).await;
+        let write = world.request().write();
+        write.invalidate::<UserById>([1]).await.unwrap();
+        let savepoint = write.savepoint();
+        write.invalidate::<UserById>([2]).await.unwrap();
+        write.hold().await.unwrap();
+        world.trips();
+        (world, write, savepoint)
+    });
+    write.rolled_back_to(savepoint);
+    runtime.block_on(async {
+        assert!(write.commit(done()).await.unwrap().published.is_confirmed());
+        assert_eq!(world.trips(), ["shared hold [1]", "shared end [1]"]);
+    });
+}
+
 #[tokio::test]
 async fn a_savepoint_takes_back_keys_tags_regions_and_no_more() {
     let world = warm(WriteMode::Simple).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
@@ -59,10 +60,12 @@ impl Write {
         };
         *renewal = None;
         let Some(ttl) = publish::shortest(&regions) else { return };
+        // A savepoint may be dropped anywhere. Holds that nobody renews run out, and the commit places them anew.
+        let Ok(runtime) = Handle::try_current() else { return };
         let meter = Meter::new(self.request.inner.clone(), false);
         let holder = self.holder;
         // not one of the tasks that the cache waits for when it is closed: the write may stay open for long
-        let task = tokio::spawn(async move {
+        let task = runtime.spawn(async move {
             loop {
                 sleep(ttl / 3).await;
                 // what was not renewed this time may be the next time; the commit places all of them anew
