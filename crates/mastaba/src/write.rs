@@ -40,7 +40,7 @@ use crate::event::Event;
 use crate::guarded::{Panicked, Sheltered, guard};
 use crate::region::{RegionCore, What};
 use crate::registry::Registered;
-use crate::request::{Cell, Memo, RequestCache, Slot, collect};
+use crate::request::{RequestCache, Slot, collect};
 use crate::source::Source;
 use crate::sync::lock;
 
@@ -192,18 +192,8 @@ impl RequestCache {
         if done.as_ref().is_err_and(Error::is_panic) {
             return done; // nothing was voided: the values are not known to be the newest
         }
-        let mut state = lock(&self.inner.state);
-        let at = self.inner.slot::<S>(&mut state)?;
-        let begun = self.inner.cache.now();
-        let slot = Slot::<S>::of(&mut state.slots[at].1);
-        let put = guard(|| {
-            for (key, value) in values {
-                let memo = Memo::Known { value: Some(value), stale: false, begun };
-                slot.cells.insert(key, Cell { call: 0, memo });
-            }
-        });
-        // what is not there is read from the source
-        put.map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why)).and(done)
+        // what is not given is read from the source
+        put::give::<S>(self, values).and(done)
     }
 }
 

@@ -41,10 +41,10 @@ impl Write {
         let copied = guard(|| key.clone()).map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))?;
         let put: Sheltered<Put<S>> = Sheltered::new(vec![(copied, value.into())]);
         self.collect::<S>(vec![key])?;
-        give::<S>(&self.request, &put)?;
+        give::<S>(&self.request, put.iter().cloned())?;
         let request = self.request.clone();
         // what is not given again is read from the source
-        let again = Box::new(move || drop(give::<S>(&request, &put)));
+        let again = Box::new(move || drop(give::<S>(&request, put.iter().cloned())));
         let mut steps = lock(&self.steps);
         if let Some(local) = steps.last_mut().and_then(|step| step.local.last_mut()) {
             local.put = Some(again);
@@ -54,15 +54,18 @@ impl Write {
 }
 
 /// The request knows these values from now on.
-fn give<S: Source>(request: &RequestCache, put: &[Put<S>]) -> Result<(), Error> {
+pub(super) fn give<S: Source>(
+    request: &RequestCache,
+    put: impl IntoIterator<Item = Put<S>>,
+) -> Result<(), Error> {
     let mut state = lock(&request.inner.state);
     let at = request.inner.slot::<S>(&mut state)?;
     let begun = request.inner.cache.now();
     let slot = Slot::<S>::of(&mut state.slots[at].1);
     let given = guard(|| {
         for (key, value) in put {
-            let memo = Memo::Known { value: Some(value.clone()), stale: false, begun };
-            slot.cells.insert(key.clone(), Cell { call: 0, memo });
+            let memo = Memo::Known { value: Some(value), stale: false, begun };
+            slot.cells.insert(key, Cell { call: 0, memo });
         }
     });
     given.map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))
