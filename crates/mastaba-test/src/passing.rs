@@ -19,7 +19,8 @@ pub use mastaba::{Fault, shared};
 ///     mastaba_test::pass_on!(0: read, lease, fill, invalidate, hold, end, incarnation);
 /// }
 ///
-/// assert_eq!(Two(Memory::default()).incarnation(), Memory::default().incarnation());
+/// let memory = Memory::default();
+/// assert_eq!(Two(memory.clone()).incarnation(), memory.incarnation());
 /// ```
 #[macro_export]
 macro_rules! pass_on {
