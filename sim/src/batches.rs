@@ -5,16 +5,18 @@
 //! carriers before they have sent, after, and not at all.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{Either, join_all, select};
 use shuttle::future::batch_semaphore::{BatchSemaphore as Semaphore, Fairness};
-use shuttle::future::{block_on, spawn};
+use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
 
 use crate::batch::{Part, Phase};
+use crate::lookout::{Lookout, Minder};
 use crate::standby::{Place, StandBy};
 use crate::steps::{cut_after, trip};
 use crate::sync::{Arc, Mutex, lock};
@@ -34,6 +36,9 @@ pub struct Scene {
     pub slow: bool,
     /// What is asked for key 0 alone is answered once key 1 was.
     pub hangs: bool,
+    /// Readers are polled once and then kept until another read was answered. Only then there are minders: their
+    /// millisecond is over at any time, and would hide that a lookout that was dropped was not handed over.
+    pub kept: bool,
     /// A rule that is broken on purpose.
     pub broken: Option<Rule>,
 }
@@ -43,8 +48,10 @@ pub struct Scene {
 pub enum Rule {
     /// A carrier that is dropped gives the keys back to their readers.
     CarriersGiveBack,
-    /// Every reader that waits is ready to send, not only the one that opened the part.
-    EveryReaderSends,
+    /// The reader that looks out wakes those who sleep when it goes.
+    LookoutIsHandedOver,
+    /// Behind a reader that looks out and is not polled stands a minder.
+    LookoutIsMinded,
     /// A reader that goes leaves the keys that others wait for.
     KeysAreSharedByCount,
     /// A reader tells the part that it waits.
@@ -73,6 +80,7 @@ struct Request {
     ledger: std::sync::Mutex<Ledger>,
     cuts: AtomicUsize,
     stand_by: StandBy<()>,
+    lookout: Lookout<()>,
     /// Opens when key 1 was answered.
     second: Semaphore,
 }
@@ -113,6 +121,7 @@ pub fn play(scene: Scene) -> usize {
         ledger: std::sync::Mutex::default(),
         cuts: AtomicUsize::new(0),
         stand_by: StandBy::default(),
+        lookout: Lookout::default(),
         second: Semaphore::new(0, Fairness::StrictlyFair),
     });
     let tasks: Vec<_> = (0..scene.tasks)
@@ -126,6 +135,9 @@ pub fn play(scene: Scene) -> usize {
                         request.second.release(1);
                     }
                     return;
+                }
+                if scene.kept {
+                    return keep(&request, nth as u32).await;
                 }
                 let readers = (0..scene.readers).map(|_| reader(&request));
                 join_all(readers).await;
@@ -150,6 +162,28 @@ async fn reader(request: &Arc<Request>) {
     for (key, answer) in keys.iter().zip(answers) {
         assert_eq!(answer, Some(key * 10), "key {key}");
     }
+}
+
+/// A read that is polled a few times and then kept, while others are awaited one after the other.
+async fn keep(request: &Arc<Request>, own: u32) {
+    let own = [own % KEYS];
+    let mut kept = pin!(read(request, &own));
+    let polls = thread_rng().gen_range(0..3);
+    let mut early = None;
+    for _ in 0..polls {
+        if let Poll::Ready(answers) = poll_fn(|cx| Poll::Ready(kept.as_mut().poll(cx))).await {
+            early = Some(answers);
+            break;
+        }
+    }
+    for key in (0..KEYS).filter(|key| *key != own[0]) {
+        assert_eq!(read(request, &[key]).await, [Some(key * 10)]);
+    }
+    let answers = match early {
+        Some(answers) => answers,
+        None => kept.await,
+    };
+    assert_eq!(answers, [Some(own[0] * 10)]);
 }
 
 /// As `RequestCache::read`.
@@ -185,14 +219,36 @@ impl Request {
                 }
                 None => None,
             };
-            let opened = coming.is_none() && state.gathering.is_none();
             let (part, at) = coming.unwrap_or_else(|| state.want(*key));
             self.tell(|ledger| ledger.waits(part.id, at, *key));
             let waiting = waiting.get_or_insert_with(|| Waiting::new(self.clone()));
-            waiting.sends |= opened;
             waiting.add(nth, part, at);
         }
+        if let Some(waiting) = &mut waiting {
+            waiting.gathering = self.lookout.gathering();
+        }
         waiting
+    }
+
+    /// As `RequestCore::minder`.
+    fn minder(self: &Arc<Self>) -> Option<usize> {
+        match self.lookout.minder(()) {
+            Minder::Is(minder) => Some(minder),
+            Minder::Elsewhere => None,
+            Minder::Make(minder) => {
+                if self.scene.kept && self.scene.broken != Some(Rule::LookoutIsMinded) {
+                    spawn(mind(self.clone(), minder));
+                }
+                Some(minder)
+            }
+        }
+    }
+
+    /// As `RequestCore::wake_sleepers`.
+    fn wake_sleepers(&self) {
+        let mut sleepers = Vec::new();
+        lock(&self.state).gathering.iter().for_each(|part| part.sleepers(&mut sleepers));
+        sleepers.into_iter().for_each(Waker::wake);
     }
 
     /// As `RequestCore::send`.
@@ -200,6 +256,7 @@ impl Request {
         state.gathered = 0;
         let Some(part) = state.gathering.take() else { return };
         let coming = part.send(1, &tokio_util::sync::CancellationToken::new());
+        self.lookout.sent();
         for (at, _) in &coming {
             self.tell(|ledger| {
                 ledger.0.get_mut(&(part.id, *at)).expect("a key that was waited for").sent += 1;
@@ -249,6 +306,30 @@ impl Request {
     }
 }
 
+/// As `Minding`. Its millisecond is over once others have done their part.
+async fn mind(request: Arc<Request>, minder: usize) {
+    let lookout = &request.lookout;
+    let mut before = None;
+    loop {
+        yield_now().await;
+        let sleeping = lookout.sleeping();
+        match sleeping {
+            Some(gathering) if before == sleeping => {
+                lookout.give_up(gathering);
+                request.wake_sleepers();
+            }
+            Some(_) => {}
+            None => {
+                lookout.ends(minder);
+                if lookout.sleeping().is_none() || !lookout.goes_on(minder) {
+                    return;
+                }
+            }
+        }
+        before = sleeping;
+    }
+}
+
 impl Ledger {
     fn waits(&mut self, part: u64, at: usize, key: u32) {
         let new = Fate { key, readers: 0, given_back: false, sent: 0 };
@@ -281,15 +362,25 @@ struct Waiting {
     tickets: Vec<(usize, usize, usize)>,
     seen: usize,
     done: bool,
-    /// It opened the part.
-    sends: bool,
     stands: Option<Place>,
+    gathering: usize,
+    looks_out: bool,
+    sleeps: Option<(Waker, usize)>,
 }
 
 impl Waiting {
     fn new(request: Arc<Request>) -> Self {
-        let (parts, tickets) = (Vec::new(), Vec::new());
-        Self { request, parts, tickets, seen: 0, done: false, sends: false, stands: None }
+        Self {
+            request,
+            parts: Vec::new(),
+            tickets: Vec::new(),
+            seen: 0,
+            done: false,
+            stands: None,
+            gathering: 0,
+            looks_out: false,
+            sleeps: None,
+        }
     }
 
     fn add(&mut self, nth: usize, part: Arc<ThePart>, at: usize) {
@@ -313,14 +404,14 @@ impl Waiting {
 
 impl Waiting {
     /// As `Waiting::phase`.
-    fn phase(&mut self, cx: &mut Context<'_>) -> Phase {
+    fn phase(&mut self, cx: &mut Context<'_>, sleeps: bool) -> Phase {
         let careless = self.request.scene.broken == Some(Rule::ReadersLeaveAWaker);
         let (mut settled, mut gathering) = (true, false);
         for (nth, (part, place)) in self.parts.iter_mut().enumerate() {
             let phase = if careless {
-                part.poll(&mut Context::from_waker(std::task::Waker::noop()), place)
+                part.poll(&mut Context::from_waker(Waker::noop()), place, sleeps)
             } else {
-                part.poll(cx, place)
+                part.poll(cx, place, sleeps)
             };
             settled &= match phase {
                 Phase::Settled => true,
@@ -343,6 +434,35 @@ impl Waiting {
             false => Phase::Sent,
         }
     }
+
+    /// As `Waiting::looks_out`.
+    fn looks_out(&mut self) -> bool {
+        self.looks_out = self.looks_out || self.request.lookout.take(self.gathering);
+        self.looks_out
+    }
+
+    /// As `Waiting::sleep`.
+    fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
+        let lookout = &self.request.lookout;
+        if self
+            .sleeps
+            .as_ref()
+            .is_some_and(|(waker, minder)| waker.will_wake(cx.waker()) && lookout.is_minded_by(*minder))
+        {
+            return Phase::Gathering;
+        }
+        let phase = self.phase(cx, true);
+        if phase != Phase::Gathering || !self.request.lookout.sleeps(self.gathering) {
+            return if phase == Phase::Gathering { self.phase(cx, false) } else { phase };
+        }
+        if !self.looks_out() {
+            match self.request.minder() {
+                Some(minder) => self.sleeps = Some((cx.waker().clone(), minder)),
+                None => self.looks_out = true,
+            }
+        }
+        phase
+    }
 }
 
 impl Future for &mut Waiting {
@@ -350,18 +470,23 @@ impl Future for &mut Waiting {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut **self;
-        let mut phase = this.phase(cx);
-        let sends = this.sends || this.request.scene.broken != Some(Rule::EveryReaderSends);
+        let mut phase = this.phase(cx, false);
+        if phase == Phase::Gathering && !this.looks_out() {
+            phase = this.sleep(cx);
+            if phase == Phase::Gathering && !this.looks_out {
+                return Poll::Pending;
+            }
+        }
         if phase == Phase::Gathering && this.request.stand_by.waits(|| Some(()), cx, &mut this.stands) {
             return Poll::Pending;
         }
-        if phase == Phase::Gathering && sends {
+        if phase == Phase::Gathering {
             let mut state = lock(&this.request.state);
             if state.gathered == this.seen {
                 this.request.send(&mut state);
                 drop(state);
                 let told = this.request.scene.broken != Some(Rule::SendersLookAgain);
-                phase = if told { this.phase(cx) } else { Phase::Sent };
+                phase = if told { this.phase(cx, false) } else { Phase::Sent };
             } else {
                 this.seen = state.gathered;
             }
@@ -371,8 +496,8 @@ impl Future for &mut Waiting {
                 this.done = true;
                 return Poll::Ready(());
             }
-            Phase::Gathering if sends => cx.waker().wake_by_ref(),
-            Phase::Gathering | Phase::Sent | Phase::Partly => {}
+            Phase::Gathering => cx.waker().wake_by_ref(),
+            Phase::Sent | Phase::Partly => {}
         }
         Poll::Pending
     }
@@ -401,6 +526,10 @@ impl Drop for Waiting {
         drop(state);
         for (part, place) in &self.parts {
             part.forget(*place);
+        }
+        let gone = self.looks_out && self.request.lookout.leave(self.gathering);
+        if gone && self.request.scene.broken != Some(Rule::LookoutIsHandedOver) {
+            self.request.wake_sleepers();
         }
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod batches;
 pub mod flights;
+pub mod lookouts;
 pub mod runs;
 
 #[allow(dead_code, reason = "the library uses more of it")]
@@ -25,6 +26,9 @@ mod flight;
 #[allow(dead_code, reason = "the library uses more of it")]
 #[path = "../../crates/mastaba/src/guarded.rs"]
 mod guarded;
+#[allow(dead_code, reason = "the library uses more of it")]
+#[path = "../../crates/mastaba/src/request/lookout.rs"]
+mod lookout;
 #[allow(dead_code, reason = "the library uses more of it")]
 #[path = "../../crates/mastaba/src/request/standby.rs"]
 mod standby;

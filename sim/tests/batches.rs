@@ -3,8 +3,19 @@
 use sim::batches::{Rule, Scene, play};
 use sim::runs::{always, violation};
 
-const CALM: Scene =
-    Scene { tasks: 3, readers: 2, dropped: false, cut_off: false, slow: false, hangs: false, broken: None };
+const CALM: Scene = Scene {
+    tasks: 3,
+    readers: 2,
+    dropped: false,
+    cut_off: false,
+    slow: false,
+    hangs: false,
+    kept: false,
+    broken: None,
+};
+
+/// Readers that are polled a few times and then kept.
+const KEPT: Scene = Scene { tasks: 3, kept: true, ..CALM };
 
 /// Two readers, each in a task of its own, the first of which waits for long.
 const HANGS: Scene = Scene { tasks: 2, hangs: true, ..CALM };
@@ -54,8 +65,19 @@ fn it_is_found_when_a_carrier_goes_without_a_word() {
 }
 
 #[test]
-fn it_is_found_when_one_reader_alone_sends() {
-    finds(Scene { dropped: true, ..CALM }, Rule::EveryReaderSends, "deadlock");
+fn a_reader_that_is_kept_holds_nobody_up() {
+    always(|| runs(KEPT));
+    always(|| runs(Scene { cut_off: true, ..KEPT }));
+}
+
+#[test]
+fn it_is_found_when_a_reader_that_looks_out_goes_without_a_word() {
+    finds(Scene { dropped: true, ..CALM }, Rule::LookoutIsHandedOver, "deadlock");
+}
+
+#[test]
+fn it_is_found_when_nobody_minds_a_lookout_that_is_kept() {
+    finds(KEPT, Rule::LookoutIsMinded, "deadlock");
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Gathers the keys of one turn: what is awaited together travels together.
 //!
-//! There is no time window. A reader that has to wait puts its keys into the part that is gathering, wakes
-//! itself, and sends the batch on its next poll if no key was added in between. By then every other reader
-//! of the same `join!`, `try_join_all`, stream or resolver tree has been polled too, and has added its keys.
-//! Every reader that waits does so, not only the first: none depends on another one being polled.
+//! There is no time window. A reader that has to wait puts its keys into the part that is gathering. One of them wakes
+//! itself, and sends the batch once no read came to wait between several of its polls: by then every other reader of the
+//! same `join!`, `try_join_all`, stream or resolver tree has been polled too, and has added its keys. The others sleep.
+//! None depends on that one being polled: see [`lookout`](crate::request::lookout).
 
 use std::sync::OnceLock;
 use std::task::{Context, Waker};
@@ -213,9 +213,9 @@ impl<K, A: Clone> Part<K, A> {
     /// How far the part has come; while it is on its way, the reader is woken when it is settled. `place` is the
     /// reader's own place among the wakers.
     ///
-    /// While it gathers, nobody is woken: its readers look again by themselves, and one of them sends it.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>, place: &mut Option<usize>) -> Phase {
-        if !self.sent.load(Ordering::Acquire) {
+    /// While it gathers, the reader leaves its waker only if it `sleeps`: another one looks out for it.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, place: &mut Option<usize>, sleeps: bool) -> Phase {
+        if !sleeps && !self.sent.load(Ordering::Acquire) {
             return Phase::Gathering;
         }
         let mut state = lock(&self.state);
@@ -232,6 +232,11 @@ impl<K, A: Clone> Part<K, A> {
             Phase::Sent if state.partly => Phase::Partly,
             phase => phase,
         }
+    }
+
+    /// The wakers of those who sleep while it gathers. They stay where they are.
+    pub(crate) fn sleepers(&self, into: &mut Vec<Waker>) {
+        into.extend(lock(&self.state).wakers.iter().flatten().cloned());
     }
 
     /// A reader stops waiting: its waker is dropped with it.

@@ -13,6 +13,7 @@ use std::ops::DerefMut;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,6 +60,7 @@ impl<S: Source> Drop for Bound<S> {
 pub(crate) trait AnyPart: Send {
     fn id(&self) -> u64;
     fn set_nested(&mut self);
+    fn sleepers(&self, into: &mut Vec<Waker>);
     fn send(&mut self, begun: u64, hurry: &CancellationToken);
     fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>>;
     fn fail(&mut self, error: &Error);
@@ -71,6 +73,10 @@ impl<S: Source> AnyPart for Bound<S> {
 
     fn set_nested(&mut self) {
         self.nested = true;
+    }
+
+    fn sleepers(&self, into: &mut Vec<Waker>) {
+        self.part.sleepers(into);
     }
 
     fn send(&mut self, begun: u64, hurry: &CancellationToken) {

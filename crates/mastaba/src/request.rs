@@ -6,7 +6,9 @@
 
 mod database;
 mod direct;
+pub(crate) mod lookout;
 mod meter;
+mod minder;
 mod nesting;
 mod renew;
 mod slot;
@@ -490,8 +492,8 @@ impl RequestCache {
         };
         // no key takes the others with it, nor the state, which is whole between any two of them
         each(asked, count, claim_one, |asked, nth, why| asked[nth].panicked(&why));
-        if waiting.is_some() {
-            self.inner.traffic.arrived();
+        if let Some(waiting) = &mut waiting {
+            waiting.arrived();
         }
         Ok(waiting)
     }

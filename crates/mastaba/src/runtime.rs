@@ -98,6 +98,11 @@ impl Home {
         self.handle.spawn(self.tasks.track_future(work))
     }
 
+    /// Runs a task there that is nobody's work: [`Runtimes::idle`] does not wait for it.
+    pub(crate) fn spawn_aside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(work);
+    }
+
     /// Ends once nobody drives the runtime any longer: it was shut down, or its `block_on` has returned.
     pub(crate) async fn stands_still(&self, look_every: Duration) {
         loop {

@@ -4,11 +4,13 @@ use std::any::TypeId;
 use std::future::poll_fn;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 
 use tokio::runtime::Id;
 use tokio::time::{Instant, sleep};
 
 use super::cut_off_elsewhere;
+use super::lookout::Lookout;
 use super::slot::{AnySlot, Glance, Slot};
 use super::standby::{LONGEST, StandBy};
 use super::stash::Stash;
@@ -29,6 +31,8 @@ pub(crate) struct RequestCore {
     pub(crate) traffic: Traffic,
     /// Who waits to send until others have asked.
     pub(super) stand_by: StandBy<Id>,
+    /// Who sends what gathers. Shared with its minder, which keeps no request alive.
+    pub(super) lookout: Arc<Lookout<Id>>,
     pub(crate) state: Mutex<State>,
     /// This request has written: its loads ask for the writing database.
     pub(crate) wrote: AtomicBool,
@@ -77,6 +81,7 @@ impl RequestCore {
             began: Instant::now(),
             traffic: Traffic::default(),
             stand_by: StandBy::default(),
+            lookout: Arc::default(),
             state: Mutex::new(State {
                 slots: Vec::new(),
                 gathering: Vec::new(),
@@ -166,9 +171,19 @@ impl RequestCore {
             return; // another reader was faster
         }
         let parts = std::mem::take(&mut state.gathering);
-        if crate::read::send(self, parts).is_err() {
+        let sent = crate::read::send(self, parts);
+        // after it: who sees another number finds its part sent
+        self.lookout.sent();
+        if sent.is_err() {
             state.forget_all(None, self.cache.tick());
         }
+    }
+
+    /// Has everybody who sleeps look again.
+    pub(super) fn wake_sleepers(&self) {
+        let mut sleepers = Vec::new();
+        lock(&self.state).gathering.iter().for_each(|part| part.sleepers(&mut sleepers));
+        sleepers.into_iter().for_each(Waker::wake);
     }
 }
 

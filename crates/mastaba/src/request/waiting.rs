@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use smallvec::SmallVec;
 
@@ -21,8 +21,8 @@ use crate::waits::{Endless, Load, Wait};
 
 /// Waits until the parts that carry its keys are settled.
 ///
-/// It sends the batch that gathers itself, once no read came to wait between two of its polls. Dropping it
-/// gives back the keys that nobody else waits for and that were not sent.
+/// Where it is the one that looks out, it sends the batch that gathers, once no read came to wait between several of its
+/// polls. Dropping it gives back the keys that nobody else waits for and that were not sent, and hands the lookout over.
 pub(super) struct Waiting<'r, S: Source> {
     request: &'r RequestCache,
     /// Mostly one, as it is with the tickets of a single get: neither then costs an allocation.
@@ -39,6 +39,12 @@ pub(super) struct Waiting<'r, S: Source> {
     looks: u32,
     /// Where it stands by.
     stands: Option<Place>,
+    /// The number of the gathering that it has keys in.
+    gathering: usize,
+    /// It looks out, for itself and for those who sleep.
+    looks_out: bool,
+    /// It sleeps: who is woken, and the minder behind the one that looks out.
+    sleeps: Option<(Waker, usize)>,
     done: bool,
 }
 
@@ -70,8 +76,27 @@ impl<'r, S: Source> Waiting<'r, S> {
     /// For at most so many keys.
     pub(super) fn new(request: &'r RequestCache, keys: usize) -> Self {
         let tickets = SmallVec::with_capacity(keys);
-        let (parts, waits) = (SmallVec::new(), Vec::new());
-        Self { request, parts, tickets, waits, seen: None, calm: 0, looks: 0, stands: None, done: false }
+        Self {
+            request,
+            parts: SmallVec::new(),
+            tickets,
+            waits: Vec::new(),
+            seen: None,
+            calm: 0,
+            looks: 0,
+            stands: None,
+            gathering: 0,
+            looks_out: false,
+            sleeps: None,
+            done: false,
+        }
+    }
+
+    /// It has come to wait for all that it was given. Under the lock of the request.
+    pub(super) fn arrived(&mut self) {
+        let core = &self.request.inner;
+        self.gathering = core.lookout.gathering();
+        core.traffic.arrived();
     }
 
     /// A load is going to wait here for a part.
@@ -112,11 +137,11 @@ impl<'r, S: Source> Waiting<'r, S> {
 }
 
 impl<S: Source> Waiting<'_, S> {
-    /// Looks at the parts, and is woken when those on their way are settled.
-    fn phase(&mut self, cx: &mut Context<'_>) -> Phase {
+    /// Looks at the parts, and is woken when those on their way are settled; when it `sleeps`, also while they gather.
+    fn phase(&mut self, cx: &mut Context<'_>, sleeps: bool) -> Phase {
         let (mut settled, mut gathering) = (true, false);
         for (nth, joined) in self.parts.iter_mut().enumerate() {
-            let phase = joined.part.poll(cx, &mut joined.place);
+            let phase = joined.part.poll(cx, &mut joined.place, sleeps);
             settled &= match phase {
                 Phase::Settled => true,
                 Phase::Partly => {
@@ -137,6 +162,40 @@ impl<S: Source> Waiting<'_, S> {
             false if gathering => Phase::Gathering,
             false => Phase::Sent,
         }
+    }
+
+    /// Whether it looks out, now at least.
+    fn looks_out(&mut self) -> bool {
+        self.looks_out = self.looks_out || self.request.inner.lookout.take(self.gathering);
+        self.looks_out
+    }
+
+    /// Sleeps while another reader looks out, and is woken when that one goes. What it costs to be polled meanwhile is
+    /// two looks at what needs no lock.
+    ///
+    /// How far its parts have come: if they gather and it does not look out, it sleeps.
+    fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
+        let lookout = &self.request.inner.lookout;
+        if self
+            .sleeps
+            .as_ref()
+            .is_some_and(|(waker, minder)| waker.will_wake(cx.waker()) && lookout.is_minded_by(*minder))
+        {
+            return Phase::Gathering;
+        }
+        let phase = self.phase(cx, true);
+        if phase != Phase::Gathering || !self.request.inner.lookout.sleeps(self.gathering) {
+            // what gathered was sent meanwhile
+            return if phase == Phase::Gathering { self.phase(cx, false) } else { phase };
+        }
+        // who looked out may have gone before our waker was there
+        if !self.looks_out() {
+            match self.request.inner.minder() {
+                Some(minder) => self.sleeps = Some((cx.waker().clone(), minder)),
+                None => self.looks_out = true,
+            }
+        }
+        phase
     }
 
     /// Whether a batch of this request asks the shared tier just now: the reader is woken when it has.
@@ -170,7 +229,13 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut **self;
-        let mut phase = this.phase(cx);
+        let mut phase = this.phase(cx, false);
+        if phase == Phase::Gathering && !this.looks_out() {
+            phase = this.sleep(cx);
+            if phase == Phase::Gathering && !this.looks_out {
+                return Poll::Pending;
+            }
+        }
         if phase == Phase::Gathering && this.stands_by(cx) {
             return Poll::Pending;
         }
@@ -178,7 +243,7 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
             let core = &this.request.inner;
             core.send(&mut lock(&core.state));
             // sent by now, by us or by another one just before: only now it takes our waker
-            phase = this.phase(cx);
+            phase = this.phase(cx, false);
         }
         match phase {
             Phase::Settled => {
@@ -215,17 +280,18 @@ impl<S: Source> Drop for Waiting<'_, S> {
         for joined in &self.parts {
             joined.part.forget(joined.place);
         }
+        if self.looks_out && self.request.inner.lookout.leave(self.gathering) {
+            self.request.inner.wake_sleepers();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::pin::pin;
-    use std::task::Waker;
-
     use super::*;
     use crate::{Cache, LoadContext, Region, Rows};
+    use std::convert::Infallible;
+    use std::pin::pin;
 
     struct Same;
 
