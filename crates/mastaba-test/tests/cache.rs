@@ -58,8 +58,8 @@ async fn everything_that_is_wrong_is_told_at_once() {
         "cache.objects.tll: there is no such setting (did you mean cache.objects.ttl?)",
         "cache.lists.ttl = \"soon\": a duration is needed",
         "region lists is configured twice",
-        "region objects: jitter is 2, and must be a fraction from 0 to 1",
-        "region objects: max_batch is 0, and must be at least 1",
+        "region objects: jitter is 2, and a share from 0 to 1 is needed",
+        "region objects: max_batch is 0, and a whole number above zero is needed",
         "two sources have the name echo: cache::Echo and cache::EchoAgain; their entries would meet",
         "source lost (cache::Lost) belongs to region nowhere, which is not configured; call `.region(\"nowhere\", ..)`",
     ] {
@@ -183,9 +183,10 @@ async fn room_for_nothing_is_refused_by_every_way_in() {
 #[test]
 fn what_may_be_left_out_is_set_with_and_without_some() {
     let region = Region::memory().compress_above(10).outage_loads_per_second(20);
-    assert_eq!((region.policy.compress_above, region.policy.outage_loads_per_second), (Some(10), Some(20)));
+    let set = |region: &Region| (region.policy.sources.compress_above, region.policy.outage_loads_per_second);
+    assert_eq!(set(&region), (Some(10), Some(20)));
     let region = region.compress_above(None).outage_loads_per_second(Some(30));
-    assert_eq!((region.policy.compress_above, region.policy.outage_loads_per_second), (None, Some(30)));
+    assert_eq!(set(&region), (None, Some(30)));
     let second = Duration::from_secs(1);
     assert_eq!(NearConfig::entries(1).ttl(second), NearConfig::entries(1).ttl(Some(second)));
     assert_eq!(NearConfig::entries(1).ttl(None), NearConfig::entries(1));

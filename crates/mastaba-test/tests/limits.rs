@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use mastaba::shared::memory::{Memory, MemoryConfig};
 use mastaba::{
-    Cache, Coherence, EntryPolicy, Error, LoadContext, NearConfig, Policy, Region, RequestCache, Rows, Source,
+    Cache, Coherence, EntryPolicy, Error, LoadContext, NearConfig, Policy, Region, RegionPolicy,
+    RequestCache, Rows, Source,
 };
 use mastaba_test::world::{Control, DbError, Watched};
 use proptest::prelude::*;
@@ -17,20 +18,49 @@ use tokio::time::{advance, sleep};
 
 const YEAR: u64 = 366 * 24 * 3600;
 
-/// Every setting that is a duration.
-const SETTINGS: [&str; 11] = [
-    "ttl",
-    "absent_ttl",
-    "stale",
-    "stale_if_error",
-    "shared_soft_budget",
-    "shared_budget",
-    "source_soft_budget",
-    "source_budget",
-    "lease_ttl",
-    "lease_patience",
-    "breaker_pause",
-];
+/// Every setting of a policy that is a duration, and what sets it.
+macro_rules! durations {
+    ($settings:ident, $set:ident, $policy:ident: $($name:ident)*) => {
+        const $settings: &[&str] = &[$(stringify!($name)),*];
+
+        fn $set(policy: $policy, name: &str, to: Duration) -> $policy {
+            match name {
+                $(stringify!($name) => policy.$name(to),)*
+                other => panic!("no setting {other}"),
+            }
+        }
+    };
+}
+
+durations! { OF_SOURCES, set_of_source, Policy:
+    ttl absent_ttl stale stale_if_error source_soft_budget source_budget lease_ttl lease_patience
+}
+
+durations! { OF_REGIONS, set_of_region, RegionPolicy: shared_soft_budget shared_budget breaker_pause hold_ttl }
+
+/// Every way in.
+const WAYS: &[Way] = &[Way::Builder, Way::Source, Way::Text];
+/// A source has no way to a setting of its region.
+const WAYS_OF_REGIONS: &[Way] = &[Way::Builder, Way::Text];
+
+/// All of them, with their ways in.
+fn settings() -> impl Iterator<Item = (&'static str, &'static [Way])> {
+    let of_regions = OF_REGIONS.iter().map(|name| (*name, WAYS_OF_REGIONS));
+    OF_SOURCES.iter().map(|name| (*name, WAYS)).chain(of_regions)
+}
+
+#[test]
+fn every_duration_that_is_documented_is_tried() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let documented: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .filter(|(name, rest)| !name.starts_with("near.") && rest.contains(" | a duration"))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(documented, settings().map(|(name, _)| name).collect::<Vec<_>>());
+}
 
 /// How a duration comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,24 +72,6 @@ enum Way {
     NearText,
     Coherence,
     Entry,
-}
-
-fn set(mut policy: Policy, name: &str, to: Duration) -> Policy {
-    *match name {
-        "ttl" => &mut policy.ttl,
-        "absent_ttl" => &mut policy.absent_ttl,
-        "stale" => &mut policy.stale,
-        "stale_if_error" => &mut policy.stale_if_error,
-        "shared_soft_budget" => &mut policy.shared_soft_budget,
-        "shared_budget" => &mut policy.shared_budget,
-        "source_soft_budget" => &mut policy.source_soft_budget,
-        "source_budget" => &mut policy.source_budget,
-        "lease_ttl" => &mut policy.lease_ttl,
-        "lease_patience" => &mut policy.lease_patience,
-        "breaker_pause" => &mut policy.breaker_pause,
-        other => panic!("no setting {other}"),
-    } = to;
-    policy
 }
 
 /// As a configuration writes it.
@@ -114,7 +126,7 @@ impl Source for Number {
     fn policy(&self, region: &Policy) -> Policy {
         let policy = region.clone();
         match self.0.policy {
-            Some((name, to)) => set(policy, name, to),
+            Some((name, to)) => set_of_source(policy, name, to),
             None => policy,
         }
     }
@@ -138,8 +150,17 @@ async fn cache(
         let control = watched.control();
         (Region::backend(watched), control)
     };
-    let base = Policy::default().stale(Duration::from_secs(60)).stale_if_error(Duration::from_secs(120));
-    let mut region = region.policy(if way == Way::Builder { set(base, name, to) } else { base });
+    let base =
+        RegionPolicy::default().stale(Duration::from_secs(60)).stale_if_error(Duration::from_secs(120));
+    let policy = match way {
+        Way::Builder if OF_REGIONS.contains(&name) => set_of_region(base, name, to),
+        Way::Builder => {
+            let sources = set_of_source(base.sources.clone(), name, to);
+            base.sources(sources)
+        }
+        _ => base,
+    };
+    let mut region = region.policy(policy);
     let mut settings = HashMap::new();
     let mut near = NearConfig::entries(100);
     match way {
@@ -294,8 +315,8 @@ fn zoo() -> Vec<Duration> {
 async fn every_duration_is_refused_at_start_by_name_or_works() {
     let refused = Mutex::new(HashMap::<_, Vec<_>>::new());
     for to in zoo() {
-        for name in SETTINGS {
-            for way in [Way::Builder, Way::Source, Way::Text] {
+        for (name, ways) in settings() {
+            for &way in ways {
                 if try_one(way, name, to).await {
                     refused.lock().unwrap().entry((name, to)).or_default().push(way);
                 }
@@ -312,7 +333,8 @@ async fn every_duration_is_refused_at_start_by_name_or_works() {
         }
     }
     for ((name, to), ways) in refused.into_inner().unwrap() {
-        assert_eq!(ways, [Way::Builder, Way::Source, Way::Text], "{name} {to:?}: one check for every way in");
+        let every = settings().find(|(known, _)| *known == name).unwrap().1;
+        assert_eq!(ways, every, "{name} {to:?}: one check for every way in");
     }
 }
 
@@ -330,15 +352,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_duration_is_refused_at_start_by_name_or_works(to in any_duration(), name in 0..SETTINGS.len()) {
+    fn any_duration_is_refused_at_start_by_name_or_works(to in any_duration(), at in 0..settings().count()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let name = SETTINGS[name];
-            let refused = [
-                try_one(Way::Builder, name, to).await,
-                try_one(Way::Source, name, to).await,
-                try_one(Way::Text, name, to).await,
-            ];
+            let (name, ways) = settings().nth(at).unwrap();
+            let mut refused = Vec::new();
+            for &way in ways {
+                refused.push(try_one(way, name, to).await);
+            }
             assert!(refused.iter().all(|each| *each == refused[0]), "{name} {to:?}: {refused:?}");
             try_one(Way::Near, "near.ttl", to).await;
             try_one(Way::Entry, "entry", to).await;

@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use crate::limits::{Check, Span};
+
 /// How current near is where other processes write to the shared tier.
 ///
 /// A write of this process is seen by near at once, whatever the mode.
@@ -37,6 +39,35 @@ impl Default for Coherence {
     /// Bounded by one second.
     fn default() -> Self {
         Self::Bounded(Duration::from_secs(1))
+    }
+}
+
+/// What a coherence may be.
+pub(crate) struct Lag;
+
+const BOUND: Span = Span::Interval("");
+
+impl Check<Coherence> for Lag {
+    fn what(&self) -> String {
+        BOUND.what()
+    }
+
+    fn or(&self) -> &'static str {
+        ", or `fenced`"
+    }
+
+    fn check(&self, value: &Coherence) -> Result<(), String> {
+        match value {
+            Coherence::Bounded(bound) => BOUND.check(bound).map_err(|needed| needed + self.or()),
+            Coherence::Fenced => Ok(()),
+        }
+    }
+
+    fn show(&self, value: &Coherence) -> String {
+        match value {
+            Coherence::Bounded(bound) => BOUND.show(bound),
+            Coherence::Fenced => "fenced".to_owned(),
+        }
     }
 }
 

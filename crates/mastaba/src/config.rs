@@ -17,10 +17,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Coherence, Error, WriteMode};
+use crate::coherence::{Coherence, Lag};
+use crate::error::Error;
+use crate::limits::{Count, CountOrUnlimited, Factor, Share, Size, SizeOrNever, Span, UpTo};
+use crate::policy::{Mode, RegionPolicy, WriteMode};
+use crate::settings::{of_near, of_regions, of_sources};
 use form::Input;
 use problems::closest;
 pub(crate) use problems::{Doubts, Problems, Understood};
+use value::Text;
 pub(crate) use value::bytes;
 
 /// What was set for a cache. Plain data: nothing is opened or connected by reading it, and what was not set is
@@ -37,6 +42,9 @@ pub(crate) use value::bytes;
 /// Durations are written as `250ms`, `1h` or `1h 30m`, as a bare number of seconds, or as `forever`
 /// ([`FOREVER`](crate::FOREVER)); sizes as `64MiB`, `10MB` or
 /// `1_000_000` bytes; shares as `0.1` or `10%`. The names of regions consist of letters, digits, `_` and `-`.
+///
+/// Settings are of a region. What one of its sources has of its own is said by
+/// [`Source::policy`](crate::Source::policy).
 ///
 /// ```
 /// use std::{collections::HashMap, time::Duration};
@@ -74,61 +82,77 @@ pub struct RegionSettings {
     pub near: Option<NearSettings>,
 }
 
-/// The policy of a region, as far as it was set.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PolicySettings {
-    /// `ttl`: how long a value is fresh.
-    pub ttl: Option<Duration>,
-    /// `absent_ttl`: how long a known absence is remembered; zero for not at all.
-    pub absent_ttl: Option<Duration>,
-    /// `stale`: how long after that a value may be served while it is loaded again.
-    pub stale: Option<Duration>,
-    /// `stale_if_error`: how long after that a value may be served when the source fails or is slow.
-    pub stale_if_error: Option<Duration>,
-    /// `jitter`: the share of the time to live, from 0 to 1, by which it varies from entry to entry.
-    pub jitter: Option<f64>,
-    /// `early_refresh`: how eagerly a value is loaded again ahead of time, in proportion to its load; 0 for never.
-    pub early_refresh: Option<f64>,
-    /// `max_batch`: the most keys that one call of a source is given.
-    pub max_batch: Option<usize>,
-    /// `shared_budget`: the longest that a read waits for the shared tier.
-    pub shared_budget: Option<Duration>,
-    /// `shared_soft_budget`: from when on a trip to the shared tier counts as slow.
-    pub shared_soft_budget: Option<Duration>,
-    /// `source_budget`: the longest that a read waits for the source.
-    pub source_budget: Option<Duration>,
-    /// `source_soft_budget`: from when on a load counts as slow.
-    pub source_soft_budget: Option<Duration>,
-    /// `lease_ttl`: how long the right to fill a key lasts.
-    pub lease_ttl: Option<Duration>,
-    /// `lease_patience`: the longest that a read waits for the load of another process.
-    pub lease_patience: Option<Duration>,
-    /// `compress_above`: payloads of more bytes than this are compressed; `never` (`Some(None)`) for none.
-    pub compress_above: Option<Option<u64>>,
-    /// `breaker_failures`: after how many failures the shared tier is passed over; 0 for never.
-    pub breaker_failures: Option<u32>,
-    /// `breaker_pause`: how long before one operation tries again.
-    pub breaker_pause: Option<Duration>,
-    /// `outage_loads_per_second`: how many loads an outage of the shared tier may add; `unlimited` (`Some(None)`) for
-    /// any number.
-    pub outage_loads_per_second: Option<Option<u32>>,
-    /// `write_mode`: what a write does before its commit: `simple`, `strict`, `serve` or `degrade`.
-    pub write_mode: Option<WriteMode>,
-    /// `hold_ttl`: how long the holds of a write stand when nobody ends them.
-    pub hold_ttl: Option<Duration>,
+/// What reads one setting of a region.
+type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
+
+/// What was set of these rows, with the name of each in a configuration and what reads it into its place.
+macro_rules! readable {
+    (
+        $(#[$about:meta])*
+        pub struct $settings:ident, const $names:ident = $prefix:literal in $place:ident;
+        $($(#[doc = $doc:literal])*
+        $name:ident: $type:ident $(<$of:ty>)? $(= $default:expr)?, $written:literal, $check:expr;)*
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct $settings {
+            $(
+                #[doc = concat!("`", $prefix, stringify!($name), "`.")]
+                $(#[doc = $doc])*
+                pub $name: Option<$type $(<$of>)?>,
+            )*
+        }
+
+        const $names: &[(&str, Set)] = &[$((concat!($prefix, stringify!($name)), |region, text| {
+            $place(region).$name = Some($check.read(text)?);
+            Ok(())
+        })),*];
+    };
 }
 
-/// The in-process cache of a region, as far as it was set.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct NearSettings {
-    /// `near.max_entries`: the most entries that it holds.
-    pub max_entries: Option<u64>,
-    /// `near.max_bytes`: the most bytes that its entries take.
-    pub max_bytes: Option<u64>,
-    /// `near.ttl`: the longest that an entry is served from it.
-    pub ttl: Option<Duration>,
-    /// `near.coherence`: `fenced`, or the duration by which it is bounded.
-    pub coherence: Option<Coherence>,
+of_sources! { of_regions readable
+    /// The policy of a region and of its sources, as far as it was set. `Some(None)` is what a configuration writes as
+    /// `never` or `unlimited`.
+    pub struct PolicySettings, const POLICY = "" in policy;
+}
+
+of_near! { readable
+    /// The in-process cache of a region, as far as it was set.
+    pub struct NearSettings, const NEAR = "near." in near;
+}
+
+/// The settings that no source can have of its own.
+macro_rules! names {
+    ($($(#[doc = $doc:literal])*
+    $name:ident: $type:ident $(<$of:ty>)? = $default:expr, $written:literal, $check:expr;)*) => {
+        &[$(stringify!($name)),*]
+    };
+}
+const OF_REGIONS: &[&str] = of_regions! { names };
+
+/// Puts what was set over what the program says.
+macro_rules! over {
+    ($($(#[doc = $doc:literal])*
+    $name:ident: $type:ident $(<$of:ty>)? = $default:expr, $written:literal, $check:expr;)*) => {
+        impl PolicySettings {
+            /// Puts what was set over what the program says.
+            pub(crate) fn over(&self, mut policy: RegionPolicy) -> RegionPolicy {
+                $(if let Some(value) = self.$name {
+                    policy = policy.$name(value);
+                })*
+                policy
+            }
+        }
+    };
+}
+of_sources! { of_regions over }
+
+fn policy(region: &mut RegionSettings) -> &mut PolicySettings {
+    &mut region.policy
+}
+
+fn near(region: &mut RegionSettings) -> &mut NearSettings {
+    region.near.get_or_insert_default()
 }
 
 impl Settings {

@@ -103,7 +103,8 @@ impl Error {
     }
 
     /// The source did not answer within its hard budget; or the shared tier is out, and the turn of the load would
-    /// have come later than that (see [`Policy::outage_loads_per_second`](crate::Policy::outage_loads_per_second)).
+    /// have come later than that (see
+    /// [`RegionPolicy::outage_loads_per_second`](crate::RegionPolicy::outage_loads_per_second)).
     pub fn is_timeout(&self) -> bool {
         self.0.kind == Kind::Timeout
     }

@@ -35,7 +35,7 @@ pub enum Event {
         operation: &'static str,
         /// How long.
         took: Duration,
-        /// The soft budget, [`Policy::shared_soft_budget`](crate::Policy::shared_soft_budget).
+        /// The soft budget, [`RegionPolicy::shared_soft_budget`](crate::RegionPolicy::shared_soft_budget).
         budget: Duration,
     },
     /// The breaker of a region opened: until it closes, reads and fills pass the shared tier over, and its faults are

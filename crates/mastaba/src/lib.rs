@@ -77,6 +77,7 @@ mod report;
 mod request;
 mod runtime;
 mod scope;
+mod settings;
 mod source;
 #[allow(dead_code, reason = "it is for the compiler alone")]
 mod spawnable;
@@ -95,7 +96,7 @@ pub use error::{BoxError, Error, Fault, FaultKind};
 pub use event::Event;
 pub use key::Key;
 pub use limits::FOREVER;
-pub use policy::{EntryPolicy, Policy, WriteMode};
+pub use policy::{EntryPolicy, Policy, RegionPolicy, WriteMode};
 pub use relation::Lazy;
 #[cfg(feature = "expand")]
 pub use relation::{Expand, Expanded};

@@ -1,4 +1,4 @@
-//! What a duration of a setting may be: one check for every way in, the builder, settings, a source, near.
+//! What the value of a setting may be: one check for every way in, the builder, a configuration, a source, near.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// use mastaba::{FOREVER, Region};
 ///
 /// let region = Region::memory().ttl(FOREVER);
-/// assert_eq!(region.policy.ttl, std::time::Duration::MAX);
+/// assert_eq!(region.policy.sources.ttl, std::time::Duration::MAX);
 /// ```
 pub const FOREVER: Duration = Duration::MAX;
 
@@ -26,40 +26,218 @@ const YEAR: u64 = 366 * DAY;
 const DAY: u64 = 24 * 60 * 60;
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// What a duration may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limits {
-    /// Zero to for ever.
-    Any,
-    /// Above zero, to for ever.
-    AboveZero,
-    /// A millisecond to a day: how often something is done, or how long something that is lost stands in the way.
-    Interval,
-}
+/// What the value of a setting may be.
+pub(crate) trait Check<T> {
+    /// What is needed: `a share from 0 to 1`.
+    fn what(&self) -> String;
 
-impl Limits {
-    /// Those of a setting, by its name.
-    pub(crate) fn of(setting: &str) -> Self {
-        match setting {
-            "lease_ttl" | "hold_ttl" | "breaker_pause" | "coherence" => Self::Interval,
-            "ttl" | "near.ttl" | "shared_budget" | "source_budget" => Self::AboveZero,
-            _ => Self::Any,
-        }
+    /// What does as well: `, or never`.
+    fn or(&self) -> &'static str {
+        ""
     }
 
     /// # Errors
     /// What is needed instead.
-    pub(crate) fn check(self, duration: Duration) -> Result<(), String> {
-        let needed = match self {
-            Self::AboveZero | Self::Interval if duration.is_zero() => "a duration above zero is needed",
-            Self::Interval if duration < SHORTEST => "a duration of at least 1ms is needed",
-            Self::Interval if duration > Duration::from_secs(DAY) => "a duration of at most a day is needed",
-            Self::Any | Self::AboveZero if duration > LONGEST && duration != FOREVER => {
-                "a duration of at most 100 years is needed, or for ever"
-            }
-            _ => return Ok(()),
+    fn check(&self, value: &T) -> Result<(), String>;
+
+    /// The value as a configuration writes it.
+    fn show(&self, value: &T) -> String;
+
+    /// The value with an end to what is for ever, so that it can be counted with.
+    fn bounded(&self, value: T) -> T {
+        value
+    }
+
+    /// What is wrong with the setting of this name, in one sentence.
+    fn problem(&self, name: &str, value: &T) -> Option<String> {
+        let needed = self.check(value).err()?;
+        Some(format!("{name} is {}, and {needed}", self.show(value)))
+    }
+
+    /// `Ok` where the value is one of these.
+    fn needs(&self, fits: bool) -> Result<(), String> {
+        if fits { Ok(()) } else { Err(format!("{} is needed{}", self.what(), self.or())) }
+    }
+}
+
+/// A duration. The sentence says what zero would mean where it is none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// Zero to for ever.
+    Any,
+    /// Above zero, to for ever.
+    AboveZero(&'static str),
+    /// A millisecond to a day: how often something is done, or how long something that is lost stands in the way.
+    Interval(&'static str),
+}
+
+impl Span {
+    /// The time to live of near.
+    pub(crate) const OF_NEAR: Self = Self::AboveZero("to have none, leave near out");
+}
+
+impl Check<Duration> for Span {
+    fn what(&self) -> String {
+        match self {
+            Self::Any => "a duration",
+            Self::AboveZero(_) => "a duration above zero",
+            Self::Interval(_) => "a duration of at least 1ms and at most a day",
+        }
+        .to_owned()
+    }
+
+    fn check(&self, value: &Duration) -> Result<(), String> {
+        let (fits, zero) = match self {
+            Self::Any => (true, ""),
+            Self::AboveZero(zero) => (!value.is_zero(), *zero),
+            Self::Interval(zero) => ((SHORTEST..=Duration::from_secs(DAY)).contains(value), *zero),
         };
-        Err(needed.to_owned())
+        let zero = if value.is_zero() { zero } else { "" };
+        self.needs(fits).map_err(|needed| with_hint(needed, zero))?;
+        if *value > LONGEST && *value != FOREVER {
+            return Err("a duration of at most 100 years is needed, or for ever".to_owned());
+        }
+        Ok(())
+    }
+
+    fn show(&self, value: &Duration) -> String {
+        Shown(*value).to_string()
+    }
+
+    fn bounded(&self, value: Duration) -> Duration {
+        bounded(value)
+    }
+}
+
+fn with_hint(needed: String, hint: &str) -> String {
+    if hint.is_empty() { needed } else { format!("{needed}; {hint}") }
+}
+
+/// A part of a whole.
+pub(crate) struct Share;
+
+impl Check<f64> for Share {
+    fn what(&self) -> String {
+        "a share from 0 to 1".to_owned()
+    }
+
+    fn check(&self, value: &f64) -> Result<(), String> {
+        // the range also turns away what is no number
+        self.needs((0.0..=1.0).contains(value))
+    }
+
+    fn show(&self, value: &f64) -> String {
+        value.to_string()
+    }
+}
+
+/// How many times as much.
+pub(crate) struct Factor;
+
+impl Check<f64> for Factor {
+    fn what(&self) -> String {
+        "a number that is zero or more".to_owned()
+    }
+
+    fn check(&self, value: &f64) -> Result<(), String> {
+        self.needs(*value >= 0.0 && value.is_finite())
+    }
+
+    fn show(&self, value: &f64) -> String {
+        value.to_string()
+    }
+}
+
+/// How many, at least one.
+pub(crate) struct Count;
+
+impl<N: PartialOrd + Default + fmt::Display> Check<N> for Count {
+    fn what(&self) -> String {
+        "a whole number above zero".to_owned()
+    }
+
+    fn check(&self, value: &N) -> Result<(), String> {
+        Check::<N>::needs(self, *value > N::default())
+    }
+
+    fn show(&self, value: &N) -> String {
+        value.to_string()
+    }
+}
+
+/// How many, none included, up to this.
+pub(crate) struct UpTo(pub(crate) u32);
+
+impl Check<u32> for UpTo {
+    fn what(&self) -> String {
+        format!("a whole number from 0 to {}", self.0)
+    }
+
+    fn check(&self, value: &u32) -> Result<(), String> {
+        self.needs(*value <= self.0)
+    }
+
+    fn show(&self, value: &u32) -> String {
+        value.to_string()
+    }
+}
+
+/// How many at most, at least one; `None` is any number. The sentence says what zero would mean.
+pub(crate) struct CountOrUnlimited(pub(crate) &'static str);
+
+impl Check<Option<u32>> for CountOrUnlimited {
+    fn what(&self) -> String {
+        "a whole number above zero".to_owned()
+    }
+
+    fn or(&self) -> &'static str {
+        ", or unlimited"
+    }
+
+    fn check(&self, value: &Option<u32>) -> Result<(), String> {
+        self.needs(*value != Some(0)).map_err(|needed| with_hint(needed, self.0))
+    }
+
+    fn show(&self, value: &Option<u32>) -> String {
+        value.map_or_else(|| "unlimited".to_owned(), |count| count.to_string())
+    }
+}
+
+/// So many bytes, at least one.
+pub(crate) struct Size;
+
+impl Check<u64> for Size {
+    fn what(&self) -> String {
+        "a size above zero".to_owned()
+    }
+
+    fn check(&self, value: &u64) -> Result<(), String> {
+        self.needs(*value > 0)
+    }
+
+    fn show(&self, value: &u64) -> String {
+        value.to_string()
+    }
+}
+
+/// More bytes than these; `None` is never.
+pub(crate) struct SizeOrNever;
+
+impl Check<Option<u64>> for SizeOrNever {
+    fn what(&self) -> String {
+        "a size".to_owned()
+    }
+
+    fn or(&self) -> &'static str {
+        ", or never"
+    }
+
+    fn check(&self, _: &Option<u64>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn show(&self, value: &Option<u64>) -> String {
+        value.map_or_else(|| "never".to_owned(), |bytes| bytes.to_string())
     }
 }
 
@@ -152,25 +330,6 @@ mod tests {
         assert_eq!(later(now, Duration::from_secs(5)), now + Duration::from_secs(5));
         for far in [LONGEST, LONGEST * 10, Duration::from_secs(u64::MAX), FOREVER] {
             assert!(later(now, far) > now + Duration::from_secs(10 * YEAR), "{far:?}");
-        }
-    }
-
-    #[test]
-    fn every_setting_says_what_it_needs() {
-        for (setting, duration, needed) in [
-            ("ttl", Duration::ZERO, "above zero"),
-            ("ttl", LONGEST + SHORTEST, "at most 100 years"),
-            ("stale", FOREVER - SHORTEST, "at most 100 years"),
-            ("lease_ttl", FOREVER, "at most a day"),
-            ("breaker_pause", Duration::from_nanos(1), "at least 1ms"),
-        ] {
-            let told = Limits::of(setting).check(duration).unwrap_err();
-            assert!(told.contains(needed), "{setting}: {told}");
-        }
-        for (setting, duration) in
-            [("ttl", FOREVER), ("stale", Duration::ZERO), ("lease_ttl", Duration::from_secs(DAY))]
-        {
-            assert_eq!(Limits::of(setting).check(duration), Ok(()), "{setting}");
         }
     }
 }

@@ -2,76 +2,149 @@
 
 use std::time::Duration;
 
-use crate::limits::{Limits, Shown, bounded};
+use crate::limits::{Check, Count, CountOrUnlimited, Factor, Share, SizeOrNever, Span, UpTo, bounded};
+use crate::settings::{of_regions, of_sources};
 
-/// The policy of a region, of a source ([`Source::policy`](crate::Source::policy)), or in part of one entry
-/// ([`EntryPolicy`]).
-///
-/// ```
-/// use std::time::Duration;
-/// use mastaba::Policy;
-///
-/// let policy = Policy::default().ttl(Duration::from_secs(3600)).stale(Duration::from_secs(60));
-/// assert_eq!(policy.ttl, Duration::from_secs(3600));
-/// ```
-///
-/// A duration is at most 100 years, or [`FOREVER`](crate::FOREVER); `lease_ttl` and `breaker_pause` are a millisecond to
-/// a day. What cannot be used is refused when the cache is built, by the name of the setting.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Policy {
-    /// How long a value is fresh. Default: 5 minutes.
-    pub ttl: Duration,
-    /// How long an absence is fresh; it is never served stale. Zero: it is not kept outside of the request. Default:
-    /// 30 seconds.
-    pub absent_ttl: Duration,
-    /// How long after `ttl` a value is still served, while it is refreshed in the background. Default: 0.
-    pub stale: Duration,
-    /// How long after `ttl` a value is still served when the source fails, or has not answered within
-    /// [`source_soft_budget`](Policy::source_soft_budget). Default: 0.
-    pub stale_if_error: Duration,
-    /// By how much each time to live is shortened at random, so that what was loaded together does not
-    /// expire together: a fraction of it, 0 to 1. Default: 0.1.
-    pub jitter: f64,
-    /// How eagerly a fresh value is refreshed before it expires, in proportion to what its load cost
-    /// (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", 2015).
-    /// 0: never. Default: 1.
-    pub early_refresh: f64,
-    /// The most keys of one call of the loader; the parts of a larger batch are loaded at the same time.
-    /// Default: 1000.
-    pub max_batch: usize,
-    /// Past this an operation of the shared tier is called slow, in an event. Default: 50 ms.
-    pub shared_soft_budget: Duration,
-    /// Past this the shared tier counts as knowing nothing. Default: 500 ms.
-    pub shared_budget: Duration,
-    /// How long what was asked together waits for the slowest load of its batch, and how long a key that
-    /// [`stale_if_error`](Policy::stale_if_error) covers waits for its own. Default: 100 ms.
-    pub source_soft_budget: Duration,
-    /// Past this a load has failed. Default: 10 s.
-    pub source_budget: Duration,
-    /// How long the right to fill stands. Longer than most loads. Default: 15 s.
-    pub lease_ttl: Duration,
-    /// How long a miss that another process is loading waits for that process's fill, before it loads under the
-    /// same fence itself (`R3`). Zero: not at all. Default: 500 ms.
-    pub lease_patience: Duration,
-    /// Payloads larger than this many bytes are compressed. Default: 4096. `None`: never.
-    pub compress_above: Option<u64>,
-    /// After so many failures of the shared tier in a row, or half of four times as many operations, it is passed
-    /// over: nobody waits for it until it answers again. At most 64; 0: never. Default: 5. Of the region: what a
-    /// source says here is not asked, and so it is for the two below.
-    pub breaker_failures: u32,
-    /// How long the shared tier is passed over before one operation tries again. Doubles while that fails, up to 30
-    /// seconds, and is shortened at random by up to a quarter. Default: 1 s.
-    pub breaker_pause: Duration,
-    /// How many loads per second may begin because the shared tier is out, in the region and in this process; a tenth
-    /// of them at once. A load over it waits for its turn, within its `source_budget`. Default: 500. `None`: any
-    /// number. Loads while the shared tier answers are not counted.
-    pub outage_loads_per_second: Option<u32>,
-    /// What a write does before its commit. Of the region. Default: [`WriteMode::Simple`].
-    pub write_mode: WriteMode,
-    /// How long the holds of a write stand when nobody ends them: a writer that dies sends the readers of its keys to the
-    /// source for so long. Renewed while the commit takes longer. Of the region. Default: 15 s.
-    pub hold_ttl: Duration,
+/// One setter by the name of its field, which stands at a place within `self`: `[policy sources]`. What may be left out is
+/// taken with and without `Some`.
+macro_rules! setter {
+    ($(#[$doc:meta])* [$($place:ident)*] $name:ident: Option<$of:ty>) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: impl Into<Option<$of>>) -> Self {
+            self.$($place.)*$name = $name.into();
+            self
+        }
+    };
+    ($(#[$doc:meta])* [$($place:ident)*] $name:ident: $type:ty) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$($place.)*$name = $name;
+            self
+        }
+    };
+}
+pub(crate) use setter;
+
+/// The setters of a policy, or of what has one at a place within it.
+macro_rules! setters {
+    (
+        $place:tt $policy:ident;
+        $($(#[doc = $doc:literal])*
+        $name:ident: $type:ident $(<$of:ty>)? = $default:expr, $written:literal, $check:expr;)*
+    ) => {
+        $($crate::policy::setter! {
+            #[doc = concat!(
+                "Sets [`", stringify!($policy), "::", stringify!($name), "`]",
+                "(field@crate::", stringify!($policy), "::", stringify!($name), ").",
+            )]
+            $place $name: $type $(<$of>)?
+        })*
+    };
+}
+pub(crate) use setters;
+
+/// A policy of these rows: its fields, its defaults, its checks. Its parts are policies themselves.
+macro_rules! declare {
+    (
+        $(#[$about:meta])*
+        pub struct $policy:ident { $($(#[$about_part:meta])* pub $part:ident: $type_of_part:ty,)* }
+        $($(#[doc = $doc:literal])*
+        $name:ident: $type:ident $(<$of:ty>)? = $default:expr, $written:literal, $check:expr;)*
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub struct $policy {
+            $($(#[$about_part])* pub $part: $type_of_part,)*
+            $(
+                $(#[doc = $doc])*
+                #[doc = concat!("\n\nDefault: `", $written, "`.")]
+                pub $name: $type $(<$of>)?,
+            )*
+        }
+
+        impl Default for $policy {
+            fn default() -> Self {
+                Self { $($part: Default::default(),)* $($name: $default,)* }
+            }
+        }
+
+        impl $policy {
+            /// The same policy with an end to what is for ever, so that it can be counted with.
+            pub(crate) fn bounded(mut self) -> Self {
+                $(self.$part = self.$part.bounded();)*
+                $(self.$name = Check::bounded(&$check, self.$name);)*
+                self
+            }
+
+            /// What is wrong with it, if anything: one sentence each.
+            pub(crate) fn problems(&self) -> Vec<String> {
+                let mut problems = Vec::new();
+                $(problems.extend(self.$part.problems());)*
+                $(problems.extend($check.problem(stringify!($name), &self.$name));)*
+                problems
+            }
+        }
+    };
+}
+
+of_sources! { declare
+    /// What a source may have of its own ([`Source::policy`](crate::Source::policy)), and in part a single entry
+    /// ([`EntryPolicy`]).
+    ///
+    /// A region says it for its sources ([`RegionPolicy::sources`]). What they share, they cannot change: it stands in
+    /// [`RegionPolicy`] alone, and so do its setters.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mastaba::Policy;
+    ///
+    /// let policy = Policy::default().ttl(Duration::from_secs(3600)).stale(Duration::from_secs(60));
+    /// assert_eq!(policy.ttl, Duration::from_secs(3600));
+    /// ```
+    ///
+    /// ```compile_fail,E0599
+    /// mastaba::Policy::default().breaker_failures(3); // of the region
+    /// ```
+    ///
+    /// A duration is at most 100 years, or [`FOREVER`](crate::FOREVER); `lease_ttl` is a millisecond to a day. What cannot
+    /// be used is refused when the cache is built, by the name of the setting.
+    pub struct Policy {}
+}
+
+of_regions! { declare
+    /// The policy of a region: what its sources share, and what they have each where they say nothing else.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mastaba::{Region, RegionPolicy, WriteMode};
+    ///
+    /// let policy = RegionPolicy::default().write_mode(WriteMode::Strict).ttl(Duration::from_secs(3600));
+    /// assert_eq!(policy.sources.ttl, Duration::from_secs(3600));
+    /// assert_eq!(Region::memory().policy(policy).policy.write_mode, WriteMode::Strict);
+    /// ```
+    ///
+    /// A duration is at most 100 years, or [`FOREVER`](crate::FOREVER); `hold_ttl` and `breaker_pause` are a millisecond to
+    /// a day. What cannot be used is refused when the cache is built, by the name of the setting.
+    pub struct RegionPolicy {
+        /// What its sources have where they say nothing else ([`Source::policy`](crate::Source::policy)).
+        pub sources: Policy,
+    }
+}
+
+impl Policy {
+    of_sources! { setters [] Policy; }
+}
+
+impl RegionPolicy {
+    setter! {
+        /// Sets [`RegionPolicy::sources`](field@RegionPolicy::sources), and with it all that this can set for a source.
+        [] sources: Policy
+    }
+    of_sources! { setters [sources] Policy; }
+    of_regions! { setters [] RegionPolicy; }
 }
 
 /// What a write does before its commit, in one region. A table of what each mode guarantees stands in the guide to
@@ -94,151 +167,39 @@ pub enum WriteMode {
     Degrade,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(300),
-            absent_ttl: Duration::from_secs(30),
-            stale: Duration::ZERO,
-            stale_if_error: Duration::ZERO,
-            jitter: 0.1,
-            early_refresh: 1.0,
-            max_batch: 1000,
-            shared_soft_budget: Duration::from_millis(50),
-            shared_budget: Duration::from_millis(500),
-            source_soft_budget: Duration::from_millis(100),
-            source_budget: Duration::from_secs(10),
-            lease_ttl: Duration::from_secs(15),
-            lease_patience: Duration::from_millis(500),
-            compress_above: Some(4096),
-            breaker_failures: 5,
-            breaker_pause: Duration::from_secs(1),
-            outage_loads_per_second: Some(500),
-            write_mode: WriteMode::Simple,
-            hold_ttl: Duration::from_secs(15),
+/// Which modes there are, by name.
+pub(crate) struct Mode;
+
+impl WriteMode {
+    pub(crate) const ALL: [Self; 4] = [Self::Simple, Self::Strict, Self::Serve, Self::Degrade];
+
+    /// As a configuration writes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Strict => "strict",
+            Self::Serve => "serve",
+            Self::Degrade => "degrade",
         }
     }
 }
 
-/// Setters by the names of their fields. What may be left out is taken with and without `Some`.
-macro_rules! setters {
-    ($self:ident => $place:expr; $($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
-        $($(#[$doc])* #[must_use] pub fn $name(mut $self, $name: $type) -> Self {
-            $place.$name = $name.into();
-            $self
-        })*
-    };
-}
-pub(crate) use setters;
+impl Check<WriteMode> for Mode {
+    fn what(&self) -> String {
+        let [first @ .., last] = WriteMode::ALL.map(|mode| format!("`{}`", mode.name()));
+        format!("{} or {last}", first.join(", "))
+    }
 
-/// Every setter of a policy, for [`Policy`] and for [`Region`](crate::Region): a list of their own would part ways.
-macro_rules! policy_setters {
-    ($self:ident => $place:expr) => {
-        crate::policy::setters! { $self => $place;
-            /// Sets [`Policy::ttl`].
-            ttl: Duration,
-            /// Sets [`Policy::absent_ttl`].
-            absent_ttl: Duration,
-            /// Sets [`Policy::stale`].
-            stale: Duration,
-            /// Sets [`Policy::stale_if_error`].
-            stale_if_error: Duration,
-            /// Sets [`Policy::jitter`].
-            jitter: f64,
-            /// Sets [`Policy::early_refresh`].
-            early_refresh: f64,
-            /// Sets [`Policy::max_batch`].
-            max_batch: usize,
-            /// Sets [`Policy::shared_soft_budget`].
-            shared_soft_budget: Duration,
-            /// Sets [`Policy::shared_budget`].
-            shared_budget: Duration,
-            /// Sets [`Policy::source_soft_budget`].
-            source_soft_budget: Duration,
-            /// Sets [`Policy::source_budget`].
-            source_budget: Duration,
-            /// Sets [`Policy::lease_ttl`].
-            lease_ttl: Duration,
-            /// Sets [`Policy::lease_patience`].
-            lease_patience: Duration,
-            /// Sets [`Policy::compress_above`]: a number of bytes, or `None` for never.
-            compress_above: impl Into<Option<u64>>,
-            /// Sets [`Policy::breaker_failures`].
-            breaker_failures: u32,
-            /// Sets [`Policy::breaker_pause`].
-            breaker_pause: Duration,
-            /// Sets [`Policy::outage_loads_per_second`]: a number, or `None` for any.
-            outage_loads_per_second: impl Into<Option<u32>>,
-            /// Sets [`Policy::write_mode`](crate::Policy::write_mode).
-            write_mode: crate::WriteMode,
-            /// Sets [`Policy::hold_ttl`](crate::Policy::hold_ttl).
-            hold_ttl: Duration,
-        }
-    };
+    fn check(&self, _: &WriteMode) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn show(&self, value: &WriteMode) -> String {
+        value.name().to_owned()
+    }
 }
-pub(crate) use policy_setters;
 
 impl Policy {
-    policy_setters!(self => self);
-
-    /// Its durations by their names, and what a zero would mean where there may be none.
-    fn durations(&mut self) -> [(&'static str, &mut Duration, &'static str); 12] {
-        [
-            ("ttl", &mut self.ttl, "to keep nothing, use the backend \"null\""),
-            ("absent_ttl", &mut self.absent_ttl, ""),
-            ("stale", &mut self.stale, ""),
-            ("stale_if_error", &mut self.stale_if_error, ""),
-            ("shared_soft_budget", &mut self.shared_soft_budget, ""),
-            ("shared_budget", &mut self.shared_budget, "nothing could ever be read"),
-            ("source_soft_budget", &mut self.source_soft_budget, ""),
-            ("source_budget", &mut self.source_budget, "nothing could ever be loaded"),
-            ("lease_ttl", &mut self.lease_ttl, "nothing could ever be filled"),
-            ("lease_patience", &mut self.lease_patience, ""),
-            ("hold_ttl", &mut self.hold_ttl, "no key could ever be held"),
-            ("breaker_pause", &mut self.breaker_pause, "for no breaker at all, set breaker_failures to 0"),
-        ]
-    }
-
-    /// The same policy with an end to what is for ever, so that it can be counted with.
-    pub(crate) fn bounded(mut self) -> Self {
-        self.durations().into_iter().for_each(|(_, duration, _)| *duration = bounded(*duration));
-        self
-    }
-
-    /// What is wrong with it, if anything: one sentence each.
-    pub(crate) fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut check = |wrong: bool, sentence: String| {
-            if wrong {
-                problems.push(sentence);
-            }
-        };
-        check(
-            !(0.0..=1.0).contains(&self.jitter),
-            format!("jitter is {}, and must be a fraction from 0 to 1", self.jitter),
-        );
-        check(
-            !(self.early_refresh >= 0.0 && self.early_refresh.is_finite()),
-            format!("early_refresh is {}, and must be 0 (never) or more", self.early_refresh),
-        );
-        check(self.max_batch == 0, "max_batch is 0, and must be at least 1".into());
-        check(
-            self.breaker_failures > 64,
-            format!("breaker_failures is {}, and must be 0 (never) to 64", self.breaker_failures),
-        );
-        check(
-            self.outage_loads_per_second == Some(0),
-            "outage_loads_per_second is 0, so nothing could be loaded while the shared tier is out".into(),
-        );
-        for (name, duration, hint) in self.clone().durations() {
-            if let Err(needed) = Limits::of(name).check(*duration) {
-                let hint = if duration.is_zero() { format!("; {hint}") } else { String::new() };
-                problems.push(format!("{name} is {}, and {needed}{hint}", Shown(*duration)));
-            }
-        }
-        problems
-    }
-
     /// How long an entry is fresh at most: as its loader said, or else as this says.
     fn fresh_for(&self, absent: bool, entry: EntryPolicy) -> Duration {
         bounded(entry.ttl.unwrap_or(if absent { self.absent_ttl } else { self.ttl }))
@@ -320,6 +281,7 @@ pub(crate) fn refresh_early(beta: f64, cost: Duration, left: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{FOREVER, LONGEST};
 
     #[test]
     fn jitter_shortens_and_never_lengthens() {
@@ -346,8 +308,63 @@ mod tests {
     fn every_bad_value_is_named() {
         let problems = Policy::default().jitter(2.0).max_batch(0).ttl(Duration::ZERO).problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
-        let guard = Policy::default().breaker_failures(65).breaker_pause(Duration::ZERO);
-        let problems = guard.outage_loads_per_second(Some(0)).problems();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        let guard = RegionPolicy::default().breaker_failures(65).breaker_pause(Duration::ZERO);
+        let problems = guard.outage_loads_per_second(Some(0)).max_batch(0).problems();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+
+    #[test]
+    fn every_setting_says_what_it_needs_and_what_else_would_do() {
+        let (policy, day) = (RegionPolicy::default, Duration::from_secs(24 * 3600));
+        let nano = Duration::from_nanos(1);
+        for (policy, told) in [
+            (
+                policy().ttl(Duration::ZERO),
+                "ttl is 0s, and a duration above zero is needed; to keep nothing, use the backend \"null\"",
+            ),
+            (
+                policy().ttl(LONGEST + nano),
+                "ttl is 100 years, and a duration of at most 100 years is needed, or for ever",
+            ),
+            (policy().stale(FOREVER - nano), "and a duration of at most 100 years is needed, or for ever"),
+            (
+                policy().lease_ttl(FOREVER),
+                "lease_ttl is for ever, and a duration of at least 1ms and at most a day is needed",
+            ),
+            (
+                policy().breaker_pause(nano),
+                "breaker_pause is 1ns, and a duration of at least 1ms and at most a day is needed",
+            ),
+            (
+                policy().breaker_pause(Duration::ZERO),
+                "at most a day is needed; for no breaker at all, set breaker_failures to 0",
+            ),
+            (
+                policy().breaker_failures(65),
+                "breaker_failures is 65, and a whole number from 0 to 64 is needed",
+            ),
+            (
+                policy().outage_loads_per_second(0),
+                "outage_loads_per_second is 0, and a whole number above zero is needed, or unlimited; nothing could be loaded",
+            ),
+            (policy().jitter(f64::NAN), "jitter is NaN, and a share from 0 to 1 is needed"),
+            (
+                policy().early_refresh(-1.0),
+                "early_refresh is -1, and a number that is zero or more is needed",
+            ),
+            (policy().max_batch(0), "max_batch is 0, and a whole number above zero is needed"),
+        ] {
+            let problems = policy.problems();
+            assert!(problems.len() == 1 && problems[0].contains(told), "{told}: {problems:?}");
+        }
+        let fine = policy().ttl(FOREVER).stale(Duration::ZERO).lease_ttl(day).compress_above(None);
+        assert_eq!(fine.outage_loads_per_second(None).problems(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_for_ever_has_an_end_in_a_region_and_in_its_sources() {
+        let policy = RegionPolicy::default().ttl(FOREVER).shared_budget(FOREVER).bounded();
+        assert_eq!((policy.sources.ttl, policy.shared_budget), (LONGEST, LONGEST));
+        assert_eq!(policy.sources.jitter, Policy::default().jitter);
     }
 }

@@ -18,7 +18,7 @@ use crate::event::{Event, Events, Seldom};
 use crate::guarded::guard;
 use crate::key::KeySpace;
 use crate::limits::Shown;
-use crate::policy::Policy;
+use crate::policy::RegionPolicy;
 use crate::report::{Operation, counted};
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
@@ -37,7 +37,7 @@ pub(crate) use written::What;
 /// One region of a [`Cache`](crate::Cache).
 pub(crate) struct RegionCore {
     pub(crate) name: String,
-    pub(crate) policy: Policy,
+    pub(crate) policy: RegionPolicy,
     pub(crate) abilities: Abilities,
     /// `None` where the backend keeps nothing: it is never asked.
     shared: Option<Arc<dyn DynShared>>,
@@ -110,7 +110,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 const HAND_OVER: Duration = Duration::from_millis(250);
 
 /// How long the stamp of a tag is kept without an invalidation: longer than anything stored under it.
-fn tag_ttl(policy: &Policy) -> Option<Duration> {
+fn tag_ttl(RegionPolicy { sources: policy, .. }: &RegionPolicy) -> Option<Duration> {
     let fresh = policy.ttl.max(policy.absent_ttl);
     let longest = fresh.saturating_add(policy.stale.max(policy.stale_if_error));
     Some(longest.max(Duration::from_secs(24 * 3600)).saturating_mul(4))
@@ -119,7 +119,7 @@ fn tag_ttl(policy: &Policy) -> Option<Duration> {
 impl RegionCore {
     pub(crate) fn new(
         name: String,
-        policy: Policy,
+        policy: RegionPolicy,
         shared: Arc<dyn DynShared>,
         space: KeySpace,
         near: Option<Coherence>,

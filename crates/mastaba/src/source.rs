@@ -130,7 +130,12 @@ pub trait Source: Send + Sync + Sized + 'static {
         Vec::new()
     }
 
-    /// Its own policy, made from that of its region.
+    /// Its own policy, made from what its region says for its sources
+    /// ([`RegionPolicy::sources`](crate::RegionPolicy::sources)). Asked once, when the cache is built; what cannot be used
+    /// is refused there.
+    ///
+    /// What the sources of a region share, such as the budgets for the shared tier or the write mode, is not in it: it is
+    /// set on the [`Region`](crate::Region).
     fn policy(&self, region: &Policy) -> Policy {
         region.clone()
     }

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
 use super::{Cache, CacheCore};
 use crate::codec::Codec;
-use crate::config::{self, Doubts, NearSettings, PolicySettings, Problems, RegionSettings, Settings};
+use crate::config::{self, Doubts, NearSettings, Problems, RegionSettings, Settings};
 use crate::error::{BoxError, Error, text_of};
 use crate::event::{Event, Events};
 use crate::guarded::{Guarded, guard};
 use crate::key::KeySpace;
 use crate::near::{Near, NearLimit};
-use crate::policy::{Policy, WriteMode};
+use crate::policy::WriteMode;
 use crate::region::RegionCore;
 use crate::registry::{AnySource, Registered};
 use crate::request::RequestCache;
@@ -411,7 +411,7 @@ impl Assembly {
             return;
         };
         let region = opened.core.clone();
-        let policy = match guard(|| source.policy(&opened.config.policy)) {
+        let policy = match guard(|| source.policy(&opened.config.policy.sources)) {
             Ok(policy) => policy,
             Err(why) => return self.problems.push(format!("source {}: `policy` panicked: {why}", S::NAME)),
         };
@@ -534,14 +534,14 @@ fn apply(region: &mut Region, name: &str, set: RegionSettings, problems: &mut Pr
             )),
         },
     }
-    apply_policy(&mut region.policy, &set.policy);
+    region.policy = set.policy.over(std::mem::take(&mut region.policy));
     match set.near {
         None => {}
         Some(NearSettings { max_entries: Some(_), max_bytes: Some(_), .. }) => {
             problems.push(format!("cache.{name}.near has max_entries and max_bytes; give one of them"));
         }
         Some(NearSettings { max_entries, max_bytes, ttl, coherence }) => {
-            let before = region.near.unwrap_or_else(|| NearConfig::entries(10_000));
+            let before = region.near.unwrap_or_else(|| NearConfig::entries(NearConfig::ENTRIES));
             let limit = match (max_entries, max_bytes) {
                 (Some(entries), _) => NearLimit::Entries(entries),
                 (None, Some(bytes)) => NearLimit::Bytes(bytes),
@@ -554,15 +554,6 @@ fn apply(region: &mut Region, name: &str, set: RegionSettings, problems: &mut Pr
             });
         }
     }
-}
-
-fn apply_policy(policy: &mut Policy, set: &PolicySettings) {
-    macro_rules! take {
-        ($($name:ident),*) => { $(if let Some(value) = set.$name { policy.$name = value; })* };
-    }
-    take!(ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch);
-    take!(shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience);
-    take!(compress_above, breaker_failures, breaker_pause, outage_loads_per_second, write_mode, hold_ttl);
 }
 
 impl fmt::Debug for CacheBuilder {

@@ -8,11 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::coherence::Coherence;
+use crate::coherence::{Coherence, Lag};
 use crate::error::BoxError;
-use crate::limits::{Limits, Shown};
+use crate::limits::{Check, Span};
 use crate::near::NearLimit;
-use crate::policy::{Policy, policy_setters, setters};
+use crate::policy::{RegionPolicy, WriteMode, setter, setters};
+use crate::settings::{of_regions, of_sources};
 use crate::shared::Shared;
 use crate::shared::erased::DynShared;
 use crate::shared::memory::{Memory, MemoryConfig};
@@ -28,13 +29,13 @@ use crate::shared::null::Null;
 ///     .ttl(Duration::from_secs(3600))
 ///     .absent_ttl(Duration::from_secs(60))
 ///     .near(NearConfig::entries(10_000));
-/// assert_eq!(region.policy.ttl, Duration::from_secs(3600));
+/// assert_eq!(region.policy.sources.ttl, Duration::from_secs(3600));
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Region {
-    /// Its policy; a source may change it for itself.
-    pub policy: Policy,
+    /// Its policy, and that of its sources, where they say nothing else for themselves.
+    pub policy: RegionPolicy,
     pub(crate) backend: Choice,
     pub(crate) near: Option<NearConfig>,
     pub(crate) mangler: Option<Mangle>,
@@ -62,7 +63,7 @@ impl Default for Region {
 
 impl Region {
     fn new(backend: Choice) -> Self {
-        Self { policy: Policy::default(), backend, near: None, mangler: None }
+        Self { policy: RegionPolicy::default(), backend, near: None, mangler: None }
     }
 
     /// One file at `{data_dir}/mastaba/<region>`, whose folders are made. Survives a restart; belongs to one
@@ -103,9 +104,9 @@ impl Region {
         self
     }
 
-    /// Sets the whole policy.
+    /// Sets the whole policy, with that of its sources.
     #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
+    pub fn policy(mut self, policy: RegionPolicy) -> Self {
         self.policy = policy;
         self
     }
@@ -119,7 +120,8 @@ impl Region {
 }
 
 impl Region {
-    policy_setters!(self => self.policy);
+    of_sources! { setters [policy sources] Policy; }
+    of_regions! { setters [policy] RegionPolicy; }
 }
 
 impl fmt::Debug for Region {
@@ -147,6 +149,9 @@ pub struct NearConfig {
 }
 
 impl NearConfig {
+    /// How many entries it has room for where a configuration does not say it.
+    pub(crate) const ENTRIES: u64 = 10_000;
+
     /// At most so many entries. None at all is refused when the cache is built: leave near out instead.
     #[must_use]
     pub fn entries(most: u64) -> Self {
@@ -159,11 +164,13 @@ impl NearConfig {
         Self { limit: NearLimit::Bytes(most), ttl: None, coherence: Coherence::default() }
     }
 
-    setters! { self => self;
+    setter! {
         /// No entry longer than this, however long the shared tier keeps it; `None`: as long as that.
-        ttl: impl Into<Option<Duration>>,
+        [] ttl: Option<Duration>
+    }
+    setter! {
         /// How current it is where other processes write to the shared tier. Default: bounded by one second.
-        coherence: Coherence,
+        [] coherence: Coherence
     }
 
     /// What is wrong with it, if anything: one sentence each.
@@ -175,16 +182,8 @@ impl NearConfig {
             _ => None,
         };
         problems.extend(room.map(|what| format!("near has room for 0 {what}; to have none, leave near out")));
-        let bound = match self.coherence {
-            Coherence::Bounded(bound) => Some(("coherence", bound)),
-            Coherence::Fenced => None,
-        };
-        for (name, duration) in self.ttl.map(|ttl| ("ttl", ttl)).into_iter().chain(bound) {
-            let limits = Limits::of(if name == "ttl" { "near.ttl" } else { name });
-            if let Err(needed) = limits.check(duration) {
-                problems.push(format!("near.{name} is {}, and {needed}", Shown(duration)));
-            }
-        }
+        problems.extend(self.ttl.and_then(|ttl| Span::OF_NEAR.problem("near.ttl", &ttl)));
+        problems.extend(Lag.problem("near.coherence", &self.coherence));
         problems
     }
 }

@@ -4,58 +4,23 @@ use std::collections::BTreeMap;
 
 use super::form::{Form, Input, Pair};
 use super::problems::{Doubts, Problems, Understood, closest, distance};
-use super::{NearSettings, RegionSettings, Settings, value};
+use super::{NEAR, OF_REGIONS, POLICY, RegionSettings, Set, Settings, near, value};
 
-type Set = fn(&mut RegionSettings, &str) -> Result<(), String>;
+const BACKEND: &[(&str, Set)] =
+    &[("backend", |region, text| set(&mut region.backend, value::text(text.trim())))];
 
 /// Every setting of a region, but for the arguments, whose names are the backend's. What is valid, what is listed
 /// to a user and what is read cannot differ, because it is this table.
-const REGION: [(&str, Set); 24] = [
-    ("backend", |region, text| set(&mut region.backend, value::text(text.trim()))),
-    ("ttl", |region, text| set(&mut region.policy.ttl, value::duration_of("ttl", text))),
-    ("absent_ttl", |region, text| set(&mut region.policy.absent_ttl, value::duration_of("absent_ttl", text))),
-    ("stale", |region, text| set(&mut region.policy.stale, value::duration_of("stale", text))),
-    ("stale_if_error", |region, text| {
-        set(&mut region.policy.stale_if_error, value::duration_of("stale_if_error", text))
-    }),
-    ("jitter", |region, text| set(&mut region.policy.jitter, value::share(text))),
-    ("early_refresh", |region, text| set(&mut region.policy.early_refresh, value::factor(text))),
-    ("max_batch", |region, text| set(&mut region.policy.max_batch, value::count(text))),
-    ("shared_budget", |region, text| {
-        set(&mut region.policy.shared_budget, value::duration_of("shared_budget", text))
-    }),
-    ("shared_soft_budget", |region, text| {
-        set(&mut region.policy.shared_soft_budget, value::duration_of("shared_soft_budget", text))
-    }),
-    ("source_budget", |region, text| {
-        set(&mut region.policy.source_budget, value::duration_of("source_budget", text))
-    }),
-    ("source_soft_budget", |region, text| {
-        set(&mut region.policy.source_soft_budget, value::duration_of("source_soft_budget", text))
-    }),
-    ("lease_ttl", |region, text| set(&mut region.policy.lease_ttl, value::duration_of("lease_ttl", text))),
-    ("lease_patience", |region, text| {
-        set(&mut region.policy.lease_patience, value::duration_of("lease_patience", text))
-    }),
-    ("compress_above", |region, text| set(&mut region.policy.compress_above, value::above(text))),
-    ("breaker_failures", |region, text| {
-        set(&mut region.policy.breaker_failures, value::count_up_to(64, text))
-    }),
-    ("breaker_pause", |region, text| {
-        set(&mut region.policy.breaker_pause, value::duration_of("breaker_pause", text))
-    }),
-    ("outage_loads_per_second", |region, text| {
-        set(&mut region.policy.outage_loads_per_second, value::limit(text))
-    }),
-    ("write_mode", |region, text| set(&mut region.policy.write_mode, value::write_mode(text))),
-    ("hold_ttl", |region, text| set(&mut region.policy.hold_ttl, value::duration_of("hold_ttl", text))),
-    ("near.max_entries", |region, text| set(&mut near(region).max_entries, value::count(text))),
-    ("near.max_bytes", |region, text| set(&mut near(region).max_bytes, value::bytes_above_zero(text))),
-    ("near.ttl", |region, text| set(&mut near(region).ttl, value::duration_of("near.ttl", text))),
-    ("near.coherence", |region, text| set(&mut near(region).coherence, value::coherence(text))),
-];
+fn of_a_region() -> impl Iterator<Item = &'static (&'static str, Set)> {
+    BACKEND.iter().chain(POLICY).chain(NEAR)
+}
 
-const TOP: [&str; 2] = ["data_dir", "namespace"];
+/// Their names.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    of_a_region().map(|(name, _)| *name)
+}
+
+pub(super) const TOP: [&str; 2] = ["data_dir", "namespace"];
 
 /// Reads everything, or lists everything that is wrong.
 pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
@@ -94,7 +59,7 @@ pub(super) fn near_miss(key: &str) -> Option<String> {
     if first == "cache" || distance(&first.to_lowercase(), "cache") > 1 || !is_region_name(region) {
         return None;
     }
-    let known: Vec<&str> = REGION.iter().map(|(name, _)| *name).collect();
+    let known: Vec<&str> = names().collect();
     let meant = match setting.strip_prefix("arguments.") {
         Some(_) => setting,
         None => closest(setting, &known)?,
@@ -144,7 +109,7 @@ impl Reader {
                 let arguments = &mut self.region(name).arguments;
                 arguments.insert(argument.to_owned(), text.to_owned());
             }
-        } else if let Some((_, read)) = REGION.iter().find(|(known, _)| *known == setting) {
+        } else if let Some((_, read)) = of_a_region().find(|(known, _)| *known == setting) {
             let done = read(self.region(name), text);
             self.judge(pair, text, done);
         } else {
@@ -207,16 +172,19 @@ impl Reader {
         let hint = meant.map(|meant| self.form.key(&meant));
         let [first, second] = TOP.map(|known| self.form.key(known));
         let third = self.form.key("cache.<region>.<setting>");
-        self.unknown(pair, hint, &format!("there are: {first}, {second}, {third}"));
+        let of_a_source = if hint.is_none() { self.of_a_source(&pair.key, "<region>") } else { None };
+        let of_a_source = of_a_source.map(|told| format!("{told}; ")).unwrap_or_default();
+        self.unknown(pair, hint, &format!("{of_a_source}there are: {first}, {second}, {third}"));
     }
 
     fn unknown_setting(&mut self, pair: &Pair, region: &str, setting: &str) {
-        let known: Vec<&str> = REGION.iter().map(|(name, _)| *name).chain(["arguments.*"]).collect();
+        let known: Vec<&str> = names().chain(["arguments.*"]).collect();
         let listed = known.iter().map(|name| self.form.part(name)).collect::<Vec<_>>().join(", ");
         let meant = closest(setting, &known).map(|near| format!("cache.{region}.{near}"));
-        let dotted = setting
-            .split_once('.')
-            .is_some_and(|(group, last)| group != "near" && REGION.iter().any(|(name, _)| *name == last));
+        let of_near = meant.as_ref().is_some_and(|meant| meant.contains(".near."));
+        let of_a_source = if of_near { None } else { self.of_a_source(setting, region) };
+        let dotted = of_a_source.is_some()
+            || setting.split_once('.').is_some_and(|(group, last)| group != "near" && known.contains(&last));
         if dotted {
             self.doubts.regions = true;
         } else {
@@ -224,8 +192,25 @@ impl Reader {
             meant.iter().for_each(|meant| self.doubts.doubt(meant));
         }
         let hint = meant.map(|meant| self.form.key(&meant));
+        let of_a_source = of_a_source.map(|told| format!("{told}; ")).unwrap_or_default();
         let dot = if dotted { "the name of a region has no dot; " } else { "" };
-        self.unknown(pair, hint, &format!("{dot}a region has: {listed}"));
+        self.unknown(pair, hint, &format!("{of_a_source}{dot}a region has: {listed}"));
+    }
+
+    /// What to do instead of giving a setting of the policy to a source: `cache.objects.user.hold_ttl`.
+    fn of_a_source(&self, key: &str, region: &str) -> Option<String> {
+        let (group, setting) = key.rsplit_once('.')?;
+        if group == "near" || group.ends_with(".near") || !POLICY.iter().any(|(name, _)| *name == setting) {
+            return None;
+        }
+        let place = self.form.key(&format!("cache.{region}.{setting}"));
+        Some(if OF_REGIONS.contains(&setting) {
+            format!("{setting} is of a region, all sources of which share it: set {place}")
+        } else {
+            format!(
+                "set {place} for all sources of the region, or let the source have it by `Source::policy`"
+            )
+        })
     }
 
     fn unknown(&mut self, pair: &Pair, hint: Option<String>, choices: &str) {
@@ -237,10 +222,6 @@ impl Reader {
 /// The text of a setting, for a message. One that is an address may have a password in it.
 fn shown(text: &str) -> &str {
     if text.contains("://") || text.contains('@') { "***" } else { text }
-}
-
-fn near(region: &mut RegionSettings) -> &mut NearSettings {
-    region.near.get_or_insert_default()
 }
 
 fn set<T>(place: &mut Option<T>, read: Result<T, String>) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::form::Input;
 use super::*;
+use crate::limits::Check;
 
 fn millis(count: u64) -> Option<Duration> {
     Some(Duration::from_millis(count))
@@ -41,6 +42,14 @@ const EVERYTHING: [(&str, &str); 28] = [
     ("cache.objects.arguments.path", "Objects.redb"),
     ("cache.plain.arguments.max_bytes", "10MB"),
 ];
+
+#[test]
+fn everything_is_every_setting_that_there_is() {
+    let tried =
+        |name: &str| EVERYTHING.iter().any(|(key, _)| key.trim_start_matches("cache.objects.") == name);
+    let missing: Vec<_> = read::TOP.into_iter().chain(read::names()).filter(|name| !tried(name)).collect();
+    assert_eq!(missing, [""; 0], "the tests of this file do not try these");
+}
 
 fn everything() -> Settings {
     let text = |text: &str| Some(text.to_owned());
@@ -227,10 +236,13 @@ fn every_problem_is_told_at_once_with_key_text_and_need() {
         "cache.objects.jitter = \"110%\": a share from 0 to 1 is needed, such as 0.1 or 10%",
         "cache.objects.max_batch = \"0\": a whole number above zero is needed",
         "cache.objects.near.max_bytes = \"64M\": a size is needed, such as 64MiB, 10MB or 1_000_000 (bytes)",
-        "cache.objects.lease_ttl = \"0s\": a duration above zero is needed",
+        "cache.objects.lease_ttl = \"0s\": a duration of at least 1ms and at most a day is needed; \
+         nothing could ever be filled",
         "cache.objects.breaker_failures = \"65\": a whole number from 0 to 64 is needed",
-        "cache.objects.breaker_pause = \"0\": a duration above zero is needed",
-        "cache.objects.outage_loads_per_second = \"0\": a whole number above zero is needed, or unlimited",
+        "cache.objects.breaker_pause = \"0\": a duration of at least 1ms and at most a day is needed; \
+         for no breaker at all, set breaker_failures to 0",
+        "cache.objects.outage_loads_per_second = \"0\": a whole number above zero is needed, or unlimited; \
+         nothing could be loaded while the shared tier is out",
         "cache.objects.backend = \"\": it must not be empty",
         "data_dir = \"\": it must not be empty",
     ];
@@ -249,8 +261,8 @@ fn every_typed_setting_refuses_nonsense() {
 #[test]
 fn an_unknown_setting_is_told_what_there_is() {
     let choices = "a region has: backend, ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch, \
-                   shared_budget, shared_soft_budget, source_budget, source_soft_budget, lease_ttl, lease_patience, \
-                   compress_above, breaker_failures, breaker_pause, outage_loads_per_second, write_mode, hold_ttl, \
+                   source_soft_budget, source_budget, lease_ttl, lease_patience, compress_above, \
+                   shared_soft_budget, shared_budget, breaker_failures, breaker_pause, outage_loads_per_second, write_mode, hold_ttl, \
                    near.max_entries, near.max_bytes, near.ttl, near.coherence, arguments.*";
     assert_eq!(
         wrong(&[("cache.objects.tll", "1h"), ("cache.objects.colour", "red"), ("cache.objects", "on")]),
@@ -296,6 +308,97 @@ fn names_of_regions_are_checked() {
     let told = wrong(&[("cache.my.objects.ttl", "1h")]);
     assert!(told[0].contains("the name of a region has no dot"), "{told:?}");
     assert!(Settings::from_map([("cache.A-z_9.ttl", "1h")]).is_ok());
+}
+
+#[test]
+fn a_setting_of_the_region_is_refused_for_a_source_and_told_where_it_belongs() {
+    for setting in OF_REGIONS {
+        for source in ["user", "user.by_id"] {
+            let key = format!("cache.objects.{source}.{setting}");
+            let told = wrong(&[(&key, "1")]);
+            let wanted = format!(
+                "{setting} is of a region, all sources of which share it: set cache.objects.{setting}; \
+                 the name of a region has no dot; a region has: backend, "
+            );
+            assert!(told.len() == 1 && told[0].starts_with(&format!("{key}: ")), "{told:?}");
+            assert!(told[0].contains(&wanted), "{told:?}");
+        }
+        let told =
+            lines(&from_env(&[(&format!("MASTABA_SOURCE__USER__{setting}"), "1")]).unwrap_err().into_error());
+        let wanted = format!("set MASTABA_CACHE__<REGION>__{}; there are: ", setting.to_uppercase());
+        assert!(told.len() == 1 && told[0].contains(&wanted), "{told:?}");
+    }
+}
+
+#[test]
+fn a_setting_of_one_source_is_told_that_the_program_says_it() {
+    let told = wrong(&[("cache.objects.user.ttl", "1h")]);
+    let wanted =
+        "set cache.objects.ttl for all sources of the region, or let the source have it by `Source::policy`";
+    assert!(told.len() == 1 && told[0].contains(wanted), "{told:?}");
+    // a slip in `near` is none
+    let told = wrong(&[("cache.objects.naer.ttl", "1h")]);
+    assert!(
+        told[0].contains("did you mean cache.objects.near.ttl?") && !told[0].contains("Source"),
+        "{told:?}"
+    );
+}
+
+/// Rows of the page on settings, made of rows of the table.
+macro_rules! documented {
+    (
+        $prefix:literal
+        $($(#[doc = $doc:literal])*
+        $name:ident: $type:ident $(<$of:ty>)? $(= $default:expr)?, $written:literal, $check:expr;)*
+    ) => { vec![$({
+        let check = $check;
+        let may_be = <_ as Check<$type $(<$of>)?>>::what(&check) + <_ as Check<$type $(<$of>)?>>::or(&check);
+        let default = if $written.is_empty() { String::new() } else { concat!("`", $written, "`").to_owned() };
+        format!("| `{}` | {default} | {may_be} |{} |", concat!($prefix, stringify!($name)), concat!($($doc),*))
+    }),*] };
+}
+
+#[test]
+fn the_page_on_settings_the_names_in_a_configuration_and_the_code_are_one_list() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    // a cell with the name alone, and more cells
+    let is_row = |line: &&str| {
+        line.starts_with("| `") && line.split('`').nth(2).is_some_and(|rest| rest.starts_with(" |"))
+    };
+    for (heading, rows) in [
+        ("## Of sources\n", of_sources! { documented "" }),
+        ("## Of a region\n", of_regions! { documented "" }),
+        ("## Near\n", of_near! { documented "near." }),
+    ] {
+        let section = page.split(heading).nth(1).expect(heading).split("\n## ").next().unwrap_or_default();
+        let documented: Vec<&str> = section.lines().filter(is_row).collect();
+        let code = rows.join("\n");
+        assert!(documented == rows, "docs/settings.md is not as the code has it; {heading}{code}");
+    }
+    let documented = page.lines().filter(is_row).filter_map(|row| row.split('`').nth(1));
+    let mut documented: Vec<&str> = documented.collect();
+    let mut known: Vec<&str> = read::TOP.into_iter().chain(read::names()).chain(["arguments.*"]).collect();
+    documented.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(documented, known);
+}
+
+/// Looks that the default of each row is what it says that a configuration writes.
+macro_rules! written {
+    ($($(#[doc = $doc:literal])*
+    $name:ident: $type:ident $(<$of:ty>)? = $default:expr, $written:literal, $check:expr;)*) => { $({
+        let default: $type $(<$of>)? = $default;
+        assert_eq!($check.show(&default), $written, stringify!($name));
+        assert_eq!($check.read($written), Ok(default), stringify!($name));
+    })* };
+}
+
+#[test]
+fn every_default_is_written_as_a_configuration_writes_it() {
+    of_sources! { of_regions written }
+    assert_eq!(Count.read("10000"), Ok(crate::NearConfig::ENTRIES));
+    assert_eq!(Lag.read("1s"), Ok(Coherence::default()));
 }
 
 #[test]

@@ -1,9 +1,23 @@
 //! Texts to values. An error says what is needed; the key and the text are added by the caller.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use crate::limits::{FOREVER, Limits};
-use crate::{Coherence, WriteMode};
+use crate::coherence::{Coherence, Lag};
+use crate::limits::{Check, Count, CountOrUnlimited, FOREVER, Factor, Share, Size, SizeOrNever, Span, UpTo};
+use crate::policy::{Mode, WriteMode};
+
+/// What reads the text of a setting, and checks it as every other way in does.
+pub(super) trait Text<T>: Check<T> {
+    /// # Errors
+    /// What is needed instead.
+    fn read(&self, text: &str) -> Result<T, String>;
+
+    /// The value, if it fits.
+    fn checked(&self, value: T) -> Result<T, String> {
+        self.check(&value).map(|()| value)
+    }
+}
 
 const UNITS: [(&str, u64); 9] = [
     ("b", 1),
@@ -23,17 +37,13 @@ pub(super) fn text(text: &str) -> Result<String, String> {
 
 /// A duration, which may be zero; or `forever`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    within(Limits::Any, text)
+    Span::Any.read(text)
 }
 
-/// The duration of a setting, by its name.
-pub(super) fn duration_of(setting: &str, text: &str) -> Result<Duration, String> {
-    within(Limits::of(setting), text)
-}
-
-fn within(limits: Limits, text: &str) -> Result<Duration, String> {
-    let duration = parsed(text)?;
-    limits.check(duration).map(|()| duration)
+impl Text<Duration> for Span {
+    fn read(&self, text: &str) -> Result<Duration, String> {
+        self.checked(parsed(text)?)
+    }
 }
 
 fn parsed(text: &str) -> Result<Duration, String> {
@@ -50,25 +60,20 @@ fn parsed(text: &str) -> Result<Duration, String> {
     parsed.map_err(|_| "a duration is needed, such as 250ms, 1h or 90 (seconds)".to_owned())
 }
 
-/// `fenced`, or how far near may lag.
-pub(super) fn coherence(text: &str) -> Result<Coherence, String> {
-    if text.trim() == "fenced" {
-        return Ok(Coherence::Fenced);
+impl Text<Coherence> for Lag {
+    fn read(&self, text: &str) -> Result<Coherence, String> {
+        if text.trim() == "fenced" {
+            return Ok(Coherence::Fenced);
+        }
+        let bound = parsed(text).map_err(|_| "`fenced` is needed, or a duration such as 1s".to_owned())?;
+        self.checked(Coherence::Bounded(bound))
     }
-    let bound = parsed(text).map_err(|_| "`fenced` is needed, or a duration such as 1s".to_owned())?;
-    let limits = Limits::of("coherence");
-    limits.check(bound).map_err(|needed| format!("{needed}, or `fenced`"))?;
-    Ok(Coherence::Bounded(bound))
 }
 
-/// What a write does before its commit.
-pub(super) fn write_mode(text: &str) -> Result<WriteMode, String> {
-    match text.trim() {
-        "simple" => Ok(WriteMode::Simple),
-        "strict" => Ok(WriteMode::Strict),
-        "serve" => Ok(WriteMode::Serve),
-        "degrade" => Ok(WriteMode::Degrade),
-        _ => Err("`simple`, `strict`, `serve` or `degrade` is needed".to_owned()),
+impl Text<WriteMode> for Mode {
+    fn read(&self, text: &str) -> Result<WriteMode, String> {
+        let mode = WriteMode::ALL.into_iter().find(|mode| mode.name() == text.trim());
+        mode.ok_or_else(|| format!("{} is needed", self.what()))
     }
 }
 
@@ -88,65 +93,68 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "the size is too large".to_owned())
 }
 
-pub(crate) fn bytes_above_zero(text: &str) -> Result<u64, String> {
-    match bytes(text)? {
-        0 => Err("a size above zero is needed".to_owned()),
-        bytes => Ok(bytes),
+impl Text<u64> for Size {
+    fn read(&self, text: &str) -> Result<u64, String> {
+        self.checked(bytes(text)?)
     }
 }
 
-/// How many, at least one.
-pub(super) fn count<N: TryFrom<u64> + Default + PartialOrd>(text: &str) -> Result<N, String> {
-    let number = whole(text.trim()).and_then(|number| N::try_from(number).ok());
-    number
-        .filter(|number| *number > N::default())
-        .ok_or_else(|| "a whole number above zero is needed".to_owned())
-}
-
-/// How many, none included.
-pub(super) fn count_up_to(most: u32, text: &str) -> Result<u32, String> {
-    let number = whole(text.trim()).and_then(|number| u32::try_from(number).ok());
-    number
-        .filter(|number| *number <= most)
-        .ok_or_else(|| format!("a whole number from 0 to {most} is needed"))
-}
-
-/// How many at most, at least one, or `unlimited`.
-pub(super) fn limit(text: &str) -> Result<Option<u32>, String> {
-    if text.trim().eq_ignore_ascii_case("unlimited") {
-        return Ok(None);
+impl Text<Option<u64>> for SizeOrNever {
+    fn read(&self, text: &str) -> Result<Option<u64>, String> {
+        if text.trim().eq_ignore_ascii_case("never") {
+            return Ok(None);
+        }
+        let size = bytes(text).map_err(|needed| needed + self.or())?;
+        self.checked(Some(size))
     }
-    let number = whole(text.trim()).and_then(|number| u32::try_from(number).ok());
-    let number = number.filter(|number| *number > 0);
-    number.map(Some).ok_or_else(|| "a whole number above zero is needed, or unlimited".to_owned())
 }
 
-/// More bytes than these, or `never`.
-pub(super) fn above(text: &str) -> Result<Option<u64>, String> {
-    if text.trim().eq_ignore_ascii_case("never") {
-        return Ok(None);
+// What is no number at all is read as one that does not fit.
+
+impl<N: TryFrom<u64> + PartialOrd + Default + Display> Text<N> for Count {
+    fn read(&self, text: &str) -> Result<N, String> {
+        let number = whole(text.trim()).and_then(|number| N::try_from(number).ok());
+        self.checked(number.unwrap_or_default())
     }
-    bytes(text).map(Some).map_err(|needed| format!("{needed}, or never"))
 }
 
-/// A number that is zero or more: `0`, `1.5`.
-pub(super) fn factor(text: &str) -> Result<f64, String> {
-    let factor = text.trim().parse::<f64>().ok().filter(|factor| *factor >= 0.0 && factor.is_finite());
-    factor.ok_or_else(|| "a number that is zero or more is needed, such as 1.0".to_owned())
+impl Text<u32> for UpTo {
+    fn read(&self, text: &str) -> Result<u32, String> {
+        let number = whole(text.trim()).and_then(|number| u32::try_from(number).ok());
+        self.checked(number.unwrap_or(u32::MAX))
+    }
 }
 
-/// A share of a whole: `0.1` or `10%`.
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    let text = text.trim();
-    let share = match text.strip_suffix('%') {
-        Some(percent) => percent.trim_end().parse::<f64>().map(|percent| percent / 100.0),
-        None => text.parse::<f64>(),
-    };
-    // The range also turns away NaN, which parses.
-    share
-        .ok()
-        .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| "a share from 0 to 1 is needed, such as 0.1 or 10%".to_owned())
+/// `0`, `1.5`.
+impl Text<f64> for Factor {
+    fn read(&self, text: &str) -> Result<f64, String> {
+        let factor = text.trim().parse().unwrap_or(f64::NAN);
+        self.checked(factor).map_err(|needed| format!("{needed}, such as 1.0"))
+    }
+}
+
+/// `0.1` or `10%`.
+impl Text<f64> for Share {
+    fn read(&self, text: &str) -> Result<f64, String> {
+        let text = text.trim();
+        let share = match text.strip_suffix('%') {
+            Some(percent) => percent.trim_end().parse::<f64>().map(|percent| percent / 100.0),
+            None => text.parse(),
+        };
+        self.checked(share.unwrap_or(f64::NAN)).map_err(|needed| format!("{needed}, such as 0.1 or 10%"))
+    }
+}
+
+impl Text<Option<u32>> for CountOrUnlimited {
+    fn read(&self, text: &str) -> Result<Option<u32>, String> {
+        if text.trim().eq_ignore_ascii_case("unlimited") {
+            return Ok(None);
+        }
+        match whole(text.trim()).and_then(|number| u32::try_from(number).ok()) {
+            Some(number) => self.checked(Some(number)),
+            None => self.needs(false).map(|()| None), // which says nothing of what zero would mean
+        }
+    }
 }
 
 /// Digits, with underscores between them.
@@ -181,11 +189,11 @@ mod tests {
     #[test]
     fn for_ever_is_a_word_where_it_makes_sense() {
         assert_eq!((duration("forever"), duration(" Forever ")), (Ok(FOREVER), Ok(FOREVER)));
-        assert_eq!(duration_of("source_budget", "forever"), Ok(FOREVER));
-        assert!(duration_of("lease_ttl", "forever").unwrap_err().contains("at most a day"));
-        assert!(coherence("forever").unwrap_err().contains("at most a day is needed, or `fenced`"));
-        assert_eq!((above("never"), above("4KiB")), (Ok(None), Ok(Some(4096))));
-        assert!(above("seldom").unwrap_err().contains("or never"));
+        assert_eq!(Span::AboveZero("").read("forever"), Ok(FOREVER));
+        assert!(Span::Interval("").read("forever").unwrap_err().contains("at most a day"));
+        assert!(Lag.read("forever").unwrap_err().contains("at most a day is needed, or `fenced`"));
+        assert_eq!((SizeOrNever.read("never"), SizeOrNever.read("4KiB")), (Ok(None), Ok(Some(4096))));
+        assert!(SizeOrNever.read("seldom").unwrap_err().contains("or never"));
     }
 
     #[test]
@@ -194,8 +202,8 @@ mod tests {
             assert!(duration(text).unwrap_err().contains("250ms"), "{text}");
         }
         assert!(duration("101y").unwrap_err().contains("100 years"));
-        assert!(duration_of("ttl", "0ms").unwrap_err().contains("above zero"));
-        assert_eq!(duration_of("ttl", "1ms"), Ok(Duration::from_millis(1)));
+        assert!(Span::AboveZero("").read("0ms").unwrap_err().contains("above zero"));
+        assert_eq!(Span::AboveZero("").read("1ms"), Ok(Duration::from_millis(1)));
     }
 
     #[test]
@@ -220,26 +228,30 @@ mod tests {
             assert!(bytes(text).unwrap_err().contains("64MiB"), "{text}");
         }
         assert_eq!(bytes("99999999999TiB"), Err("the size is too large".to_owned()));
-        assert!(bytes_above_zero("0").is_err());
+        assert!(Size.read("0").is_err());
     }
 
     #[test]
     fn counts_are_whole_and_above_zero() {
-        assert_eq!(count("1_000"), Ok(1000_u64));
+        assert_eq!(Count.read("1_000"), Ok(1000_u64));
         for text in ["0", "", "-1", "1.5", "many", "99999999999999999999"] {
-            assert!(count::<u64>(text).is_err() && count::<usize>(text).is_err(), "{text}");
+            let (one, other): (Result<u64, _>, Result<usize, _>) = (Count.read(text), Count.read(text));
+            assert!(one.is_err() && other.is_err(), "{text}");
         }
     }
 
     #[test]
     fn limits_are_counts_or_unlimited() {
-        assert_eq!((limit("1_000"), limit(" Unlimited ")), (Ok(Some(1000)), Ok(None)));
+        let limit = CountOrUnlimited("nothing would be left");
+        assert_eq!((limit.read("1_000"), limit.read(" Unlimited ")), (Ok(Some(1000)), Ok(None)));
         for text in ["0", "", "-1", "none", "5000000000"] {
-            assert!(limit(text).unwrap_err().contains("unlimited"), "{text}");
+            let told = limit.read(text).unwrap_err();
+            assert!(told.contains("unlimited"), "{text}");
+            assert_eq!(told.contains("nothing would be left"), text == "0", "{text}: {told}");
         }
-        assert_eq!((count_up_to(64, "0"), count_up_to(64, "64")), (Ok(0), Ok(64)));
+        assert_eq!((UpTo(64).read("0"), UpTo(64).read("64")), (Ok(0), Ok(64)));
         for text in ["65", "", "-1", "many"] {
-            assert!(count_up_to(64, text).unwrap_err().contains("0 to 64"), "{text}");
+            assert!(UpTo(64).read(text).unwrap_err().contains("0 to 64"), "{text}");
         }
     }
 
@@ -248,10 +260,10 @@ mod tests {
         for (text, value) in
             [("0.1", 0.1), ("10%", 0.1), ("25 %", 0.25), ("0", 0.0), ("1", 1.0), ("100%", 1.0)]
         {
-            assert_eq!(share(text), Ok(value), "{text}");
+            assert_eq!(Share.read(text), Ok(value), "{text}");
         }
         for text in ["", "%", "1.01", "101%", "-0.1", "NaN", "inf", "some"] {
-            assert!(share(text).is_err(), "{text}");
+            assert!(Share.read(text).is_err(), "{text}");
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) use self::breaker::{Change, Pass};
 pub(crate) use self::turns::TooLate;
 use self::turns::Turns;
 use crate::error::{Fault, FaultKind};
-use crate::policy::Policy;
+use crate::policy::RegionPolicy;
 
 /// What one region knows of the health of its shared tier.
 pub(crate) struct Guard {
@@ -34,8 +34,7 @@ pub(crate) struct Turn {
 }
 
 impl Guard {
-    /// Of the policy of the region: sources share it.
-    pub(crate) fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &RegionPolicy) -> Self {
         Self {
             breaker: Breaker::new(policy.breaker_failures, policy.breaker_pause),
             turns: policy.outage_loads_per_second.map(Turns::new),

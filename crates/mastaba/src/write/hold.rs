@@ -28,9 +28,10 @@ impl Write {
     /// [`commit`](Write::commit) holds by itself. Call this before a commit that the program makes itself; or early in a
     /// transaction that waits for long, so that nobody stores meanwhile what it is about to void.
     ///
-    /// One trip per region. The holds stand for [`Policy::hold_ttl`](crate::Policy::hold_ttl) and are renewed until the
-    /// write ends, one trip per region at a third of that time, which nobody waits for. Where they could not be renewed,
-    /// [`commit`](Write::commit) places them anew, or refuses. Dropping the future leaves holds that run out by themselves.
+    /// One trip per region. The holds stand for [`RegionPolicy::hold_ttl`](crate::RegionPolicy::hold_ttl) and are renewed
+    /// until the write ends, one trip per region at a third of that time, which nobody waits for. Where they could not be
+    /// renewed, [`commit`](Write::commit) places them anew, or refuses. Dropping the future leaves holds that run out by
+    /// themselves.
     ///
     /// # Errors
     /// If keys could not be held ([`Error::is_shared`]), in a region that does not go on without: roll back.
