@@ -6,6 +6,7 @@ use mastaba::{Cache, EntryPolicy, LoadContext, NearConfig, Policy, Region, Rows,
 use mastaba_test::world::{DbFault, PostById, UserById, World};
 
 const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 async fn reads(world: &World, key: u64) -> Vec<String> {
     world.trips();
@@ -155,6 +156,53 @@ async fn a_source_and_an_entry_may_know_better() {
     assert_eq!(loaded().await, 2, "and 1 is over");
     tokio::time::advance(50 * SECOND).await;
     assert_eq!(loaded().await, 2, "4 lives as long as its source says, 3 as long as it says itself");
+}
+
+/// Keeps what stands under its tag for longer than its region does.
+struct Lasting;
+
+impl Source for Lasting {
+    type Key = u32;
+    type Value = u32;
+    type Error = std::io::Error;
+    const NAME: &'static str = "lasting";
+    const REGION: &'static str = "objects";
+    const TAGS: &'static [&'static str] = &["all"];
+
+    async fn load_many(&self, _: &LoadContext<'_>, keys: &[u32]) -> Result<Rows<Self>, std::io::Error> {
+        Ok(keys.iter().map(|key| (*key, *key)).collect())
+    }
+
+    fn policy(&self, region: &Policy) -> Policy {
+        region.clone().ttl(30 * DAY)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_source_keeps_for_longer_than_its_region_outlives_no_stamp_of_its_tags() {
+    let world = World::build::<false>(
+        mastaba::shared::memory::Memory::default(),
+        |region| region,
+        |builder, _| builder.source(Lasting),
+    )
+    .await;
+    let loaded = async || {
+        let request = world.request();
+        request.get::<Lasting>(1).await.unwrap();
+        world.idle().await;
+        request.report().keys_loaded()
+    };
+    assert_eq!(loaded().await, 1);
+    tokio::time::advance(29 * DAY).await;
+    assert_eq!(loaded().await, 0);
+    let write = world.request().write();
+    write.invalidate_tag("all");
+    write.published().await.unwrap();
+    assert_eq!(loaded().await, 1);
+    tokio::time::advance(29 * DAY).await;
+    assert_eq!(loaded().await, 0, "nor the stamp that an invalidation leaves");
+    tokio::time::advance(2 * DAY).await;
+    assert_eq!(loaded().await, 1);
 }
 
 /// Near keeps what the shared tier has stored; where there is none, near alone has to look.

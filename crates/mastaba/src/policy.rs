@@ -200,6 +200,11 @@ impl Check<WriteMode> for Mode {
 }
 
 impl Policy {
+    /// How long anything is kept that says nothing else for itself.
+    pub(crate) fn longest(&self) -> Duration {
+        self.ttl.max(self.absent_ttl).saturating_add(self.stale.max(self.stale_if_error))
+    }
+
     /// How long an entry is fresh at most: as its loader said, or else as this says.
     fn fresh_for(&self, absent: bool, entry: EntryPolicy) -> Duration {
         bounded(entry.ttl.unwrap_or(if absent { self.absent_ttl } else { self.ttl }))

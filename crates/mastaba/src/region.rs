@@ -18,7 +18,7 @@ use crate::event::{Event, Events, Seldom};
 use crate::guarded::guard;
 use crate::key::KeySpace;
 use crate::limits::Shown;
-use crate::policy::RegionPolicy;
+use crate::policy::{Policy, RegionPolicy};
 use crate::report::{Operation, counted};
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
@@ -51,6 +51,8 @@ pub(crate) struct RegionCore {
     tag_bumps: AtomicU64,
     /// What the backend told of changes by others.
     pub(crate) changes: Changes,
+    /// For how many seconds a source of it keeps what it stores, at most.
+    longest_secs: AtomicU64,
     /// A source of it [shows no keys](crate::Source::SHOW_KEYS).
     pub(crate) hides_keys: AtomicBool,
     /// How current near has to be; `None` where every invalidation passes through this process, or without near.
@@ -109,13 +111,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a keeper on another runtime has, before one here takes its place.
 const HAND_OVER: Duration = Duration::from_millis(250);
 
-/// How long the stamp of a tag is kept without an invalidation: longer than anything stored under it.
-fn tag_ttl(RegionPolicy { sources: policy, .. }: &RegionPolicy) -> Option<Duration> {
-    let fresh = policy.ttl.max(policy.absent_ttl);
-    let longest = fresh.saturating_add(policy.stale.max(policy.stale_if_error));
-    Some(longest.max(Duration::from_secs(24 * 3600)).saturating_mul(4))
-}
-
 impl RegionCore {
     pub(crate) fn new(
         name: String,
@@ -130,6 +125,7 @@ impl RegionCore {
         let region = Arc::new(Self {
             name,
             guard: Guard::new(&policy),
+            longest_secs: AtomicU64::new(policy.sources.longest().as_secs()),
             policy,
             abilities,
             shared: abilities.stores.then_some(shared),
@@ -207,6 +203,17 @@ impl RegionCore {
             Some(Coherence::Bounded(bound)) => self.changes.told_within(bound),
             Some(Coherence::Fenced) => fenced,
         }
+    }
+
+    /// Keeps the stamps of tags long enough for a source of this policy.
+    pub(crate) fn keep_stamps_for(&self, policy: &Policy) {
+        self.longest_secs.fetch_max(policy.longest().as_secs(), Ordering::Relaxed);
+    }
+
+    /// How long the stamp of a tag is kept without an invalidation: longer than what a source stores under it.
+    fn tag_ttl(&self) -> Option<Duration> {
+        let longest = Duration::from_secs(self.longest_secs.load(Ordering::Relaxed));
+        Some(longest.max(Duration::from_secs(24 * 3600)).saturating_mul(4))
     }
 
     /// `namespace:region`, as every key of it begins.
@@ -366,7 +373,7 @@ impl RegionCore {
         let shared = self.shared.as_ref()?;
         let mut stamps = Vec::with_capacity(tags.len() + 2);
         stamps.push(Stamp { key: self.generation_key.clone(), value: random(), ttl: None });
-        let ttl = tag_ttl(&self.policy);
+        let ttl = self.tag_ttl();
         let mut keys = Vec::with_capacity(tags.len());
         let (tags, _keyless) = self.tag_keys(tags.to_vec(), &mut keys);
         stamps.extend(keys.into_iter().map(|key| Stamp { key, value: random(), ttl }));

@@ -86,6 +86,7 @@ impl<S: Source> Registered<S> {
         near: Option<Near<S::Key, Carried<S>>>,
         near_ttl: Option<Duration>,
     ) -> Self {
+        region.keep_stamps_for(&policy);
         if !S::SHOW_KEYS {
             region.hides_keys.store(true, Ordering::Relaxed);
         }

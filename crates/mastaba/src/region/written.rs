@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{RegionCore, tag_ttl};
+use super::RegionCore;
 use crate::entry::random;
 use crate::error::Fault;
 use crate::report::Operation;
@@ -110,7 +110,7 @@ impl RegionCore {
 
     /// Voids everything that is stored under these tags.
     async fn invalidate_tags(&self, meter: Option<&Meter>, tags: &[String]) -> Result<(), Fault> {
-        let ttl = tag_ttl(&self.policy);
+        let ttl = self.tag_ttl();
         // the epoch first: see `lease`
         let mut stamps = vec![Stamp { key: self.epoch_key.clone(), value: random(), ttl: None }];
         let mut keyless = Ok(());
