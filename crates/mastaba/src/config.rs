@@ -97,7 +97,7 @@ macro_rules! readable {
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $settings {
             $(
-                #[doc = concat!("`", $prefix, stringify!($name), "`.")]
+                #[doc = concat!("`cache.<region>.", $prefix, stringify!($name), "`:\n")]
                 $(#[doc = $doc])*
                 pub $name: Option<$type $(<$of>)?>,
             )*

@@ -3,8 +3,8 @@
 //!
 //! Everything else is made of these rows: the fields of [`Policy`](crate::Policy) and
 //! [`RegionPolicy`](crate::RegionPolicy), their defaults, their setters and those of [`Region`](crate::Region), their
-//! checks, the names in a configuration, and what it reads. `docs/settings.md` is held against them by a test. So a
-//! setting is added here and there, and nowhere else.
+//! checks, the names in a configuration, and what it reads. `docs/settings.md` is held against them by a test: a setting
+//! is added here and on that page.
 //!
 //! Each macro hands its rows to another one: `of_sources! { declare .. }` is `declare! { .. rows }`, and
 //! `of_sources! { of_regions readable .. }` is `readable! { .. rows of sources, rows of regions }`.
@@ -23,7 +23,7 @@ macro_rules! of_sources {
         /// `source_soft_budget`.
         stale_if_error: Duration = Duration::ZERO, "0s", Span::Any;
         /// By how much each time to live is shortened at random, so that what was loaded together does not expire
-        /// together: a share of it.
+        /// together: a share of it, 0 to 1.
         jitter: f64 = 0.1, "0.1", Share;
         /// How eagerly a fresh value is refreshed before it expires, in proportion to what its load cost (XFetch:
         /// Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", 2015). Zero: never.
@@ -56,7 +56,7 @@ macro_rules! of_regions {
         shared_budget: Duration = Duration::from_millis(500), "500ms",
             Span::AboveZero("nothing could ever be read");
         /// After so many failures of the shared tier in a row, or half of four times as many operations, it is passed
-        /// over: nobody waits for it until it answers again. Zero: never.
+        /// over: nobody waits for it until it answers again. At most 64; zero: never.
         breaker_failures: u32 = 5, "5", UpTo(64);
         /// How long the shared tier is passed over before one operation tries again. Doubles while that fails, up to 30
         /// seconds, and is shortened at random by up to a quarter.
