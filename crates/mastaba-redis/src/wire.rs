@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use mastaba::{Fault, FaultKind};
+use redis::io::tcp::TcpSettings;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Value};
 
 use self::per_runtime::PerRuntime;
@@ -251,6 +252,14 @@ fn sort(value: &Value) -> &'static str {
         Value::Map(_) => "a map",
         _ => "something else",
     }
+}
+
+/// The settings of every TCP connection, also of those to sentinels.
+///
+/// `TCP_NODELAY`: a command is sent at once. Without it the end of what is sent waits until the server has acknowledged
+/// what was sent before it, and on a connection that many share there nearly always is something before it.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 pub(crate) fn fault(error: RedisError) -> Fault {

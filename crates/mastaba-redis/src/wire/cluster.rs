@@ -20,6 +20,7 @@ use super::explain::{at_start, discreet};
 use super::greet;
 use super::per_runtime::{Keeping, PerRuntime, current};
 use super::single::address;
+use super::tcp_settings;
 use crate::error::ConnectError;
 use crate::hub::{Greeting, Hub, LOOK_EVERY};
 
@@ -116,6 +117,7 @@ fn client(hub: &Arc<Hub>, nodes: &[(String, u16)]) -> Result<ClusterClient, Conn
         .collect::<Result<Vec<_>, _>>();
     let mut builder = ClusterClientBuilder::new(nodes.map_err(wrong)?)
         .use_protocol(ProtocolVersion::RESP3)
+        .tcp_settings(tcp_settings())
         .connection_timeout(config.connect_timeout)
         // each operation has a budget of its own; this one finds a node that has fallen silent
         .response_timeout(config.connect_timeout)

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::explain::{at_start, discreet, explain};
 use super::greet::{self, Ear};
 use super::per_runtime::{Keeping, PerRuntime, current};
+use super::tcp_settings;
 use crate::config::{RedisConfig, Servers};
 use crate::error::ConnectError;
 use crate::hub::{Hub, LOOK_EVERY};
@@ -324,6 +325,8 @@ impl Opener {
                 let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)
                     .map_err(wrong)?
                     .set_client_to_redis_db(config.database)
+                    .set_client_to_redis_tcp_settings(tcp_settings())
+                    .set_client_to_sentinel_tcp_settings(tcp_settings())
                     .set_client_to_redis_protocol(ProtocolVersion::RESP3);
                 if let Some(username) = &config.username {
                     builder = builder.set_client_to_redis_username(username);
@@ -351,7 +354,8 @@ impl Opener {
             }
             Servers::Cluster(_) => return Err(ConnectError::config("a cluster is no single server")),
         };
-        let info = at.into_connection_info().map_err(wrong)?.set_redis_settings(redis);
+        let info = at.into_connection_info().map_err(wrong)?;
+        let info = info.set_redis_settings(redis).set_tcp_settings(tcp_settings());
         #[cfg(feature = "tls")]
         if config.tls.is_some() {
             let client = Client::build_with_tls(info, super::certificates(hub)?).map_err(wrong)?;
