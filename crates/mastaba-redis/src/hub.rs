@@ -31,6 +31,8 @@ pub(crate) struct Hub {
     /// Whether every server that was met has `SET .. IFEQ`.
     compares: AtomicBool,
     met_any: AtomicBool,
+    /// Whether a server has refused a script for several keys.
+    one_key: AtomicBool,
     /// The rights of the user have been looked at.
     examined: AtomicBool,
     /// Read once: the connections of later runtimes do not need the files.
@@ -134,6 +136,7 @@ impl Hub {
             warned: AtomicBool::new(false),
             compares: AtomicBool::new(false),
             met_any: AtomicBool::new(false),
+            one_key: AtomicBool::new(false),
             examined: AtomicBool::new(false),
             #[cfg(feature = "tls")]
             certificates: OnceLock::new(),
@@ -278,6 +281,17 @@ impl Hub {
     pub(crate) fn compares_no_longer(&self) {
         self.met_any.store(true, Ordering::Release);
         self.compares.store(false, Ordering::Release);
+    }
+
+    /// Whether a script may be for one key only.
+    pub(crate) fn is_one_key(&self) -> bool {
+        self.one_key.load(Ordering::Acquire)
+    }
+
+    /// What looks like one server has several behind it, and refuses scripts for keys of more than one of them. From now
+    /// on each key has a script of its own.
+    pub(crate) fn one_key_from_now_on(&self) {
+        self.one_key.store(true, Ordering::Release);
     }
 
     /// Learns from a greeting what may be asked of the servers: only what all of them can do.

@@ -27,14 +27,15 @@
 //! | --- | --- | --- |
 //! | a read of N keys, of all sources of a region | 1 (in a cluster 1 per node, at the same time) | one `MGET` |
 //! | its misses | 1 | `SET .. NX GET PX` for each |
-//! | a fill, which nobody waits for | 1 | one script call for each; over a lease `SET .. IFEQ` where the server has it |
+//! | a fill, which nobody waits for | 1 | one script call for up to 128 keys and 128 KiB, in a cluster for each key; over a lease `SET .. IFEQ` where the server has it |
 //! | an invalidation | 1 (in a cluster 2) | one script call for each |
 //!
 //! # What it relies on
 //!
 //! * Redis 7.0 or later, or Valkey; RESP3. It is checked at start.
-//! * **Expiry and the compare-and-set of a fence on one key** (`R1`). No multi-key scripts, so nothing is asked of
-//!   the slots of a cluster.
+//! * **Expiry and the compare-and-set of a fence on one key** (`R1`). A script that fills several keys compares each by
+//!   itself, and is sent to single servers only, so nothing is asked of the slots of a cluster. A single address that refuses
+//!   such a script (`CROSSSLOT`), for there are several servers behind it, is given one for each key from then on.
 //! * **`run_id` and `master_replid`** (`R11`): every connection asks for them before anything else. After a restart or a
 //!   failover everything that was stored before counts as a miss, so what a failover brings back does no harm. In a cluster
 //!   the failover of one master does this to the entries of all.

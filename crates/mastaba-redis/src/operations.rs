@@ -1,17 +1,18 @@
 //! The operations of a backend, as commands.
 
+mod fill;
 mod hold;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::{
-    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Over, Reach, Shared, Stamp,
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Reach, Shared, Stamp,
 };
-use mastaba::{Fault, FaultKind, entry, lease};
+use mastaba::{Fault, FaultKind, lease};
 
 use crate::config::RedisConfig;
 use crate::error::ConnectError;
@@ -153,20 +154,6 @@ impl Redis {
         }
     }
 
-    /// Stores where the fence is still the expected one (`R1`). Of a lease every byte is known, so that the server can
-    /// compare by itself where it is able to; of a value only the fence is.
-    fn fill_command(&self, fill: &Fill, incarnation: u64, compare: bool) -> Command {
-        let key = self.full(&fill.key);
-        if compare && fill.over == Over::Lease {
-            let lease = Bytes::from(entry::lease(fill.expected, incarnation));
-            let [ifeq, px] = ["IFEQ", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
-            return Command::new("SET", &[key, fill.record.clone(), ifeq, lease, px, millis(fill.ttl)]);
-        }
-        let number = |number: u64| Bytes::copy_from_slice(&number.to_le_bytes());
-        let arguments = [number(fill.expected.0), number(incarnation), fill.record.clone(), millis(fill.ttl)];
-        Command::script(&script::FILL, key, arguments)
-    }
-
     /// What stands in the way of a lease: it is respected, or gives way to it, as [`lease::lease`] says.
     async fn lease_over_foreign(&self, ask: &Lease, mut found: Bytes) -> Result<Leased, Fault> {
         for _ in 0..8 {
@@ -301,46 +288,7 @@ impl Shared for Redis {
     }
 
     async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
-        let Some(_under_way) = self.admit(fills) else {
-            tracing::debug!(target: "mastaba", fills = fills.len(), "not stored: too many fills are under way");
-            return Ok(vec![Filled::Refused; fills.len()]);
-        };
-        let incarnation = self.incarnation();
-        // R11: what was leased in another incarnation is not stored in this one
-        let fits = |fill: &Fill| {
-            entry::peek(&fill.record).is_ok_and(|it| {
-                it.incarnation == incarnation && matches!(it.kind, entry::Kind::Value | entry::Kind::Absent)
-            })
-        };
-        let places: Vec<_> = (0..fills.len()).filter(|at| fits(&fills[*at])).collect();
-        if incarnation == 0 || self.inner.hub.is_quarantined() {
-            return Ok(vec![Filled::Refused; fills.len()]);
-        }
-        let mut replies = Vec::with_capacity(places.len());
-        let compared = self.inner.hub.compares();
-        let command = |at: &usize, compare| self.fill_command(&fills[*at], incarnation, compare);
-        replies.extend(self.run(places.iter().map(|at| command(at, compared)).collect()).await?);
-        let unknown: Vec<_> = (0..replies.len())
-            .filter(|at| {
-                compared && matches!(&replies[*at], Reply::Refused(_, said) if said.contains("syntax"))
-            })
-            .collect();
-        if !unknown.is_empty() {
-            // the server is not what it said it is: nothing was stored, and scripts can do the same
-            self.inner.hub.compares_no_longer();
-            let again = self.run(unknown.iter().map(|at| command(&places[*at], false)).collect()).await?;
-            unknown.into_iter().zip(again).for_each(|(at, reply)| replies[at] = reply);
-        }
-        let mut filled = vec![Filled::Refused; fills.len()];
-        for (at, reply) in places.into_iter().zip(replies) {
-            match reply {
-                Reply::Number(1) | Reply::Done => filled[at] = Filled::Stored,
-                Reply::Number(_) | Reply::Nil => {}
-                Reply::Refused(code, _) if code == "WRONGTYPE" => {}
-                other => return Err(unexpected("a fill", &other)),
-            }
-        }
-        Ok(filled)
+        self.store(fills).await
     }
 
     async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
@@ -396,31 +344,6 @@ impl Shared for Redis {
     }
 }
 
-/// Fills that are under way, until this is dropped.
-struct Filling<'a> {
-    inner: &'a Inner,
-    bytes: u64,
-}
-
-impl Drop for Filling<'_> {
-    fn drop(&mut self) {
-        self.inner.filling.fetch_sub(1, Ordering::AcqRel);
-        self.inner.filling_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
-}
-
-impl Redis {
-    /// Counts a call of fill in, unless too much is under way.
-    fn admit(&self, fills: &[Fill]) -> Option<Filling<'_>> {
-        let inner = &*self.inner;
-        let bytes = fills.iter().map(|fill| fill.record.len() as u64).sum();
-        let calls = inner.filling.fetch_add(1, Ordering::AcqRel) + 1;
-        let total = inner.filling_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        let filling = Filling { inner, bytes };
-        (calls <= inner.hub.config.max_fills && total <= inner.hub.config.max_fill_bytes).then_some(filling)
-    }
-}
-
 fn millis(duration: Duration) -> Bytes {
     // Redis refuses an expiry of 0, and one that overflows its clock
     duration.as_millis().clamp(1, 100 * 366 * 24 * 3_600_000).to_string().into()
@@ -447,7 +370,8 @@ impl fmt::Debug for Redis {
 
 #[cfg(test)]
 mod tests {
-    use mastaba::entry::{Fence, Header, Kind};
+    use mastaba::entry::{self, Fence, Header, Kind};
+    use mastaba::shared::Over;
     use mastaba_test::servers::RedisServer;
 
     use super::*;

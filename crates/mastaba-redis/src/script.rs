@@ -1,4 +1,5 @@
-//! The scripts: each looks at one key and changes it, in one step.
+//! The scripts: each looks at a key and changes it, in one step. The one that fills does so with many, one after another,
+//! where no cluster forbids it.
 //!
 //! Offsets are those of [`mastaba::entry`], counted from one as Lua does: magic and layout version 1 to 3, kind 4,
 //! fence 9 to 16, incarnation 25 to 32.
@@ -19,17 +20,51 @@ impl Script {
     }
 }
 
-/// `fence, incarnation, record, milliseconds`: stores where the fence is still that one (`R1`), of a record of this
-/// incarnation (`R11`) that is not a hold.
-pub(crate) static FILL: Script = Script::new(
-    "local r = redis.call('GETRANGE', KEYS[1], 0, 87)
-if #r < 88 or string.sub(r, 1, 3) ~= 'Mt\\1' then return 0 end
-local kind = string.byte(r, 4)
-if kind < 1 or kind > 3 then return 0 end
-if string.sub(r, 9, 16) ~= ARGV[1] or string.sub(r, 25, 32) ~= ARGV[2] then return 0 end
+/// Whether `r`, which is the header of a record, has this fence (`R1`) and this incarnation (`R11`), and is no hold.
+macro_rules! may_be_replaced {
+    ($fence:literal, $incarnation:literal) => {
+        concat!(
+            "#r == 88 and sub(r, 9, 16) == ",
+            $fence,
+            " and sub(r, 25, 32) == ",
+            $incarnation,
+            " and sub(r, 1, 3) == 'Mt\\1' and byte(r, 4) >= 1 and byte(r, 4) <= 3"
+        )
+    };
+}
+
+/// `incarnation, fence, record, milliseconds`: stores over a record that may be replaced. Answers 1 where it was stored.
+pub(crate) static FILL: Script = Script::new(concat!(
+    "local sub, byte = string.sub, string.byte
+local r = redis.call('GETRANGE', KEYS[1], 0, 87)
+if not (",
+    may_be_replaced!("ARGV[2]", "ARGV[1]"),
+    ") then return 0 end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 return 1",
-);
+));
+
+/// The same for several keys: `incarnation`, and for each key `fence, record, milliseconds`. Answers with a digit for each.
+///
+/// Each key is compared by itself, and one of another type is refused alone. The only error that a `SET` can come to is
+/// that memory is full, and the server looks at that once, before anything is stored.
+pub(crate) static FILLS: Script = Script::new(concat!(
+    "local get, set, sub, byte = redis.pcall, redis.call, string.sub, string.byte
+local keys, words, incarnation, done = KEYS, ARGV, ARGV[1], {}
+for at = 1, #keys do
+  local r, mine = get('GETRANGE', keys[at], 0, 87), 3 * at - 1
+  done[at] = 0
+  if type(r) == 'table' then
+    if sub(r.err, 1, 9) ~= 'WRONGTYPE' then return r end
+  elseif ",
+    may_be_replaced!("words[mine]", "incarnation"),
+    " then
+    set('SET', keys[at], words[mine + 1], 'PX', words[mine + 2])
+    done[at] = 1
+  end
+end
+return table.concat(done)",
+));
 
 /// `fence, lease, milliseconds`: places the lease where nothing stands, or a record with that fence that is not a
 /// hold; gives what stands there otherwise.

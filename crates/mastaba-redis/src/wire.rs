@@ -29,10 +29,17 @@ pub(crate) enum Wire {
     Cluster(Arc<PerRuntime<cluster::Link>>),
 }
 
-/// A command for one key.
+/// A command for one key, or for several of one server.
 pub(crate) struct Command {
     cmd: Cmd,
-    script: Option<(&'static Script, Vec<Bytes>)>,
+    script: Option<Call>,
+}
+
+/// A call of a script: how many of the words are keys, and all of them.
+struct Call {
+    script: &'static Script,
+    keys: usize,
+    words: Vec<Bytes>,
 }
 
 /// One argument, in two pieces.
@@ -64,21 +71,26 @@ impl Command {
         Self { cmd: command(&[name], arguments), script: None }
     }
 
-    /// A call of a script, by its digest.
+    /// A call of a script for one key, by its digest.
     pub(crate) fn script(
         script: &'static Script,
         key: Bytes,
         arguments: impl IntoIterator<Item = Bytes>,
     ) -> Self {
-        let mut all = vec![key];
-        all.extend(arguments);
-        Self { cmd: call("EVALSHA", script.digest(), &all), script: Some((script, all)) }
+        Self::script_of(script, 1, [key].into_iter().chain(arguments).collect())
+    }
+
+    /// The same for as many keys, with which the words begin.
+    pub(crate) fn script_of(script: &'static Script, keys: usize, words: Vec<Bytes>) -> Self {
+        let call = Call { script, keys, words };
+        Self { cmd: call.by("EVALSHA", script.digest()), script: Some(call) }
     }
 }
 
-/// Of one key.
-fn call(name: &str, script: &str, all: &[Bytes]) -> Cmd {
-    command(&[name, script, "1"], all)
+impl Call {
+    fn by(&self, name: &str, script: &str) -> Cmd {
+        command(&[name, script, &self.keys.to_string()], &self.words)
+    }
 }
 
 /// In buffers that are large enough: there are many of these in one trip.
@@ -157,8 +169,8 @@ impl Wire {
             .filter(|at| matches!(&replies[*at], Reply::Refused(code, _) if code == "NOSCRIPT"))
             .filter_map(|at| {
                 // the same with the script itself, which the server then knows again
-                let (script, all) = scripts[at].as_ref()?;
-                Some((at, call("EVAL", script.body, all)))
+                let call = scripts[at].as_ref()?;
+                Some((at, call.by("EVAL", call.script.body)))
             })
             .collect();
         let some = !forgotten.is_empty();

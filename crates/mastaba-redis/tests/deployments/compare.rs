@@ -1,4 +1,4 @@
-//! Fills by `SET .. IFEQ`, where the server has it.
+//! Fills by `SET .. IFEQ`, where the server has it, and by a script for each where it takes none for several keys.
 
 use std::sync::Arc;
 
@@ -110,6 +110,56 @@ async fn a_server_that_does_not_say_so_is_not_asked() {
         let stats = server.commandstats().await;
         assert!(stats.contains_key("evalsha"), "{stats:?}");
         assert_eq!(stats.get("set"), Some(&1), "the one in the script: {stats:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_has_several_servers_behind_it_is_asked_for_several_keys_once() {
+    limit(async {
+        let Some(server) = RedisServer::start().await else { return };
+        let split = Imposter::split(server.addr()).await;
+        let redis = connect(&format!("redis://{}", split.addr())).await.unwrap();
+        for round in 0..2 {
+            let keys: Vec<Bytes> = (0..10).map(|n| format!("key{round}:{n}").into()).collect();
+            let mut fills = Vec::new();
+            for key in &keys {
+                fills.push(value(&redis, key, lease(&redis, key).await, Over::Lease).0);
+            }
+            redis.invalidate(&keys[9..], &[]).await.unwrap();
+            let filled = redis.fill(&fills).await.unwrap();
+            assert_eq!((&filled[..9], filled[9]), (&[Filled::Stored; 9][..], Filled::Refused));
+            assert_eq!(redis.read(&keys[..1]).await.unwrap(), [Some(fills[0].record.clone())]);
+            assert_eq!(split.scripted(), [11, 21][round], "one for all of them, and then one for each");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_the_server_compares_what_goes_over_values_is_one_script() {
+    limit(async {
+        let Some(server) = RedisServer::start().await else { return };
+        let valkey = Imposter::valkey(server.addr(), false).await;
+        let redis = connect(&format!("redis://{}", valkey.addr())).await.unwrap();
+        let keys: Vec<Bytes> = (0..10).map(|n| format!("key{n}").into()).collect();
+        let (mut fills, mut again) = (Vec::new(), Vec::new());
+        for (n, key) in keys.iter().enumerate() {
+            let (fill, fence) = value(&redis, key, lease(&redis, key).await, Over::Lease);
+            let over = if n < 7 { Over::Record } else { Over::Lease };
+            again.push(value(&redis, key, if n < 7 { fence } else { fill.expected }, over).0);
+            if n < 7 {
+                fills.push(fill);
+            }
+        }
+        assert_eq!(redis.fill(&fills).await.unwrap(), [Filled::Stored; 7]);
+        assert_eq!((valkey.compared(), valkey.scripted()), (7, 0));
+        // seven over values and three over leases, which are sent first; each answer belongs to its key
+        server.command(&["DEL", "key3", "key8"]).await;
+        let mut expected = [Filled::Stored; 10];
+        (expected[3], expected[8]) = (Filled::Refused, Filled::Refused);
+        assert_eq!(redis.fill(&again).await.unwrap(), expected);
+        assert_eq!((valkey.compared(), valkey.scripted()), (10, 1));
     })
     .await;
 }

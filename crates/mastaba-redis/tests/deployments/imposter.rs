@@ -17,6 +17,20 @@ const COMPARE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return false";
 
+/// What several servers behind one address say to a script for keys of more than one of them.
+const CROSSED: &str = "return redis.error_reply('CROSSSLOT Keys in request do not hash to the same slot')";
+
+/// What one in front of a real server is different in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pose {
+    /// It is Valkey 8.1, and has `SET .. IFEQ`.
+    Compares,
+    /// It only says so.
+    Boasts,
+    /// It has several servers behind it.
+    Splits,
+}
+
 /// It ends with this value.
 pub(super) struct Imposter {
     addr: SocketAddr,
@@ -29,7 +43,7 @@ pub(super) struct Imposter {
 pub(super) struct Seen {
     /// Calls of `SET .. IFEQ`.
     pub(super) compared: AtomicUsize,
-    /// Calls of the script that fills: the only one with four arguments.
+    /// Calls of the script that fills: the only one whose words are a multiple of four and more than four.
     pub(super) scripted: AtomicUsize,
 }
 
@@ -73,6 +87,15 @@ impl Imposter {
     /// In front of a real server: says that it is Valkey 8.1, and carries out `SET .. IFEQ` for it unless it is only
     /// boasting.
     pub(super) async fn valkey(server: SocketAddr, boasting: bool) -> Self {
+        Self::before(server, if boasting { Pose::Boasts } else { Pose::Compares }).await
+    }
+
+    /// In front of a real server: refuses scripts for more than one key, as if they lay on several servers.
+    pub(super) async fn split(server: SocketAddr) -> Self {
+        Self::before(server, Pose::Splits).await
+    }
+
+    async fn before(server: SocketAddr, pose: Pose) -> Self {
         Self::accept(move |client, seen| async move {
             let server = TcpStream::connect(server).await.ok()?;
             server.set_nodelay(true).ok()?;
@@ -96,14 +119,18 @@ impl Imposter {
                 let name = words[0].to_ascii_uppercase();
                 if name == b"SET" && words.get(3).is_some_and(|word| word == b"IFEQ") {
                     seen.compared.fetch_add(1, Ordering::AcqRel);
-                    if !boasting {
+                    if pose == Pose::Compares {
                         let [_, key, new, _, old, _, ttl] = <[Vec<u8>; 7]>::try_from(words).ok()?;
                         words = vec![b"EVAL".into(), COMPARE.into(), b"1".into(), key, old, new, ttl];
                     }
-                } else if name == b"EVALSHA" && words.len() == 8 {
+                } else if name == b"EVALSHA" && words.len() >= 8 && words.len() % 4 == 0 {
                     seen.scripted.fetch_add(1, Ordering::AcqRel);
                 }
-                asked.send(name == b"INFO").ok()?;
+                let scripted = matches!(&name[..], b"EVALSHA" | b"EVAL");
+                if pose == Pose::Splits && scripted && words[2] != b"1" && words[2] != b"0" {
+                    words = vec![b"EVAL".into(), CROSSED.into(), b"0".into()];
+                }
+                asked.send(pose != Pose::Splits && name == b"INFO").ok()?;
                 to_server.write_all(&packed(&words)).await.ok()?;
             }
             back.abort();
