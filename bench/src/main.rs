@@ -5,6 +5,7 @@
 //! quartiles. So two figures of one table can be compared, and figures of two runs cannot.
 
 mod by_hand;
+mod distance;
 mod fixture;
 mod pin;
 mod rounds;
@@ -34,7 +35,9 @@ Rows:
   P7    stampede: 200 requests for the same 20 cold keys, in one process and in two
   P8    growth: keys in one call, requests in flight, bytes of an idle request
   P9    heap allocations of a multi-get of 100
+  P10   P3, P5 and P6 with Redis and PostgreSQL a network away, 0.25 ms each way
   P11   a write in each mode, in memory and in Redis, and the reads that writes send to the source
+  P12   the pages of P6: what one costs Redis in CPU
 
 Servers are started for the rows that need them, on cores of their own where taskset is installed.
 Without a row, all of them. --json prints one object a line; --quick takes few rounds and proves nothing.";

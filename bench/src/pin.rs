@@ -23,6 +23,14 @@ impl Placement {
         }
     }
 
+    /// The core of the servers.
+    pub(crate) fn core_of_servers(self) -> Option<usize> {
+        match self {
+            Self::SameCore(core) | Self::AcrossCores(_, core) => Some(core),
+            Self::Anywhere => None,
+        }
+    }
+
     /// Pins this program and these servers, with all that they have started, until the value is dropped.
     pub(crate) fn hold(self, servers: &[u32]) -> Held {
         let (client, server) = match self {
@@ -90,11 +98,15 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// What the system calls the thread that calls this.
+pub(crate) fn thread_id() -> Option<String> {
+    let thread = fs::read_link("/proc/thread-self").ok()?;
+    Some(thread.file_name()?.to_str()?.to_owned())
+}
+
 /// Pins the thread that calls this, and what it starts.
 pub(crate) fn pin_thread(core: usize) {
-    let thread = fs::read_link("/proc/thread-self").ok();
-    let id = thread.as_deref().and_then(|path| path.file_name()?.to_str());
-    if !id.is_some_and(|id| taskset(&["-p", "-c", &core.to_string(), id])) {
+    if !thread_id().is_some_and(|id| taskset(&["-p", "-c", &core.to_string(), &id])) {
         eprintln!("a thread could not be pinned to {core}");
     }
 }

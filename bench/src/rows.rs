@@ -1,5 +1,6 @@
 //! The rows.
 
+mod distant;
 mod growth;
 mod heap;
 mod hot;
@@ -26,5 +27,7 @@ pub(crate) const ALL: &[Row] = &[
     ("P7", stampede::measured),
     ("P8", growth::measured),
     ("P9", heap::measured),
+    ("P10", distant::measured),
     ("P11", writes::measured),
+    ("P12", page::redis_cpu),
 ];

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use mastaba_redis::{Redis as Backend, RedisConfig};
 use mastaba_test::servers::{Postgres, RedisServer};
-use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, IntoConnectionInfo};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::runtime::Runtime;
 
+use crate::distance::Distance;
 use crate::fixture::runtime;
 
 /// A Redis. Dropping it ends it.
@@ -17,6 +19,7 @@ pub(crate) struct Redis {
     /// Not that of the clients: they come and go with the placements.
     runtime: Runtime,
     server: RedisServer,
+    distance: Option<Distance>,
 }
 
 impl Redis {
@@ -24,11 +27,19 @@ impl Redis {
     pub(crate) fn start() -> Option<Self> {
         let runtime = runtime();
         let server = runtime.block_on(RedisServer::start())?;
-        Some(Self { runtime, server })
+        Some(Self { runtime, server, distance: None })
+    }
+
+    /// Puts it a network away from those who connect from now on.
+    pub(crate) fn move_away(&mut self, core: Option<usize>) {
+        self.distance = Some(Distance::before(self.server.addr(), core));
     }
 
     pub(crate) fn url(&self) -> String {
-        self.server.url()
+        match &self.distance {
+            Some(distance) => format!("redis://{}", distance.addr()),
+            None => self.server.url(),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -49,9 +60,12 @@ impl Redis {
     }
 }
 
-/// A client of `redis`, on which all commands of a program travel.
+/// A client of `redis`, on which all commands of a program travel, and at once: over a network the crate needs to be
+/// told so.
 pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
-    let client = redis::Client::open(url).expect("a URL");
+    let info = url.into_connection_info().expect("a URL");
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let client = redis::Client::open(info).expect("a URL");
     // it has a limit for each answer, as it has by itself, but no busy machine comes up to this one
     let limit = Some(Duration::from_secs(10));
     let config = AsyncConnectionConfig::new().set_response_timeout(limit).set_connection_timeout(limit);
@@ -67,6 +81,7 @@ pub(crate) async fn backend(url: &str) -> Backend {
 pub(crate) struct Database {
     _runtime: Runtime,
     server: Postgres,
+    distance: Option<Distance>,
 }
 
 impl Database {
@@ -74,7 +89,12 @@ impl Database {
     pub(crate) fn start() -> Option<Self> {
         let runtime = runtime();
         let server = runtime.block_on(Postgres::start())?;
-        Some(Self { _runtime: runtime, server })
+        Some(Self { _runtime: runtime, server, distance: None })
+    }
+
+    /// Puts it a network away from those who connect from now on.
+    pub(crate) fn move_away(&mut self, core: Option<usize>) {
+        self.distance = Some(Distance::before(self.server.addr(), core));
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -85,6 +105,11 @@ impl Database {
     pub(crate) async fn pool(&self, most: u32) -> PgPool {
         let options = PgPoolOptions::new().max_connections(most).min_connections(most);
         let options = options.test_before_acquire(false).max_lifetime(None).idle_timeout(None);
-        options.connect(&self.server.url()).await.expect("a database")
+        let place: PgConnectOptions = self.server.url().parse().expect("a URL");
+        let place = match &self.distance {
+            Some(distance) => place.port(distance.addr().port()),
+            None => place,
+        };
+        options.connect_with(place).await.expect("a database")
     }
 }

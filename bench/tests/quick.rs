@@ -102,6 +102,51 @@ fn a_stampede_is_one_statement_and_each_key_once_in_one_process_and_in_two() {
 }
 
 #[test]
+fn over_a_network_every_trip_takes_as_long_as_one_there_and_back() {
+    if missing(&[Program::RedisServer, Program::Initdb, Program::Postgres]) {
+        return;
+    }
+    let lines = rows(&["P10"]);
+    let median = |row: &str, case: &str| {
+        let line = lines.iter().find(|line| line["row"] == row && line["case"] == case);
+        line.unwrap_or_else(|| panic!("{row}: {case} is not in {lines:?}"))["median"].as_f64().unwrap()
+    };
+    // microseconds, and the least of trips that follow each other
+    for (row, case, trips) in [
+        ("P10 P3 1", "reference", 1.0),
+        ("P10 P3 100", "mastaba", 1.0),
+        ("P10 P3 100", "GET one by one", 100.0),
+        ("P10 P5", "reference", 3.0),
+        ("P10 P5", "mastaba", 2.0),
+        ("P10 P6 1 connection 100% warm p50", "reference", 3.0),
+        ("P10 P6 1 connection 100% warm p50", "mastaba", 3.0),
+        ("P10 P6 1 connection 90% warm p50", "naive SQL", 61.0),
+    ] {
+        let took = median(row, case);
+        assert!(took >= 500.0 * trips, "{row}: {case} takes {took} us");
+    }
+    assert!(median("P10 P6 32 connections 90% warm rate", "mastaba near") > 0.0);
+}
+
+#[test]
+fn what_a_page_costs_redis_is_measured_for_each_way_to_read() {
+    if missing(&[Program::RedisServer, Program::Initdb, Program::Postgres]) {
+        return;
+    }
+    let lines = rows(&["P12"]);
+    for connections in ["1 connection", "32 connections"] {
+        let of = |warm: u8, case| worst(&lines, &format!("P12 {connections} {warm}% warm Redis CPU"), case);
+        for case in ["reference", "mastaba", "mastaba near", "by hand and near", "DataLoader"] {
+            assert!(of(100, case).is_finite() && of(90, case).is_finite(), "{case}");
+        }
+    }
+    let line = |case| {
+        lines.iter().find(|line| line["row"] == "P12 1 connection 90% warm Redis CPU" && line["case"] == case)
+    };
+    assert!(line("reference").unwrap()["median"].as_f64().unwrap() > 1.0, "a page is three trips at least");
+}
+
+#[test]
 fn a_write_is_one_trip_or_two_and_sends_little_more_than_itself_to_the_source() {
     if missing(&[Program::RedisServer]) {
         return;

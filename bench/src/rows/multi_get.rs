@@ -63,8 +63,13 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
         let _held = placement.hold(&[server.pid()]);
         let runtime = runtime();
         let clients = Clients::new(&server, &runtime);
-        let sizes: &[i64] = if effort.quick { &[1, 100] } else { &SIZES };
-        tables.extend(sizes.iter().map(|size| timed(&runtime, &clients, placement, *size, effort)));
+        let sizes = sizes(effort);
+        let (row, place) = (format!("P3 {}", placement.name()), placement.name());
+        let goal = |size| (size >= 10).then_some(1.05);
+        tables.extend(sizes.iter().map(|size| {
+            let calls = calls(*size, 200, effort);
+            timed(&runtime, &clients, (&row, place, goal(*size)), (*size, calls), effort)
+        }));
         if tables.len() == sizes.len() {
             tables.extend([commands(&server, &runtime, &clients), allocations(&runtime, &clients)]);
         }
@@ -72,8 +77,38 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     tables
 }
 
-fn timed(runtime: &Runtime, clients: &Clients, placement: Placement, size: i64, effort: Effort) -> Table {
-    let calls = if effort.quick { 1 } else { u32::try_from(2000 / size).unwrap_or(1).clamp(5, 200) };
+/// P3 as a part of P10: over a network.
+pub(crate) fn distant(effort: Effort) -> Vec<Table> {
+    let Some(mut server) = Redis::start() else { return Vec::new() };
+    let placement = placements().pop().unwrap_or(Placement::Anywhere);
+    let _held = placement.hold(&[server.pid()]);
+    server.move_away(placement.core_of_servers());
+    let runtime = runtime();
+    let clients = Clients::new(&server, &runtime);
+    let place = format!("{} and a network", placement.name());
+    let timed = |size| {
+        let calls = calls(size, 40, effort);
+        timed(&runtime, &clients, ("P10 P3", &place, None), (size, calls), effort)
+    };
+    sizes(effort).iter().map(|size| timed(*size)).collect()
+}
+
+fn sizes(effort: Effort) -> &'static [i64] {
+    if effort.quick { &[1, 100] } else { &SIZES }
+}
+
+/// How many calls of this size are one round.
+fn calls(size: i64, most: u32, effort: Effort) -> u32 {
+    if effort.quick { 1 } else { u32::try_from(2000 / size).unwrap_or(1).clamp(5, most) }
+}
+
+fn timed(
+    runtime: &Runtime,
+    clients: &Clients,
+    (row, place, goal): (&str, &str, Option<f64>),
+    (size, calls): (i64, u32),
+    effort: Effort,
+) -> Table {
     let seldom = (calls / 10).max(1);
     let case = |name, calls, work: Work| {
         let (clients, ids): (_, Arc<[i64]>) = (clients.clone(), (0..size).collect());
@@ -136,12 +171,9 @@ fn timed(runtime: &Runtime, clients: &Clients, placement: Placement, size: i64, 
         }));
     }
     measure(
-        format!("P3 {} {size}", placement.name()),
-        format!(
-            "multi-get of {size} from Redis, {}; reference: redis MGET and postcard by hand",
-            placement.name()
-        ),
-        ("us/call", (size >= 10).then_some(1.05)),
+        format!("{row} {size}"),
+        format!("multi-get of {size} from Redis, {place}; reference: redis MGET and postcard by hand"),
+        ("us/call", goal),
         effort.rounds(61),
         cases,
     )

@@ -1,4 +1,4 @@
-//! P6: a page over HTTP: one user and 20 posts, each with its author and its photo.
+//! P6: a page over HTTP: one user and 20 posts, each with its author and its photo. P12: what one costs Redis.
 //!
 //! The server, Redis and PostgreSQL share one core, so that what each way costs all of them is what counts, and the
 //! client has another one.
@@ -35,10 +35,49 @@ struct Run {
     p99: f64,
     /// Microseconds of the database's CPU per page.
     database: f64,
+    /// The same of Redis, with what is stored after the answer.
+    redis: f64,
+}
+
+/// What is measured of the pages.
+struct Row {
+    name: &'static str,
+    /// As many of the ways, from the first.
+    cases: usize,
+    rounds: usize,
+    /// Redis and PostgreSQL are a network away.
+    distant: bool,
+    tables: fn(&About<'_>, &[Vec<Run>]) -> Vec<Table>,
+}
+
+/// Where and how pages were measured.
+struct About<'a> {
+    row: String,
+    place: &'a str,
+    connections: usize,
+    distant: bool,
 }
 
 pub(crate) fn measured(effort: Effort) -> Vec<Table> {
-    let (Some(redis), Some(database)) = (Redis::start(), Database::start()) else { return Vec::new() };
+    let cases = CASES.len();
+    pages(effort, &Row { name: "P6", cases, rounds: 15, distant: false, tables: times })
+}
+
+/// P6 as a part of P10: over a network.
+pub(crate) fn distant(effort: Effort) -> Vec<Table> {
+    let cases = CASES.len();
+    pages(effort, &Row { name: "P10 P6", cases, rounds: 5, distant: true, tables: times })
+}
+
+/// P12.
+pub(crate) fn redis_cpu(effort: Effort) -> Vec<Table> {
+    pages(effort, &Row { name: "P12", cases: 5, rounds: 15, distant: false, tables: redis_cpu_of })
+}
+
+fn pages(effort: Effort, row: &Row) -> Vec<Table> {
+    let (Some(mut redis), Some(mut database)) = (Redis::start(), Database::start()) else {
+        return Vec::new();
+    };
     let starting = runtime();
     starting.block_on(async { records::create(&database.pool(1).await).await });
     let placement = placements().pop().unwrap_or(Placement::Anywhere);
@@ -47,34 +86,52 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
         other => (other, None),
     };
     let _held = servers.hold(&[redis.pid(), database.pid()]);
+    if row.distant {
+        // not where the servers and the site are, who are to be busy with nothing else
+        redis.move_away(client);
+        database.move_away(client);
+    }
     redis.empty();
     let serving = runtime();
-    let sites: Vec<_> = CASES.iter().map(|case| site(&serving, case, &redis, &database)).collect();
+    let cases = &CASES[..row.cases];
+    let sites: Vec<_> = cases.iter().map(|case| site(&serving, case, &redis, &database)).collect();
     // the servers run while the client measures
     let _serving = std::thread::spawn(move || serving.block_on(std::future::pending::<()>()));
     let pages = if effort.quick { 10 } else { 256 };
+    let place = match (placement, row.distant) {
+        (_, true) => "Redis and PostgreSQL over a network",
+        (Placement::AcrossCores(..), _) => "servers on one core, client on another",
+        (other, _) => other.name(),
+    };
     let mut tables = Vec::new();
     for connections in [1_usize, 32] {
         for cold in [0_u8, 10] {
-            let rounds = if effort.quick { 1 } else { 15 };
-            let mut runs: Vec<Vec<Run>> = CASES.iter().map(|_| Vec::new()).collect();
+            let rounds = if effort.quick { 1 } else { row.rounds };
+            let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
             for round in 0..=rounds {
-                let mut order: Vec<_> = (0..CASES.len()).collect();
+                let mut order: Vec<_> = (0..cases.len()).collect();
                 fastrand::shuffle(&mut order);
                 let users = records::visits(round as u64, pages);
                 for at in order {
                     let site = &sites[at];
                     // a naive page takes long, and depends on nothing that was read before
-                    let users = if CASES[at] == "naive SQL" { &users[..pages / 8] } else { &users[..] };
+                    let users = if cases[at] == "naive SQL" { &users[..pages / 8] } else { &users[..] };
                     starting.block_on(site.reader.prepare(users, cold));
-                    let run = visit(site, users, connections, client, &database);
+                    let before = cpu(redis.pid());
+                    let mut run = visit(site, users, connections, client, &database);
                     starting.block_on(site.reader.idle());
+                    #[allow(clippy::cast_precision_loss)]
+                    let count = users.len() as f64;
+                    run.redis = (cpu(redis.pid()) - before) * 1e6 / count;
                     if round > 0 {
                         runs[at].push(run);
                     }
                 }
             }
-            tables.extend(tables_of(connections, cold, &runs, placement));
+            let plural = if connections == 1 { "" } else { "s" };
+            let name = format!("{} {connections} connection{plural} {}% warm", row.name, 100 - cold);
+            let about = About { row: name, place, connections, distant: row.distant };
+            tables.extend((row.tables)(&about, &runs));
         }
     }
     tables
@@ -117,45 +174,61 @@ fn visit(site: &Site, users: &[i64], connections: usize, core: Option<usize>, da
     #[allow(clippy::cast_precision_loss)]
     let count = latencies.len() as f64;
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
-    Run { per_second: count / took, p50: at(50), p99: at(99), database: database / count }
+    Run { per_second: count / took, p50: at(50), p99: at(99), database: database / count, redis: 0.0 }
 }
 
 /// Seconds of CPU that a process and what it has started have used.
 fn cpu(pid: u32) -> f64 {
     let of = |pid: u32| {
-        // the first number is nanoseconds on a core, of the first thread, and PostgreSQL has no other ones
+        // the first number is nanoseconds on a core, of the first thread: PostgreSQL has no other ones, and those of Redis
+        // have nothing to do here
         let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
         text.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
     };
     children(pid).into_iter().chain([pid]).map(of).sum()
 }
 
-fn tables_of(connections: usize, cold: u8, runs: &[Vec<Run>], placement: Placement) -> Vec<Table> {
-    let row = format!(
-        "P6 {connections} connection{} {}% warm",
-        if connections == 1 { "" } else { "s" },
-        100 - cold
+/// The table of a figure.
+fn table(
+    about: &About<'_>,
+    (what, unit): (&str, &'static str),
+    runs: &[Vec<Run>],
+    figure: impl Fn(&Run) -> f64,
+) -> Table {
+    let sentence = format!("{what} of pages of 1 user and 20 posts with author and photo, {}", about.place);
+    recorded(format!("{} {what}", about.row), sentence, (unit, None), each(runs, figure))
+}
+
+/// A figure of all runs, by the way to read.
+fn each(runs: &[Vec<Run>], figure: impl Fn(&Run) -> f64) -> Vec<(&'static str, Vec<f64>)> {
+    CASES.iter().zip(runs).map(|(case, runs)| (*case, runs.iter().map(&figure).collect())).collect()
+}
+
+fn times(about: &About<'_>, runs: &[Vec<Run>]) -> Vec<Table> {
+    let goals = match about {
+        About { distant: true, .. } => &[],
+        About { connections: 1, .. } => FEW_GOALS,
+        _ => GOALS,
+    };
+    let sentence = format!(
+        "pages of 1 user and 20 posts with author and photo per second (more is better), {}",
+        about.place
     );
-    let place = match placement {
-        Placement::AcrossCores(..) => "servers on one core, client on another",
-        other => other.name(),
-    };
-    let table = |what: &str, unit, figure: &dyn Fn(&Run) -> f64| {
-        let cases = CASES.iter().zip(runs);
-        let cases = cases.map(|(case, runs)| (*case, runs.iter().map(figure).collect())).collect();
-        let about = format!("{what} of pages of 1 user and 20 posts with author and photo, {place}");
-        recorded(format!("{row} {what}"), about, (unit, None), cases)
-    };
-    let goals = if connections == 1 { FEW_GOALS } else { GOALS };
-    let rate = CASES.iter().zip(runs);
-    let rate = rate.map(|(case, runs)| (*case, runs.iter().map(|run| run.per_second).collect())).collect();
-    let about =
-        format!("pages of 1 user and 20 posts with author and photo per second (more is better), {place}");
+    let rate = each(runs, |run| run.per_second);
     vec![
-        rates(format!("{row} rate"), about, ("pages/s", goals), rate),
-        table("p50", "us", &|run| run.p50),
-        table("p99", "us", &|run| run.p99),
+        rates(format!("{} rate", about.row), sentence, ("pages/s", goals), rate),
+        table(about, ("p50", "us"), runs, |run| run.p50),
+        table(about, ("p99", "us"), runs, |run| run.p99),
         // one more: a ratio to nothing at all is none
-        table("database CPU, plus 1", "us/page", &|run| run.database + 1.0),
+        table(about, ("database CPU, plus 1", "us/page"), runs, |run| run.database + 1.0),
     ]
+}
+
+fn redis_cpu_of(about: &About<'_>, runs: &[Vec<Run>]) -> Vec<Table> {
+    let sentence = format!(
+        "CPU of Redis per page of 1 user and 20 posts with author and photo, fills included, {}",
+        about.place
+    );
+    let row = format!("{} Redis CPU", about.row);
+    vec![recorded(row, sentence, ("us/page", Some(1.1)), each(runs, |run| run.redis))]
 }

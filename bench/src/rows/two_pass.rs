@@ -109,26 +109,49 @@ impl Clients {
 }
 
 pub(crate) fn measured(effort: Effort) -> Vec<Table> {
-    let (Some(server), Some(database)) = (Redis::start(), Database::start()) else { return Vec::new() };
-    let setting_up = runtime();
-    setting_up.block_on(async {
-        let pool = database.pool(1).await;
-        by_hand::create_users(&pool, USERS).await;
-        pool.close().await;
-    });
+    let Some((server, database)) = servers() else { return Vec::new() };
     let tables = placements().into_iter().map(|placement| {
         let _held = placement.hold(&[server.pid(), database.pid()]);
-        let runtime = runtime();
-        server.empty();
-        let clients = runtime.block_on(Clients::new(&server.url(), &database));
-        let table = timed(&runtime, &clients, placement, effort);
-        runtime.block_on(clients.pool.close());
-        table
+        let row = format!("P5 {}", placement.name());
+        over(&server, &database, (&row, placement.name(), Some(0.75)), effort)
     });
     tables.collect()
 }
 
-fn timed(runtime: &Runtime, clients: &Clients, placement: Placement, effort: Effort) -> Table {
+/// P5 as a part of P10: Redis and PostgreSQL over a network.
+pub(crate) fn distant(effort: Effort) -> Vec<Table> {
+    let Some((mut server, mut database)) = servers() else { return Vec::new() };
+    let placement = placements().pop().unwrap_or(Placement::Anywhere);
+    let _held = placement.hold(&[server.pid(), database.pid()]);
+    server.move_away(placement.core_of_servers());
+    database.move_away(placement.core_of_servers());
+    let place = format!("{} and a network", placement.name());
+    vec![over(&server, &database, ("P10 P5", &place, None), effort)]
+}
+
+/// With all users in the database.
+fn servers() -> Option<(Redis, Database)> {
+    let (server, database) = (Redis::start()?, Database::start()?);
+    runtime().block_on(async {
+        let pool = database.pool(1).await;
+        by_hand::create_users(&pool, USERS).await;
+        pool.close().await;
+    });
+    Some((server, database))
+}
+
+type About<'a> = (&'a str, &'a str, Option<f64>);
+
+fn over(server: &Redis, database: &Database, about: About<'_>, effort: Effort) -> Table {
+    let runtime = runtime();
+    server.empty();
+    let clients = runtime.block_on(Clients::new(&server.url(), database));
+    let table = timed(&runtime, &clients, about, effort);
+    runtime.block_on(clients.pool.close());
+    table
+}
+
+fn timed(runtime: &Runtime, clients: &Clients, (row, place, goal): About<'_>, effort: Effort) -> Table {
     let (calls, seldom) = if effort.quick { (1, 1) } else { (10, 1) };
     let by_hand = |name, calls, work: Work| {
         Case::new(name, move || within(runtime, clients.clone().by_hand(calls, work)))
@@ -202,13 +225,12 @@ fn timed(runtime: &Runtime, clients: &Clients, placement: Placement, effort: Eff
         }),
     ];
     measure(
-        format!("P5 {}", placement.name()),
+        row,
         format!(
-            "{N} keys, half of them in Redis, the rest only in PostgreSQL, {}; reference: MGET, any($1), pipelined \
-             SET EX, all awaited",
-            placement.name()
+            "{N} keys, half of them in Redis, the rest only in PostgreSQL, {place}; reference: MGET, any($1), \
+             pipelined SET EX, all awaited"
         ),
-        ("us/call", Some(0.75)),
+        ("us/call", goal),
         effort.rounds(61),
         cases,
     )
