@@ -182,6 +182,33 @@ async fn a_call_that_would_hold_up_others_for_long_is_cut_into_pieces() {
     }
 }
 
+#[tokio::test]
+async fn where_memory_runs_out_a_call_is_stored_in_full_or_not_at_all() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = connect(&server.url()).await;
+    learn(&redis).await;
+    let (mut stored, mut refused) = (0, 0);
+    for room in (0..=600 << 10).step_by(60 << 10) {
+        server.config_set("maxmemory", "0").await;
+        server.command(&["FLUSHALL"]).await;
+        let fills = leased(&redis, 50, 2 << 10).await;
+        let used: u64 = server.info("memory").await["used_memory"].parse().unwrap();
+        server.config_set("maxmemory", &(used + room).to_string()).await;
+        let answer = redis.fill(&fills).await;
+        let keys: Vec<Bytes> = fills.iter().map(|fill| fill.key.clone()).collect();
+        let found = redis.read(&keys).await.unwrap();
+        let values = found.iter().zip(&fills).filter(|(found, fill)| found.as_ref() == Some(&fill.record));
+        match (answer, values.count()) {
+            (Ok(filled), 50) => stored += u32::from(filled == [STORED; 50]),
+            (Err(fault), 0) => refused += u32::from(fault.to_string().contains("OOM")),
+            (answer, values) => {
+                panic!("{room} bytes of room: {values} are stored, and the answer is {answer:?}")
+            }
+        }
+    }
+    assert!(stored > 0 && refused > 0 && stored + refused == 11, "{stored} stored, {refused} refused");
+}
+
 /// Counts what it is told.
 #[derive(Default)]
 struct Told(AtomicUsize);
