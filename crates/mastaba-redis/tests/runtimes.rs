@@ -39,8 +39,8 @@ impl Stage {
     async fn cache(&self) -> &'static Process {
         if self.cache.get().is_none() {
             let near = NearConfig::entries(1000).coherence(self.coherence);
-            let built =
-                Process::with(&self.url, &self.db, |region| region.near(near).shared_budget(LONG)).await;
+            let patient = |region: Region| region.near(near).shared_budget(LONG).shared_soft_budget(LONG);
+            let built = Process::with(&self.url, &self.db, patient).await;
             assert!(self.cache.set(built).is_ok());
         }
         self.cache.get().unwrap()

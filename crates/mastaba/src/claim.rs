@@ -14,11 +14,12 @@ mod recall;
 mod settle;
 mod sort;
 mod turn;
+mod verdict;
 
 pub(crate) use self::carried::{Carried, Landed, Packed};
 pub(crate) use self::direct::load_in;
 pub(crate) use self::panics::OF_A_KEY;
-use self::recall::Hit;
+use self::recall::Ask;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,8 +77,15 @@ pub(crate) struct Claim<S: Source> {
     ready: bool,
     /// The shared tier was asked and did not answer: what is loaded, the outage adds.
     outage: bool,
+    /// The keys that are looked up: all at first, and those that were found once it is known which were not.
+    asks: Vec<Ask<S>>,
+    /// How many of them have no answer.
+    open: usize,
+    /// The keys that no tier had.
     items: Vec<Item<S>>,
-    /// The items that the shared tier is being asked for, in order.
+    /// The places in the part of the same key asked again, each behind the first one's.
+    twins: Vec<(usize, usize)>,
+    /// Which `asks` the shared tier is being asked for, in order.
     asking: Vec<usize>,
     /// The items whose leases were asked for, in order.
     leasing: Vec<usize>,
@@ -95,27 +103,20 @@ pub(crate) struct Claim<S: Source> {
     settled: bool,
 }
 
+/// A miss.
 struct Item<S: Source> {
     key: S::Key,
     /// Its place in the part.
     at: usize,
-    /// The places of the same key asked again.
-    twins: Vec<usize>,
     /// Its key in the shared tier.
     record: Bytes,
     /// What near had seen of the key before the shared tier was read (`R13`).
     seen: u64,
     /// What had been told of the key before then.
     mark: Mark,
-    /// Near may know it, and is not allowed to answer before a ping has been answered.
-    aside: bool,
-    /// The shared tier was asked for it.
-    asked: bool,
     answer: Option<Outcome<S::Value>>,
     /// Its readers were answered while the load of the claim went on.
     early: AtomicBool,
-    /// Found, and under tags whose stamps are still to be read.
-    hit: Option<Box<Hit<S>>>,
     /// What a fill has to meet (`R1`).
     fence: Option<Fence>,
     /// The fence of a lease that was placed or met: a fill under it knows what it takes the place of.
@@ -192,56 +193,61 @@ impl<S: Source> Claim<S> {
         let begun = bound.part.begun();
         let mut claim = Self::empty(&bound.source, bound.part.clone(), request, bound.lane, begun, hurry);
         claim.nested = bound.nested;
-        let records = claim.records(keys.iter().map(|(_, key)| key));
-        claim.items.reserve(keys.len());
+        let records = claim.encoded(keys.iter().map(|(_, key)| key));
+        claim.asks.reserve(keys.len());
         // where readers do not see each other's keys on their way, two of them may have given the same one
-        let mut twins: HashMap<S::Key, usize, foldhash::fast::RandomState> = HashMap::default();
+        let mut met: HashMap<S::Key, usize, foldhash::fast::RandomState> = HashMap::default();
         let mut pairs = keys.into_iter().zip(records);
         let mut place = 0;
         while let Err(why) = guard(|| {
             for ((at, key), record) in pairs.by_ref() {
                 place = at;
-                claim.admit(at, key, record, &mut twins);
+                claim.admit(at, key, record, &mut met);
             }
         }) {
             claim.broken.push((place, Error::panicked(S::NAME, OF_A_KEY, &why)));
         }
-        let_go(twins);
+        let_go(met);
         claim
     }
 
-    /// Makes an item of a key, or a twin of one that is there.
+    /// Takes a key in, or notes that it is there already.
     fn admit(
         &mut self,
         at: usize,
         key: S::Key,
         record: Result<Bytes, Error>,
-        twins: &mut HashMap<S::Key, usize, foldhash::fast::RandomState>,
+        met: &mut HashMap<S::Key, usize, foldhash::fast::RandomState>,
     ) {
-        let mut twin = None;
+        let mut copy = None;
         if !self.lane.shows() {
-            if let Some(first) = twins.get(&key) {
-                self.items[*first].twins.push(at);
+            if let Some(first) = met.get(&key) {
+                self.twins.push((*first, at));
                 return;
             }
-            twin = Some(key.clone());
+            copy = Some(key.clone());
         }
-        let mut item = self.item(key, at);
-        match record {
-            Ok(record) => {
-                // near alone compares it with later ones
-                if self.source.near.is_some() {
-                    item.mark = self.source.region.changes.mark(&record);
-                }
-                item.record = record;
+        let (record, failed) = match record {
+            Ok(record) => (record, None),
+            Err(error) => (Bytes::new(), Some(error)),
+        };
+        // near alone compares these with later ones
+        let (mut seen, mut mark) = (0, Mark::default());
+        if let Some(near) = &self.source.near {
+            seen = near.seen(&key);
+            if failed.is_none() {
+                mark = self.source.region.changes.mark(&record);
             }
-            Err(error) => item.answer = Some(Outcome::Failed(error)),
         }
         // the last that may panic: who is in one of the two is in both
-        if let Some(twin) = twin {
-            twins.insert(twin, self.items.len());
+        if let Some(copy) = copy {
+            met.insert(copy, at);
         }
-        self.items.push(item);
+        self.asks.push(Ask::new(key, at, record, seen, mark));
+        self.open += 1;
+        if let Some(error) = failed {
+            self.answer(self.asks.len() - 1, Outcome::Failed(error));
+        }
     }
 
     fn empty(
@@ -267,7 +273,10 @@ impl<S: Source> Claim<S> {
             hurry,
             ready: source.region.stores(),
             outage: false,
+            asks: Vec::new(),
+            open: 0,
             items: Vec::new(),
+            twins: Vec::new(),
             asking: Vec::new(),
             leasing: Vec::new(),
             filling: Vec::new(),
@@ -281,38 +290,8 @@ impl<S: Source> Claim<S> {
         }
     }
 
-    fn item(&self, key: S::Key, at: usize) -> Item<S> {
-        Item {
-            seen: self.source.near.as_ref().map_or(0, |near| near.seen(&key)),
-            key,
-            at,
-            twins: Vec::new(),
-            record: Bytes::new(),
-            mark: Mark::default(),
-            aside: false,
-            asked: false,
-            answer: None,
-            early: AtomicBool::new(false),
-            hit: None,
-            fence: None,
-            lease: None,
-            over: None,
-            elsewhere: false,
-            sealed: false,
-            left_alone: false,
-            sound: true,
-            held: false,
-            backup: None,
-            refresh: None,
-            way: Way::Open,
-            found: None,
-            loaded: None,
-            stored: None,
-        }
-    }
-
     /// The keys of the shared tier, all in one buffer; a key that cannot be written fails alone.
-    fn records<'k>(&self, keys: impl Iterator<Item = &'k S::Key> + Clone) -> Vec<Result<Bytes, Error>>
+    fn encoded<'k>(&self, keys: impl Iterator<Item = &'k S::Key> + Clone) -> Vec<Result<Bytes, Error>>
     where
         S::Key: 'k,
     {
@@ -362,8 +341,46 @@ impl<S: Source> Claim<S> {
         }
     }
 
-    fn open(&self) -> Vec<usize> {
+    /// How many keys it has, found or missed.
+    fn keys(&self) -> usize {
+        self.asks.len() + self.items.len()
+    }
+
+    /// By a number that counts through the keys that were found, and then through the misses.
+    fn key(&self, nth: usize) -> &S::Key {
+        self.asks.get(nth).map_or_else(|| &self.items[nth - self.asks.len()].key, |ask| &ask.key)
+    }
+
+    fn unanswered(&self) -> Vec<usize> {
         (0..self.items.len()).filter(|at| self.items[*at].answer.is_none()).collect()
+    }
+}
+
+impl<S: Source> Item<S> {
+    fn new(key: S::Key, at: usize, record: Bytes, seen: u64, mark: Mark) -> Self {
+        Self {
+            key,
+            at,
+            record,
+            seen,
+            mark,
+            answer: None,
+            early: AtomicBool::new(false),
+            fence: None,
+            lease: None,
+            over: None,
+            elsewhere: false,
+            sealed: false,
+            left_alone: false,
+            sound: true,
+            held: false,
+            backup: None,
+            refresh: None,
+            way: Way::Open,
+            found: None,
+            loaded: None,
+            stored: None,
+        }
     }
 }
 
@@ -377,56 +394,11 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn set_aside(&mut self) -> bool {
-        let source = self.source.clone();
-        let Some(near) = &source.near else { return false };
-        if !self.lane.asks_near() || self.nested {
-            return false; // not to be used by a load (R6)
-        }
-        let (changes, era) = (&source.region.changes, source.region.era());
-        self.each_item(|claim, at| {
-            let now_ms = claim.now.steady_ms;
-            let item = &mut claim.items[at];
-            if item.answer.is_none() {
-                item.aside = near.get(&item.key, era, changes, now_ms).is_some();
-            }
-        });
-        self.items.iter().any(|item| item.aside)
+        self.leave_to_near()
     }
 
     fn recall_near(&mut self, fenced: bool) {
-        let source = self.source.clone();
-        let Some(near) = &source.near else { return };
-        let aside = self.items.iter().any(|item| item.aside);
-        self.items.iter_mut().for_each(|item| item.aside = false);
-        if !self.lane.asks_near() || !(source.hooked() || aside) || self.nested {
-            return; // or asked already, when the keys were claimed; or not to be used by a load (R6)
-        }
-        if !source.region.near_answers(fenced) {
-            return;
-        }
-        let (changes, era) = (&source.region.changes, source.region.era());
-        self.each_item(|claim, at| {
-            let now_ms = claim.now.steady_ms;
-            let item = &mut claim.items[at];
-            if item.answer.is_some() || item.asked {
-                return;
-            }
-            let Some(found) = near.get(&item.key, era, changes, now_ms) else { return };
-            let value = match found {
-                None => None,
-                Some(Carried::Live(value)) => Some(value),
-                Some(Carried::Packed(packed)) => match source.decode(packed.format, &packed.payload) {
-                    Ok(value) => Some(value),
-                    Err(_) => {
-                        // out with it, or every read would look at it; the shared tier was not read for the key yet (R13)
-                        let _ = near.invalidate([&item.key]);
-                        item.seen = near.seen(&item.key);
-                        return;
-                    }
-                },
-            };
-            item.answer = Some(outcome(value, false, Tier::Near));
-        });
+        self.look_into_near(fenced);
     }
 
     fn tags(&self) -> &'static [&'static str] {
@@ -434,74 +406,19 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn wanted(&mut self, keys: &mut Vec<Bytes>) -> usize {
-        if !self.lane.asks_shared() || !self.source.region.stores() {
-            return 0;
-        }
-        // what this process has written and the shared tier has not confirmed is not asked for
-        let unconfirmed = self.source.region.unconfirmed.any();
-        if unconfirmed {
-            self.source.region.send_unconfirmed();
-        }
-        // and those of the stamps
-        keys.reserve(self.items.len() + 1 + S::TAGS.len());
-        self.asking.reserve(self.items.len());
-        for (at, item) in self.items.iter_mut().enumerate() {
-            if item.answer.is_none() && !item.aside && !item.asked {
-                item.asked = true;
-                if unconfirmed && self.source.region.unconfirmed.covers(&item.record) {
-                    // what stands there counts as void: see `judge`
-                    (item.sealed, item.held) = (true, true);
-                    continue;
-                }
-                // lent, which costs less than a copy
-                keys.push(std::mem::take(&mut item.record));
-                self.asking.push(at);
-            }
-        }
-        self.asking.len()
+        self.ask_for(keys)
     }
 
     fn recall(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>) {
-        let asking = std::mem::take(&mut self.asking);
-        for (at, key) in asking.iter().zip(keys) {
-            self.items[*at].record = std::mem::take(key);
-        }
-        let Some((records, stamps)) = found else { return };
-        // the older ones are the safe ones (R12)
-        self.read.get_or_insert_with(|| stamps.clone());
-        let incarnation = self.source.region.incarnation();
-        each(
-            self,
-            records.len().min(asking.len()),
-            |claim, nth| {
-                if let Some(record) = &records[nth] {
-                    claim.judge(asking[nth], record, stamps, incarnation);
-                }
-            },
-            |claim, nth, why| claim.panicked(asking[nth], OF_A_KEY, &why),
-        );
+        self.look_at(keys, found);
     }
 
     fn unproven(&self) -> Vec<String> {
-        let hits = self.items.iter().filter_map(|item| item.hit.as_ref());
-        hits.flat_map(|hit| hit.tags.iter().map(|(tag, _)| tag.clone())).collect()
+        self.unproven_tags()
     }
 
     fn prove(&mut self, stamps: Option<&Stamps>) {
-        self.each_item(|claim, at| {
-            let Some(hit) = claim.items[at].hit.take() else { return };
-            let holds = hit.tags.iter().all(|(tag, stamp)| {
-                stamps.and_then(|stamps| stamps.tags.get(tag)).is_some_and(|now| *now == Some(*stamp))
-            });
-            if holds {
-                claim.accept(at, *hit);
-            } else if stamps.is_some() {
-                claim.items[at].over = Some(hit.header.fence);
-            } else {
-                claim.items[at].sealed = true;
-                claim.outage = true;
-            }
-        });
+        self.prove_all(stamps);
     }
 
     fn board(&mut self, ready: bool) -> Option<Vec<Lease>> {
@@ -513,7 +430,7 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn waits(&self) -> bool {
-        self.lane != Lane::Peek && self.items.iter().any(|item| item.answer.is_none())
+        self.lane != Lane::Peek && (self.open > 0 || self.items.iter().any(|item| item.answer.is_none()))
     }
 
     fn load(&mut self) -> BoxFuture<'_, ()> {
@@ -562,7 +479,10 @@ impl<S: Source> AnyClaim for Claim<S> {
     }
 
     fn refreshes(&mut self) -> Option<Box<dyn AnyClaim>> {
-        if self.items.iter().all(|item| item.refresh.is_none()) {
+        let found = self.asks.iter().filter_map(|ask| Some((&ask.key, &ask.record, ask.refresh?)));
+        let late = self.items.iter().filter_map(|item| Some((&item.key, &item.record, item.refresh?)));
+        let stale: Vec<_> = found.chain(late).collect();
+        if stale.is_empty() {
             return None;
         }
         let cache = &self.request.cache;
@@ -574,16 +494,15 @@ impl<S: Source> AnyClaim for Claim<S> {
         claim.meter = self.meter.in_background();
         each(
             &mut claim,
-            self.items.len(),
-            |claim, at| {
-                let item = &self.items[at];
-                if item.refresh.is_some() {
-                    let mut again = claim.item(item.key.clone(), 0);
-                    again.record.clone_from(&item.record);
-                    again.mark = self.source.region.changes.mark(&item.record);
-                    again.fence = item.refresh;
-                    claim.items.push(again);
-                }
+            stale.len(),
+            |claim, nth| {
+                let (key, record, fence) = stale[nth];
+                let key = key.clone();
+                let seen = self.source.near.as_ref().map_or(0, |near| near.seen(&key));
+                let mark = self.source.region.changes.mark(record);
+                let mut again = Item::new(key, 0, record.clone(), seen, mark);
+                again.fence = Some(fence);
+                claim.items.push(again);
             },
             // it was answered already, and is refreshed by whoever reads it next
             |_, _, _| {},

@@ -21,7 +21,10 @@ impl<S: Source> Claim<S> {
         self.leasing.clear();
         self.ready &= ready;
         self.outage |= !ready && self.source.region.stores() && self.lane.asks_shared();
-        let open = self.open();
+        if self.lane != Lane::Peek {
+            self.part_misses();
+        }
+        let open = self.unanswered();
         if open.is_empty() || self.lane == Lane::Peek {
             return None;
         }
@@ -134,13 +137,9 @@ impl<S: Source> Claim<S> {
                 };
                 claim.items[at].fence = None;
                 claim.items[at].over = None;
-                claim.judge(at, record, stamps, incarnation);
+                claim.take_late_verdict(at, record, stamps, incarnation);
                 let item = &mut claim.items[at];
-                match item.hit.take() {
-                    // its tags would cost a trip more: load under its fence instead
-                    Some(hit) => item.fence = Some(hit.header.fence),
-                    None => item.fence = item.fence.or(item.over),
-                }
+                item.fence = item.fence.or(item.over);
             },
             |claim, nth, why| claim.panicked(leasing[nth], OF_A_KEY, &why),
         );

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::sleep_until;
 
-use super::Claim;
+use super::recall::Ask;
 use super::settle::{add, count, remember};
+use super::{Claim, Item};
 use crate::answer::{Answered, Outcome};
 use crate::guarded::guard;
 use crate::report::Outcomes;
@@ -21,7 +22,7 @@ impl<S: Source> Claim<S> {
     /// Waits for what a load or a flight brings. Once the soft budget is over, whoever waits for nothing else is
     /// answered with what is known.
     pub(super) async fn patiently<T>(&self, work: impl Future<Output = T>) -> T {
-        let Some(late) = self.late.filter(|_| (0..self.items.len()).any(|at| self.is_known(at))) else {
+        let Some(late) = self.late.filter(|_| (0..self.keys()).any(|nth| self.is_known(nth))) else {
             return work.await;
         };
         tokio::pin!(work);
@@ -39,26 +40,37 @@ impl<S: Source> Claim<S> {
     }
 
     /// Whether a key could be answered now, and has not been.
-    fn is_known(&self, at: usize) -> bool {
-        let item = &self.items[at];
-        if self.lane == Lane::Background || item.early.load(Ordering::Relaxed) {
+    fn is_known(&self, nth: usize) -> bool {
+        let (early, answer) = match nth.checked_sub(self.asks.len()) {
+            None => (&self.asks[nth].early, &self.asks[nth].answer),
+            Some(at) => (&self.items[at].early, &self.items[at].answer),
+        };
+        if self.lane == Lane::Background || early.load(Ordering::Relaxed) {
             return false;
         }
-        match item.answer {
+        match answer {
             // its value is changed for this request by a hook, together with what the load brings
             Some(_) => !self.source.hooked(),
             // a read that was to go past what is known waits for the source, and falls back if that fails
-            None => self.lane == Lane::Normal && item.backup.is_some(),
+            None => {
+                let miss = nth.checked_sub(self.asks.len()).map(|at| &self.items[at]);
+                self.lane == Lane::Normal && miss.is_some_and(|miss| miss.backup.is_some())
+            }
+        }
+    }
+
+    /// What a key could be answered with now.
+    fn known(&self, nth: usize) -> Option<Outcome<S::Value>> {
+        match nth.checked_sub(self.asks.len()) {
+            None => self.asks[nth].answer.clone(),
+            Some(at) => self.items[at].answer.clone().or_else(|| self.fallback(at)),
         }
     }
 
     async fn answer_early(&self) {
-        let ats: Vec<usize> = (0..self.items.len()).filter(|at| self.is_known(*at)).collect();
-        let known = ats.into_iter().filter_map(|at| {
-            let answer = self.items[at].answer.clone().or_else(|| self.fallback(at))?;
-            Some((at, answer))
-        });
-        let mut known: Vec<(usize, Outcome<S::Value>)> = known.collect();
+        let known = (0..self.keys()).filter(|nth| self.is_known(*nth));
+        let mut known: Vec<(usize, Outcome<S::Value>)> =
+            known.filter_map(|nth| Some((nth, self.known(nth)?))).collect();
         if self.source.hooked() && self.hook(&mut known).await.is_err() {
             return; // which an event has said; the load may still bring something better
         }
@@ -71,17 +83,26 @@ impl<S: Source> Claim<S> {
             let Ok(slot) = self.request.slot::<S>(state) else { return };
             let wide = state.wide_writes > 0;
             let slot = Slot::<S>::of(&mut state.slots[slot].1);
-            for (at, answer) in known {
-                let item = &self.items[at];
-                item.early.store(true, Ordering::Relaxed);
+            for (nth, answer) in known {
+                let (key, place, early, sound) = match nth.checked_sub(self.asks.len()) {
+                    None => {
+                        let Ask { key, at, early, .. } = &self.asks[nth];
+                        (key, *at, early, true)
+                    }
+                    Some(nth) => {
+                        let Item { key, at, early, sound, .. } = &self.items[nth];
+                        (key, *at, early, *sound)
+                    }
+                };
+                early.store(true, Ordering::Relaxed);
                 count(&mut outcomes, Some(&answer));
-                let begun = if item.sound { self.begun } else { 0 };
-                let read = (self.lane, self.part.id, self.begun, begun);
+                let read = (self.lane, self.part.id, self.begun, if sound { self.begun } else { 0 });
                 // a key that panics is answered all the same, and not remembered
-                let _ = guard(|| remember(slot, wide, &item.key, read, Some(&answer)));
-                let answer = Answered { outcome: answer, sound: item.sound };
-                answers.extend(item.twins.iter().map(|at| (*at, answer.clone())));
-                answers.push((item.at, answer));
+                let _ = guard(|| remember(slot, wide, key, read, Some(&answer)));
+                let answer = Answered { outcome: answer, sound };
+                let twins = self.twins.iter().filter(|(first, _)| *first == place);
+                answers.extend(twins.map(|(_, at)| (*at, answer.clone())));
+                answers.push((place, answer));
             }
             add(&mut slot.outcomes, &outcomes);
         }

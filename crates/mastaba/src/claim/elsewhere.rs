@@ -51,17 +51,14 @@ impl<S: Source> Claim<S> {
                 (item.elsewhere, item.fence, item.over) = (false, None, None);
                 match record {
                     Some(record) => {
-                        if let Err(why) = guard(|| self.judge(at, &record, &stamps, incarnation)) {
+                        if let Err(why) = guard(|| self.take_late_verdict(at, &record, &stamps, incarnation))
+                        {
                             self.panicked(at, OF_A_KEY, &why);
                         }
                     }
                     None => gone.push(at),
                 }
                 let item = &mut self.items[at];
-                if let Some(hit) = item.hit.take() {
-                    // its tags would cost a trip more: load under its fence instead
-                    item.fence = Some(hit.header.fence);
-                }
                 item.elsewhere &= patient;
                 match item.elsewhere {
                     true => again.push(at),

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, OptionFuture, Shared, join_all, select};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::settle::Reader;
 use super::{Carried, Claim, Landed, Loaded, OF_A_KEY, Packed, Tags, Way};
 use crate::answer::Outcome;
 use crate::error::{BoxError, Error};
@@ -364,18 +365,21 @@ impl<S: Source> Claim<S> {
     /// The hook on everything that enters the request.
     pub(super) async fn run_hook(&mut self) {
         let mut entering = Vec::new();
-        for (at, item) in self.items.iter_mut().enumerate() {
-            if *item.early.get_mut() {
+        for nth in 0..self.keys() {
+            let reader = Reader::of(&mut self.asks, &mut self.items, nth);
+            if reader.early {
                 continue;
             }
-            match item.answer.take() {
-                Some(answer @ (Outcome::Value { .. } | Outcome::Stale { .. })) => entering.push((at, answer)),
-                other => item.answer = other,
+            match reader.answer.take() {
+                Some(answer @ (Outcome::Value { .. } | Outcome::Stale { .. })) => {
+                    entering.push((nth, answer));
+                }
+                other => *reader.answer = other,
             }
         }
         let done = self.hook(&mut entering).await;
-        for (at, answer) in entering {
-            self.items[at].answer = Some(match &done {
+        for (nth, answer) in entering {
+            *Reader::of(&mut self.asks, &mut self.items, nth).answer = Some(match &done {
                 Ok(()) => answer,
                 Err(error) => Outcome::Failed(error.clone()),
             });
@@ -393,7 +397,7 @@ impl<S: Source> Claim<S> {
                 Outcome::Stale { value, tier } => (value, tier, true),
                 Outcome::Absent { .. } | Outcome::Failed(_) => continue,
             };
-            match guard(|| self.items[at].key.clone()) {
+            match guard(|| self.key(at).clone()) {
                 Ok(key) => {
                     shapes.push((at, tier, stale));
                     rows.push((key, value));

@@ -2,11 +2,14 @@
 
 use super::{Claim, Item};
 use crate::error::Error;
-use crate::guarded::{Panicked, each, let_go};
+use crate::guarded::{Panicked, let_go};
 use crate::source::Source;
 
 /// What of a key panicked, where it is looked up, compared and copied.
 pub(crate) const OF_A_KEY: &str = "`Hash`, `Eq` or `Clone` of a key";
+
+/// What panicked, where nothing else is known of it.
+const READING: &str = "what it was read with";
 
 impl<S: Source> Claim<S> {
     /// The user's code panicked for an item: that one fails, and is not stored.
@@ -14,14 +17,8 @@ impl<S: Source> Claim<S> {
         let answer = self.failed(at, Error::panicked(S::NAME, what, why));
         let item = &mut self.items[at];
         item.sealed = true;
-        let before = (item.answer.replace(answer), item.hit.take(), item.loaded.take());
+        let before = (item.answer.replace(answer), item.loaded.take());
         let_go(before);
-    }
-
-    /// Does something for each item; where a key panics, that item fails.
-    pub(super) fn each_item(&mut self, work: impl FnMut(&mut Self, usize)) {
-        let count = self.items.len();
-        each(self, count, work, |claim, at, why| claim.panicked(at, OF_A_KEY, &why));
     }
 
     /// Something panicked, and it is not known for which item.
@@ -29,9 +26,14 @@ impl<S: Source> Claim<S> {
         self.asking.clear();
         self.leasing.clear();
         self.filling.clear();
+        for at in 0..self.asks.len() {
+            if self.asks[at].answer.is_none() {
+                self.ask_panicked(at, READING, why);
+            }
+        }
         for at in 0..self.items.len() {
             if self.items[at].answer.is_none() {
-                self.panicked(at, "what it was read with", why);
+                self.panicked(at, READING, why);
             } else if let Some(loaded) = self.items[at].loaded.take() {
                 let_go(loaded);
             }
@@ -42,10 +44,9 @@ impl<S: Source> Claim<S> {
 impl<S: Source> Item<S> {
     /// One field after the other: the second panic while the first one unwinds would end the process.
     pub(super) fn let_go(self) {
-        let Self { key, answer, hit, backup, way, found, loaded, .. } = self;
+        let Self { key, answer, backup, way, found, loaded, .. } = self;
         let_go(key);
         let_go(answer);
-        let_go(hit);
         let_go(backup);
         let_go(way);
         let_go(found);

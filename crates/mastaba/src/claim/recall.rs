@@ -1,251 +1,407 @@
-//! What a record of the shared tier is worth.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! What near and the shared tier know of the keys: hits end here.
 
 use bytes::Bytes;
 
-use super::{Carried, Claim, Packed, Way, millis};
-use crate::clock::{Now, SKEW_MS};
-use crate::codec;
-use crate::entry::{EntryRef, Header, Kind};
+use super::verdict::{Footing, Found, Remark, Rules, Unproven, Verdict};
+use super::{Carried, Claim, Item, OF_A_KEY, Way};
+use crate::answer::Outcome;
+use crate::coherence::Mark;
+use crate::entry::Fence;
+use crate::error::Error;
 use crate::event::Event;
-use crate::lease;
+use crate::guarded::{Panicked, each, let_go};
 use crate::near::NearEntry;
-use crate::policy::{WriteMode, refresh_early};
 use crate::region::Stamps;
-use crate::registry::{HIDDEN, Once, Undecoded};
+use crate::registry::{HIDDEN, Once};
 use crate::report::Tier;
-use crate::request::{Lane, outcome};
+use crate::request::outcome;
 use crate::source::Source;
+use crate::sync::AtomicBool;
 
-/// The largest payload that is unpacked.
-const MAX_RAW: usize = 64 << 20;
-/// For how long an entry of another shape of the type is left to those who wrote it: so two versions of a program that
-/// run side by side take a key from each other once in this time, and not at every read. A minute, and what clocks may
-/// differ by.
-const LEFT_ALONE_MS: u64 = 60_000 + SKEW_MS;
+/// A key that is being looked up.
+pub(super) struct Ask<S: Source> {
+    pub(super) key: S::Key,
+    /// Its place in the part.
+    pub(super) at: usize,
+    /// Its key in the shared tier.
+    pub(super) record: Bytes,
+    /// What near had seen of the key before the shared tier was read (`R13`).
+    pub(super) seen: u64,
+    /// What had been told of the key before then.
+    pub(super) mark: Mark,
+    /// Near may know it, and is not allowed to answer before a ping has been answered.
+    aside: bool,
+    /// The shared tier was asked for it.
+    asked: bool,
+    /// Its readers were answered while the load of the claim went on.
+    pub(super) early: AtomicBool,
+    pub(super) answer: Option<Outcome<S::Value>>,
+    /// Answered, and to be loaded anew in the background under this fence.
+    pub(super) refresh: Option<Fence>,
+    /// What the shared tier had that is no answer.
+    met: Option<Box<Met<S>>>,
+}
 
-/// A record of the shared tier that is as good as its tags.
-pub(super) struct Hit<S: Source> {
-    pub(super) header: Header,
-    pub(super) value: Option<Arc<S::Value>>,
-    pub(super) tags: Vec<(String, u64)>,
-    pub(super) payload: Option<Packed>,
-    pub(super) size: u32,
+/// What the shared tier had that is no answer yet, or none at all.
+enum Met<S: Source> {
+    /// To be proven.
+    Unproven(Unproven<S>),
+    Miss(Footing<S>),
+}
+
+impl<S: Source> Ask<S> {
+    pub(super) fn new(key: S::Key, at: usize, record: Bytes, seen: u64, mark: Mark) -> Self {
+        Self {
+            key,
+            at,
+            record,
+            seen,
+            mark,
+            aside: false,
+            asked: false,
+            early: AtomicBool::new(false),
+            answer: None,
+            refresh: None,
+            met: None,
+        }
+    }
+
+    /// One field after the other: the second panic while the first one unwinds would end the process.
+    pub(super) fn let_go(self) {
+        let Self { key, answer, met, .. } = self;
+        let_go(key);
+        let_go(answer);
+        let_go(met);
+    }
 }
 
 impl<S: Source> Claim<S> {
-    /// Looks at a record of the shared tier, whose store is of this incarnation.
-    pub(super) fn judge(&mut self, at: usize, record: &Bytes, stamps: &Stamps, incarnation: u64) {
-        if self.source.region.unconfirmed.covers(&self.items[at].record) {
-            // An invalidation by this process that was not confirmed while the record was on its way: it may be old. One
-            // that was confirmed meanwhile was not acknowledged before this read began.
-            (self.items[at].sealed, self.items[at].held) = (true, true);
+    /// Answers a key that had no answer.
+    pub(super) fn answer(&mut self, at: usize, answer: Outcome<S::Value>) {
+        self.asks[at].answer = Some(answer);
+        self.open -= 1;
+    }
+
+    /// Does something for each key that is looked up; where a key panics, that one fails.
+    fn each_ask(&mut self, work: impl FnMut(&mut Self, usize)) {
+        let count = self.asks.len();
+        each(self, count, work, |claim, at, why| claim.ask_panicked(at, OF_A_KEY, &why));
+    }
+
+    /// The user's code panicked for a key that is looked up.
+    pub(super) fn ask_panicked(&mut self, at: usize, what: &str, why: &Panicked) {
+        let failed = Outcome::Failed(Error::panicked(S::NAME, what, why));
+        let ask = &mut self.asks[at];
+        ask.refresh = None;
+        let before = (ask.answer.replace(failed), ask.met.take());
+        // a hook may have had its answer: then it was not among those that are open
+        self.open = self.open.saturating_sub(usize::from(before.0.is_none()));
+        let_go(before);
+    }
+
+    /// Where near answers only after a ping: looks what it may know, and leaves that until the ping was answered. Whether
+    /// there is any.
+    pub(super) fn leave_to_near(&mut self) -> bool {
+        let source = self.source.clone();
+        let Some(near) = &source.near else { return false };
+        if !self.lane.asks_near() || self.nested {
+            return false; // not to be used by a load (R6)
+        }
+        let (changes, era) = (&source.region.changes, source.region.era());
+        self.each_ask(|claim, at| {
+            let now_ms = claim.now.steady_ms;
+            let ask = &mut claim.asks[at];
+            if ask.answer.is_none() {
+                ask.aside = near.get(&ask.key, era, changes, now_ms).is_some();
+            }
+        });
+        self.asks.iter().any(|ask| ask.aside)
+    }
+
+    /// Near, where its values have to be decoded for each request, or had to wait for a ping.
+    pub(super) fn look_into_near(&mut self, fenced: bool) {
+        let source = self.source.clone();
+        let Some(near) = &source.near else { return };
+        let aside = self.asks.iter().any(|ask| ask.aside);
+        self.asks.iter_mut().for_each(|ask| ask.aside = false);
+        if !self.lane.asks_near() || !(source.hooked() || aside) || self.nested {
+            return; // or asked already, when the keys were claimed; or not to be used by a load (R6)
+        }
+        if !source.region.near_answers(fenced) {
             return;
         }
-        let entry = match EntryRef::read(record) {
-            Ok(entry) => entry,
-            Err(why) => return self.foreign(at, why.sentence(), why.to_string()),
-        };
-        let header = *entry.header();
-        if header.incarnation != incarnation {
-            // R11: of a store that lost or brought back records
-            self.items[at].over = Some(header.fence);
+        let (changes, era) = (&source.region.changes, source.region.era());
+        self.each_ask(|claim, at| {
+            let now_ms = claim.now.steady_ms;
+            let ask = &mut claim.asks[at];
+            if ask.answer.is_some() || ask.asked {
+                return;
+            }
+            let Some(found) = near.get(&ask.key, era, changes, now_ms) else { return };
+            let value = match found {
+                None => None,
+                Some(Carried::Live(value)) => Some(value),
+                Some(Carried::Packed(packed)) => match source.decode(packed.format, &packed.payload) {
+                    Ok(value) => Some(value),
+                    Err(_) => {
+                        // out with it, or every read would look at it; the shared tier was not read for the key yet (R13)
+                        let _ = near.invalidate([&ask.key]);
+                        ask.seen = near.seen(&ask.key);
+                        return;
+                    }
+                },
+            };
+            claim.answer(at, outcome(value, false, Tier::Near));
+        });
+    }
+
+    /// Adds the keys to read from the shared tier, and how many.
+    pub(super) fn ask_for(&mut self, keys: &mut Vec<Bytes>) -> usize {
+        if !self.lane.asks_shared() || !self.source.region.stores() {
+            return 0;
+        }
+        // what this process has written and the shared tier has not confirmed is not asked for
+        let unconfirmed = self.source.region.unconfirmed.any();
+        if unconfirmed {
+            self.source.region.send_unconfirmed();
+        }
+        // and those of the stamps
+        keys.reserve(self.asks.len() + 1 + S::TAGS.len());
+        self.asking.reserve(self.asks.len());
+        for (at, ask) in self.asks.iter_mut().enumerate() {
+            if ask.answer.is_none() && !ask.aside && !ask.asked {
+                ask.asked = true;
+                if unconfirmed && self.source.region.unconfirmed.covers(&ask.record) {
+                    // what stands there counts as void: see `look_at`
+                    ask.met = Some(Box::new(Met::Miss(Footing::Held(None))));
+                    continue;
+                }
+                // lent, which costs less than a copy
+                keys.push(std::mem::take(&mut ask.record));
+                self.asking.push(at);
+            }
+        }
+        self.asking.len()
+    }
+
+    /// Those keys again, and what the shared tier has under them; `None`: it is out, or knows nothing.
+    pub(super) fn look_at(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>) {
+        let asking = std::mem::take(&mut self.asking);
+        for (at, key) in asking.iter().zip(keys) {
+            self.asks[*at].record = std::mem::take(key);
+        }
+        let Some((records, stamps)) = found else { return };
+        // the older ones are the safe ones (R12)
+        self.read.get_or_insert_with(|| stamps.clone());
+        let source = self.source.clone();
+        let incarnation = source.region.incarnation();
+        let rules = Rules { source: &source, lane: self.lane, stamps, incarnation };
+        each(
+            self,
+            records.len().min(asking.len()),
+            |claim, nth| {
+                let Some(record) = &records[nth] else { return };
+                let at = asking[nth];
+                if source.region.unconfirmed.covers(&claim.asks[at].record) {
+                    // An invalidation by this process that was not confirmed while the record was on its way: it may be
+                    // old. One that was confirmed meanwhile was not acknowledged before this read began.
+                    claim.asks[at].met = Some(Box::new(Met::Miss(Footing::Held(None))));
+                    return;
+                }
+                let verdict = rules.verdict(record, &mut claim.now);
+                claim.take_verdict(at, verdict);
+            },
+            |claim, nth, why| claim.ask_panicked(asking[nth], OF_A_KEY, &why),
+        );
+    }
+
+    /// Tags that entries stand under whose stamps are not known yet.
+    pub(super) fn unproven_tags(&self) -> Vec<String> {
+        let met = self.asks.iter().filter_map(|ask| ask.met.as_deref());
+        let unproven = met.filter_map(|met| match met {
+            Met::Unproven(unproven) => Some(unproven.tags()),
+            Met::Miss(_) => None,
+        });
+        unproven.flatten().map(str::to_owned).collect()
+    }
+
+    /// The stamps of those tags; `None`: the shared tier did not answer.
+    pub(super) fn prove_all(&mut self, stamps: Option<&Stamps>) {
+        if self.asks.iter().all(|ask| ask.met.is_none()) {
             return;
         }
-        match header.kind {
-            // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)
-            Kind::Lease => {
-                self.items[at].fence = Some(header.fence);
-                self.items[at].lease = Some(header.fence);
-                let refused = self.source.refusals.hold(&self.items[at].record);
-                self.items[at].elsewhere = self.waits_for_others() && !refused;
-                if self.source.near.is_none() {
+        let (source, none) = (self.source.clone(), Stamps::default());
+        let rules = Rules { source: &source, lane: self.lane, stamps: &none, incarnation: 0 };
+        self.each_ask(|claim, at| {
+            let Some(Met::Unproven(_)) = claim.asks[at].met.as_deref() else { return };
+            let Some(Met::Unproven(unproven)) = claim.asks[at].met.take().map(|met| *met) else { return };
+            claim.outage |= stamps.is_none();
+            let verdict = rules.prove(unproven, stamps, claim.now);
+            claim.take_verdict(at, verdict);
+        });
+    }
+
+    /// Does what follows from what a record is worth, for a key that is looked up.
+    fn take_verdict(&mut self, at: usize, verdict: Verdict<S>) {
+        match verdict {
+            Verdict::Fresh(mut found) => {
+                if self.source.near.is_some() && !found.kept {
+                    let carried = found.carried();
+                    let ask = &self.asks[at];
+                    self.tell_near(ask.key.clone(), (ask.seen, ask.mark), carried, &found);
+                }
+                self.asks[at].refresh = found.refresh;
+                self.answer(at, outcome(found.value, false, Tier::Shared));
+            }
+            Verdict::Stale(found) => {
+                self.asks[at].refresh = found.refresh;
+                self.answer(at, outcome(found.value, true, Tier::Shared));
+            }
+            Verdict::Unproven(unproven) => self.asks[at].met = Some(Box::new(Met::Unproven(*unproven))),
+            Verdict::Miss(standing, remark) => {
+                if let Some(remark) = remark {
+                    self.remark(remark, &self.asks[at].record.clone());
+                }
+                if matches!(standing, Footing::Lease(_)) && self.source.near.is_none() {
                     // what has been told by now; what came before was missed by the read, or is found by the next look
-                    self.items[at].mark = self.source.region.changes.mark(&self.items[at].record);
+                    self.asks[at].mark = self.source.region.changes.mark(&self.asks[at].record);
+                }
+                if !matches!(standing, Footing::Nothing) {
+                    self.asks[at].met = Some(Box::new(Met::Miss(standing)));
                 }
             }
-            Kind::Hold => {
-                self.items[at].sealed = true;
-                self.items[at].held = true;
-                if self.source.region.policy.write_mode == WriteMode::Serve {
-                    self.serve_kept(at, &entry, stamps, incarnation);
-                }
-            }
-            Kind::Value | Kind::Absent => self.weigh(at, &entry, header, stamps),
         }
     }
 
-    fn weigh(&mut self, at: usize, entry: &EntryRef<'_>, header: Header, stamps: &Stamps) {
-        let Some(age) = self.age(&header) else {
-            self.items[at].over = Some(header.fence);
-            return;
-        };
-        let schema = header.schema == self.source.codec.schema(header.format);
-        let absent = header.kind == Kind::Absent;
-        let current = stamps.generation == Some(header.region_stamp);
-        let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
-        let mut tags: Vec<(String, u64)> = Vec::new();
-        let mut known = true;
-        let mut fixed = 0;
-        for (tag, stamp) in entry.tags() {
-            fixed += usize::from(S::TAGS.contains(&tag));
-            match stamps.tags.get(tag) {
-                Some(now) => known &= *now == Some(stamp),
-                None => tags.push((tag.to_owned(), stamp)),
-            }
+    /// The same for a miss, whose lease or whose wait for another process found a record.
+    pub(super) fn take_late_verdict(&mut self, at: usize, record: &Bytes, stamps: &Stamps, incarnation: u64) {
+        if self.source.region.unconfirmed.covers(&self.items[at].record) {
+            return self.stand(at, Footing::Held(None)); // as when it was looked up
         }
-        if !current || !known || expired || fixed < S::TAGS.len() {
-            self.items[at].over = Some(header.fence);
-            return;
-        }
-        if !schema {
-            return self.leave_or_replace(at, &header, age);
-        }
-        let (mut value, mut payload) = (None, None);
-        let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
-        if !absent {
-            let decoded = match codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW) {
-                Err(why) => Err(Undecoded { cause: "does not unpack", why: why.to_string() }),
-                Ok(raw) => self.source.decode(header.format, &raw).map(|value| {
-                    // a flight or near hand on what the hook has not changed yet
-                    let keep = self.source.hooked();
-                    let packed = keep.then(|| Packed { format: header.format, payload: raw.into_owned() });
-                    (value, packed)
-                }),
-            };
-            match decoded {
-                Ok((decoded, packed)) => (value, payload) = (Some(decoded), packed),
-                Err(Undecoded { cause, why }) => {
-                    // sound, and of no use: replaced as an outdated one is
-                    self.items[at].over = Some(header.fence);
-                    return self.foreign(at, cause, why);
+        let source = self.source.clone();
+        let rules = Rules { source: &source, lane: self.lane, stamps, incarnation };
+        match rules.verdict(record, &mut self.now) {
+            Verdict::Fresh(mut found) => {
+                let item = &self.items[at];
+                // those who joined the flight get it as well
+                let flies = matches!(item.way, Way::Own);
+                if flies || source.near.is_some() {
+                    let carried = found.carried();
+                    if source.near.is_some() && !found.kept && !item.sealed {
+                        let known = (item.seen, item.mark);
+                        self.tell_near(item.key.clone(), known, carried.clone(), &found);
+                    }
+                    if flies {
+                        self.items[at].found = carried;
+                    }
                 }
+                self.answer_late(at, found, false);
             }
-        }
-        let hit = Hit { header, value, tags, payload, size };
-        if hit.tags.is_empty() {
-            self.accept(at, hit);
-        } else {
-            self.items[at].hit = Some(Box::new(hit));
+            Verdict::Stale(found) => self.answer_late(at, found, true),
+            // its tags would cost a trip more: load under its fence instead
+            Verdict::Unproven(unproven) => self.stand(at, unproven.unread()),
+            Verdict::Miss(standing, remark) => {
+                if let Some(remark) = remark {
+                    self.remark(remark, &self.items[at].record.clone());
+                }
+                if matches!(standing, Footing::Lease(_)) && source.near.is_none() {
+                    self.items[at].mark = source.region.changes.mark(&self.items[at].record);
+                }
+                self.stand(at, standing);
+            }
         }
     }
 
-    /// Looks at an entry of another shape of the type, which is good for the version of the program that wrote it.
-    ///
-    /// Just written, it is left to that version, which may run beside this one; what is loaded here goes into near alone.
-    /// Later it is replaced, under its own fence: a lease would take it from the others before there is anything in its
-    /// place. Clocks decide who stores, and nothing else.
-    fn leave_or_replace(&mut self, at: usize, header: &Header, age: u64) {
-        self.outcomes.other_shape += 1;
-        if self.source.says(Once::OtherShape) {
-            self.request.cache.events.tell(Event::OtherShape { source: S::NAME });
-        }
-        // whoever wrote to a store of this process alone is gone; and who refreshes says so
-        let at_once = self.source.region.is_private() || self.lane == Lane::Refresh;
+    fn answer_late(&mut self, at: usize, found: Found<S>, stale: bool) {
         let item = &mut self.items[at];
-        if at_once || age >= LEFT_ALONE_MS {
-            item.fence = Some(header.fence);
-        } else {
-            (item.sealed, item.left_alone) = (true, true);
+        if found.kept {
+            (item.sealed, item.held) = (true, true);
         }
+        item.refresh = found.refresh;
+        item.answer = Some(outcome(found.value, stale, Tier::Shared));
     }
 
-    /// How old an entry is, in milliseconds; `None`: nobody can say, for one of two clocks is wrong.
-    fn age(&mut self, header: &Header) -> Option<u64> {
-        if let Some(age) = self.now.age_ms(header.created_ms) {
-            return Some(age);
-        }
-        // it may have been made while this read waited
-        self.now = Now::look();
-        let age = self.now.age_ms(header.created_ms);
-        if age.is_none() && self.source.says(Once::Clocks) {
-            let ahead = Duration::from_millis(header.created_ms.saturating_sub(self.now.unix_ms));
-            self.request.cache.events.tell(Event::ClocksDiffer { source: S::NAME, ahead });
-        }
-        age
-    }
-
-    /// Write mode `Serve`: while a key is held, what it held before goes on to be served, and nothing is made of it.
-    fn serve_kept(&mut self, at: usize, hold: &EntryRef<'_>, stamps: &Stamps, incarnation: u64) {
-        let Some(kept) = lease::kept(hold, self.source.region.store_ms()) else { return };
-        let header = *kept.header();
-        if header.incarnation == incarnation && matches!(header.kind, Kind::Value | Kind::Absent) {
-            self.weigh(at, &kept, header, stamps);
-            // no fence of it is good for anything: the hold stands in its place
-            (self.items[at].over, self.items[at].fence, self.items[at].refresh) = (None, None, None);
-        }
-    }
-
-    /// A record that is no value of this source counts as a miss, and is replaced by whoever misses: by a lease over it.
-    fn foreign(&mut self, at: usize, cause: &'static str, why: String) {
-        let Some(more) = self.source.seldom.is_due(cause) else { return };
-        let key = match S::SHOW_KEYS {
-            true => String::from_utf8_lossy(&self.items[at].record).into_owned(),
-            false => HIDDEN.to_owned(),
+    fn tell_near(&self, key: S::Key, (seen, mark): (u64, Mark), value: Option<Carried<S>>, found: &Found<S>) {
+        let Some(near) = &self.source.near else { return };
+        let now_ms = self.now.steady_ms;
+        let entry = NearEntry {
+            value,
+            // not by the time that it was made: that is of another clock
+            until_ms: now_ms.saturating_add(found.left_ms),
+            era: self.era,
+            tagged: found.tagged,
+            mark,
+            size: found.size,
         };
-        self.request.cache.events.tell(Event::ForeignRecord { source: S::NAME, key, why, more });
+        near.insert(key, self.source.near_entry(entry, now_ms), seen);
     }
 
-    /// Takes a hit whose tags hold: an answer, or something to fall back on.
-    pub(super) fn accept(&mut self, at: usize, hit: Hit<S>) {
-        let policy = &self.source.policy;
-        let header = hit.header;
-        let item = &mut self.items[at];
-        let soft = header.created_ms.saturating_add(header.soft_ms);
-        let value = hit.value;
-        if self.lane == Lane::Refresh {
-            // replaced under its own fence; no lease, which would take it from others meanwhile
-            item.fence = Some(header.fence);
-            return;
-        }
-        let now = self.now;
-        if now.unix_ms < soft {
-            let left_ms = soft - now.unix_ms;
-            let left = Duration::from_millis(left_ms);
-            let cost = Duration::from_micros(header.cost_us.into());
-            if value.is_some() && self.lane != Lane::Peek && refresh_early(policy.early_refresh, cost, left) {
-                item.refresh = Some(header.fence);
-            }
-            // found by a lease: for those who joined the flight as well
-            let flies = matches!(item.way, Way::Own);
-            if flies || self.source.near.is_some() {
-                let carried = match hit.payload {
-                    Some(packed) => Some(Carried::Packed(Arc::new(packed))),
-                    None => value.clone().map(Carried::Live),
+    /// Says what is to be said of a record that is a miss.
+    fn remark(&mut self, remark: Remark, record: &[u8]) {
+        let events = &self.request.cache.events;
+        match remark {
+            // counts as a miss, and is replaced by whoever misses: by a lease over it
+            Remark::Foreign { cause, why } => {
+                let Some(more) = self.source.seldom.is_due(cause) else { return };
+                let key = match S::SHOW_KEYS {
+                    true => String::from_utf8_lossy(record).into_owned(),
+                    false => HIDDEN.to_owned(),
                 };
-                if flies {
-                    item.found.clone_from(&carried);
-                }
-                if let Some(near) = self.source.near.as_ref().filter(|_| !item.sealed) {
-                    let tagged = !hit.tags.is_empty() || !S::TAGS.is_empty();
-                    let entry = NearEntry {
-                        value: carried,
-                        // not by the time that it was made: that is of another clock
-                        until_ms: now.steady_ms.saturating_add(left_ms.min(header.soft_ms)),
-                        era: self.era,
-                        tagged,
-                        mark: item.mark,
-                        size: hit.size,
-                    };
-                    near.insert(item.key.clone(), self.source.near_entry(entry, now.steady_ms), item.seen);
+                events.tell(Event::ForeignRecord { source: S::NAME, key, why, more });
+            }
+            Remark::OtherShape => {
+                self.outcomes.other_shape += 1;
+                if self.source.says(Once::OtherShape) {
+                    events.tell(Event::OtherShape { source: S::NAME });
                 }
             }
-            item.answer = Some(outcome(value, false, Tier::Shared));
-        } else if now.unix_ms < soft.saturating_add(millis(policy.stale)) {
-            if self.lane != Lane::Peek {
-                item.refresh = Some(header.fence);
+            Remark::Clocks(ahead) => {
+                if self.source.says(Once::Clocks) {
+                    events.tell(Event::ClocksDiffer { source: S::NAME, ahead });
+                }
             }
-            item.answer = Some(outcome(value, true, Tier::Shared));
-        } else {
-            // past serving while it is refreshed: kept for the case that the source fails, and so that it
-            // stays there for others in that case, it is replaced under its own fence and not by a lease
-            item.fence = Some(header.fence);
-            item.backup = match hit.payload {
-                Some(packed) => Some(Carried::Packed(Arc::new(packed))),
-                None => value.map(Carried::Live),
-            };
+        }
+    }
+
+    /// Makes misses of the keys that were not found. Hits stay where they are.
+    pub(super) fn part_misses(&mut self) {
+        if self.open == 0 {
+            return;
+        }
+        self.open = 0;
+        let misses = self.asks.extract_if(.., |ask| ask.answer.is_none());
+        let misses: Vec<Ask<S>> = misses.collect();
+        self.items.reserve(misses.len());
+        for Ask { key, at, record, seen, mark, met, .. } in misses {
+            self.items.push(Item::new(key, at, record, seen, mark));
+            match met.map(|met| *met) {
+                Some(Met::Miss(standing)) => self.stand(self.items.len() - 1, standing),
+                // not proven: what is there stays there
+                Some(Met::Unproven(unproven)) => {
+                    let_go(unproven);
+                    self.stand(self.items.len() - 1, Footing::Unknown);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What a miss stands on.
+    fn stand(&mut self, at: usize, standing: Footing<S>) {
+        let waits = self.waits_for_others();
+        let item = &mut self.items[at];
+        match standing {
+            Footing::Nothing => {}
+            Footing::Outdated(fence) => item.over = Some(fence),
+            // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)
+            Footing::Lease(fence) => {
+                (item.fence, item.lease) = (Some(fence), Some(fence));
+                item.elsewhere = waits && !self.source.refusals.hold(&item.record);
+            }
+            Footing::Replaced(fence, backup) => (item.fence, item.backup) = (Some(fence), backup),
+            Footing::Held(backup) => (item.sealed, item.held, item.backup) = (true, true, backup),
+            Footing::LeftAlone => (item.sealed, item.left_alone) = (true, true),
+            Footing::Unknown => item.sealed = true,
         }
     }
 }

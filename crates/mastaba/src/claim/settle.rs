@@ -1,7 +1,6 @@
 //! Answering: tier 1 first, and then whoever waits.
 
-use std::sync::atomic::Ordering;
-
+use super::recall::Ask;
 use super::{Claim, Item};
 use crate::answer::{Answered, Outcome};
 use crate::guarded::each;
@@ -18,56 +17,89 @@ impl<S: Source> Claim<S> {
             self.settled = true;
             return;
         }
-        let mut answers: Vec<Option<Answered<S::Value>>> = Vec::with_capacity(self.items.len());
-        let mut put = |at: usize, answer| {
-            // mostly one after the other
-            if answers.len() <= at {
-                answers.resize_with(at, || None);
-                answers.push(Some(answer));
-            } else {
-                answers[at] = Some(answer);
-            }
-        };
+        let mut answers: Vec<Option<Answered<S::Value>>> = Vec::with_capacity(self.keys());
         {
             let mut state = lock(&self.request.state);
             let state = &mut *state;
             let Ok(at) = self.request.slot::<S>(state) else { return };
-            let (wide, items) = (state.wide_writes > 0, self.items.len());
+            let wide = state.wide_writes > 0;
             let slot = Slot::<S>::of(&mut state.slots[at].1);
-            let (begun, id, outcomes, lane) = (self.begun, self.part.id, &mut self.outcomes, self.lane);
-            let mut give = |item: &mut Item<S>| {
-                if let Some(answer) = item.answer.take() {
-                    let answer = Answered { outcome: answer, sound: item.sound };
-                    item.twins.iter().for_each(|at| put(*at, answer.clone()));
-                    put(item.at, answer);
-                }
-            };
+            let (begun, id, lane, keys) = (self.begun, self.part.id, self.lane, self.keys());
+            let outcomes = &mut self.outcomes;
             each(
-                &mut (&mut self.items, &mut *slot, &mut give),
-                items,
-                |(items, slot, give), nth| {
-                    let item = &mut items[nth];
-                    if item.early.load(Ordering::Relaxed) {
+                &mut (&mut self.asks, &mut self.items, &mut *slot, &mut answers),
+                keys,
+                |(asks, items, slot, answers), nth| {
+                    let reader = Reader::of(asks, items, nth);
+                    if reader.early {
                         return;
                     }
-                    count(outcomes, item.answer.as_ref());
-                    let read = (lane, id, begun, if item.sound { begun } else { 0 });
-                    remember(slot, wide, &item.key, read, item.answer.as_ref());
-                    give(item);
+                    count(outcomes, reader.answer.as_ref());
+                    let read = (lane, id, begun, if reader.sound { begun } else { 0 });
+                    remember(slot, wide, reader.key, read, reader.answer.as_ref());
+                    reader.give(answers);
                 },
                 // it is answered all the same, and not remembered
-                |(items, _, give), nth, _| give(&mut items[nth]),
+                |(asks, items, _, answers), nth, _| Reader::of(asks, items, nth).give(answers),
             );
             for (at, error) in std::mem::take(&mut self.broken) {
                 let outcome = Outcome::Failed(error);
                 count(&mut self.outcomes, Some(&outcome));
-                put(at, Answered { outcome, sound: false });
+                put(&mut answers, at, Answered { outcome, sound: false });
+            }
+            for (first, at) in &self.twins {
+                // none, if the first one was answered early: so was this
+                if let Some(answer) = answers.get(*first).cloned().flatten() {
+                    put(&mut answers, *at, answer);
+                }
             }
             add(&mut slot.outcomes, &self.outcomes);
         }
         telemetry::settled(&self.source.region.name, &self.outcomes, self.lane.asks_shared());
         self.part.settle(answers);
         self.settled = true;
+    }
+}
+
+/// Mostly one after the other.
+fn put<V>(answers: &mut Vec<Option<Answered<V>>>, at: usize, answer: Answered<V>) {
+    if answers.len() <= at {
+        answers.resize_with(at, || None);
+        answers.push(Some(answer));
+    } else {
+        answers[at] = Some(answer);
+    }
+}
+
+/// A key that readers wait for, found or missed.
+pub(super) struct Reader<'c, S: Source> {
+    pub(super) key: &'c S::Key,
+    at: usize,
+    /// They were answered already.
+    pub(super) early: bool,
+    sound: bool,
+    pub(super) answer: &'c mut Option<Outcome<S::Value>>,
+}
+
+impl<'c, S: Source> Reader<'c, S> {
+    /// By a number that counts through the keys that were found, and then through the misses.
+    pub(super) fn of(asks: &'c mut [Ask<S>], items: &'c mut [Item<S>], nth: usize) -> Self {
+        match nth.checked_sub(asks.len()) {
+            None => {
+                let Ask { key, at, early, answer, .. } = &mut asks[nth];
+                Self { key, at: *at, early: *early.get_mut(), sound: true, answer }
+            }
+            Some(nth) => {
+                let Item { key, at, early, sound, answer, .. } = &mut items[nth];
+                Self { key, at: *at, early: *early.get_mut(), sound: *sound, answer }
+            }
+        }
+    }
+
+    fn give(self, answers: &mut Vec<Option<Answered<S::Value>>>) {
+        if let Some(outcome) = self.answer.take() {
+            put(answers, self.at, Answered { outcome, sound: self.sound });
+        }
     }
 }
 
@@ -146,16 +178,16 @@ impl<S: Source> Drop for Claim<S> {
             if let Ok(at) = self.request.slot::<S>(&mut state) {
                 let slot = Slot::<S>::of(&mut state.slots[at].1);
                 let give_back = |slot: &mut Slot<S>, nth: usize| {
-                    let Some(item) = self.items.get(nth) else { return };
-                    slot.give_back(&item.key, self.part.id);
+                    slot.give_back(self.key(nth), self.part.id);
                 };
                 // a key that panics stays there, and whoever asks for it finds that its part is settled
-                each(slot, self.items.len(), give_back, |_, _, _| {});
+                each(slot, self.keys(), give_back, |_, _, _| {});
             }
             drop(state);
             self.part.settle(Vec::new());
         }
         // one by one: the second panic while the first one unwinds would end the process
+        self.asks.drain(..).for_each(Ask::let_go);
         self.items.drain(..).for_each(Item::let_go);
     }
 }

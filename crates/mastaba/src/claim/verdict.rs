@@ -1,0 +1,293 @@
+//! What one record of the shared tier is worth to a read.
+//!
+//! Nothing here asks a tier or changes anything: the mirror of [`lease`], for those who read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Carried, Packed, millis};
+use crate::clock::{Now, SKEW_MS};
+use crate::codec;
+use crate::entry::{EntryRef, Fence, Header, Kind};
+use crate::lease;
+use crate::policy::{WriteMode, refresh_early};
+use crate::region::Stamps;
+use crate::registry::{Registered, Undecoded};
+use crate::request::Lane;
+use crate::source::Source;
+
+#[cfg(test)]
+mod tests;
+
+/// The largest payload that is unpacked.
+const MAX_RAW: usize = 64 << 20;
+/// For how long an entry of another shape of the type is left to those who wrote it: so two versions of a program that
+/// run side by side take a key from each other once in this time, and not at every read. A minute, and what clocks may
+/// differ by.
+const LEFT_ALONE_MS: u64 = 60_000 + SKEW_MS;
+
+/// What records are judged by.
+pub(super) struct Rules<'a, S: Source> {
+    pub(super) source: &'a Registered<S>,
+    pub(super) lane: Lane,
+    /// The stamps that were read with the record (`R12`).
+    pub(super) stamps: &'a Stamps,
+    /// What the store is (`R11`).
+    pub(super) incarnation: u64,
+}
+
+/// What a record is worth.
+pub(super) enum Verdict<S: Source> {
+    /// An answer.
+    Fresh(Found<S>),
+    /// An answer, which is to be loaded anew.
+    Stale(Found<S>),
+    /// As good as its tags, whose stamps were not read with it.
+    Unproven(Box<Unproven<S>>),
+    Miss(Footing<S>, Option<Remark>),
+}
+
+/// A value, or a known absence.
+pub(super) struct Found<S: Source> {
+    pub(super) value: Option<Arc<S::Value>>,
+    /// Its encoding, where a hook is going to change it for each request.
+    pub(super) packed: Option<Packed>,
+    /// To be loaded anew in the background, under this fence.
+    pub(super) refresh: Option<Fence>,
+    /// For how long it is fresh, in milliseconds.
+    pub(super) left_ms: u64,
+    /// The length of its encoding.
+    pub(super) size: u32,
+    pub(super) tagged: bool,
+    /// A hold keeps it: it is served, and nothing is made of it.
+    pub(super) kept: bool,
+}
+
+/// What is good if its tags are.
+pub(super) struct Unproven<S: Source> {
+    header: Header,
+    value: Option<Arc<S::Value>>,
+    packed: Option<Packed>,
+    size: u32,
+    /// Beside those whose stamps were read with it.
+    tags: Vec<(String, u64)>,
+    kept: bool,
+}
+
+/// What a miss stands on: what is known of the key's place in the shared tier, and so how it may be filled (`R1`).
+pub(super) enum Footing<S: Source> {
+    /// Nothing is there, or nothing of ours: a lease takes its place.
+    Nothing,
+    /// Something that is over: a lease may take its place if it is still this.
+    Outdated(Fence),
+    /// The lease of somebody who loads just now (`R3`).
+    Lease(Fence),
+    /// An entry that stays there for others until it is replaced under its own fence, and perhaps its value, for the case
+    /// that the source fails.
+    Replaced(Fence, Option<Carried<S>>),
+    /// A write is under way, or one of ours is not confirmed yet: nothing may be stored. The value may be one that the hold
+    /// keeps, which is good if the source fails.
+    Held(Option<Carried<S>>),
+    /// Another version of the program wrote it just now: what is loaded here goes into near alone.
+    LeftAlone,
+    /// What is there could not be judged, and so nothing may take its place.
+    Unknown,
+}
+
+/// What is to be said of a record that is a miss.
+pub(super) enum Remark {
+    /// It is not a value of this source.
+    Foreign { cause: &'static str, why: String },
+    /// It has another shape of the type.
+    OtherShape,
+    /// It was made so far in the future.
+    Clocks(Duration),
+}
+
+impl<S: Source> Rules<'_, S> {
+    /// Looks at a record. `now` is looked at again where the record is newer.
+    pub(super) fn verdict(&self, record: &Bytes, now: &mut Now) -> Verdict<S> {
+        let entry = match EntryRef::read(record) {
+            Ok(entry) => entry,
+            Err(why) => {
+                let (cause, why) = (why.sentence(), why.to_string());
+                return Verdict::Miss(Footing::Nothing, Some(Remark::Foreign { cause, why }));
+            }
+        };
+        let header = *entry.header();
+        if header.incarnation != self.incarnation {
+            // R11: of a store that lost or brought back records
+            return Verdict::Miss(Footing::Outdated(header.fence), None);
+        }
+        match header.kind {
+            Kind::Lease => Verdict::Miss(Footing::Lease(header.fence), None),
+            Kind::Hold => self.kept(&entry, now),
+            Kind::Value | Kind::Absent => self.weigh(&entry, header, now, false),
+        }
+    }
+
+    /// Write mode `Serve`: while a key is held, what it held before goes on to be served, and nothing is made of it.
+    fn kept(&self, hold: &EntryRef<'_>, now: &mut Now) -> Verdict<S> {
+        let region = &self.source.region;
+        if region.policy.write_mode == WriteMode::Serve
+            && let Some(kept) = lease::kept(hold, region.store_ms())
+        {
+            let header = *kept.header();
+            if header.incarnation == self.incarnation && matches!(header.kind, Kind::Value | Kind::Absent) {
+                return self.weigh(&kept, header, now, true);
+            }
+        }
+        Verdict::Miss(Footing::Held(None), None)
+    }
+
+    fn weigh(&self, entry: &EntryRef<'_>, header: Header, now: &mut Now, kept: bool) -> Verdict<S> {
+        let miss = |standing: Footing<S>, remark| {
+            // no fence of what a hold keeps is good for anything: the hold stands in its place
+            let standing = if kept { Footing::Held(None) } else { standing };
+            Verdict::Miss(standing, remark)
+        };
+        let age = match age(&header, now) {
+            Ok(age) => age,
+            Err(ahead) => return miss(Footing::Outdated(header.fence), Some(Remark::Clocks(ahead))),
+        };
+        let absent = header.kind == Kind::Absent;
+        let current = self.stamps.generation == Some(header.region_stamp);
+        let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
+        let mut tags: Vec<(String, u64)> = Vec::new();
+        let (mut known, mut fixed) = (true, 0);
+        for (tag, stamp) in entry.tags() {
+            fixed += usize::from(S::TAGS.contains(&tag));
+            match self.stamps.tags.get(tag) {
+                Some(now) => known &= *now == Some(stamp),
+                None => tags.push((tag.to_owned(), stamp)),
+            }
+        }
+        if !current || !known || expired || fixed < S::TAGS.len() {
+            return miss(Footing::Outdated(header.fence), None);
+        }
+        if header.schema != self.source.codec.schema(header.format) {
+            // Good for the version of the program that wrote it. Just written, it is left to that version, which may run
+            // beside this one. Later it is replaced, under its own fence: a lease would take it from the others before
+            // there is anything in its place. Clocks decide who stores, and nothing else. Whoever wrote to a store of this
+            // process alone is gone; and who refreshes says so.
+            let at_once = self.source.region.is_private() || self.lane == Lane::Refresh;
+            let standing = match at_once || age >= LEFT_ALONE_MS {
+                true => Footing::Replaced(header.fence, None),
+                false => Footing::LeftAlone,
+            };
+            return miss(standing, Some(Remark::OtherShape));
+        }
+        let (mut value, mut packed) = (None, None);
+        let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
+        if !absent {
+            match self.decode(entry, &header) {
+                Ok((decoded, encoded)) => (value, packed) = (Some(decoded), encoded),
+                // sound, and of no use: replaced as an outdated one is
+                Err(Undecoded { cause, why }) => {
+                    return miss(Footing::Outdated(header.fence), Some(Remark::Foreign { cause, why }));
+                }
+            }
+        }
+        let hit = Unproven { header, value, packed, size, tags, kept };
+        match hit.tags.is_empty() {
+            true => self.accept(hit, *now),
+            false => Verdict::Unproven(Box::new(hit)),
+        }
+    }
+
+    /// The value, and its encoding where it is handed on before the hook has changed it.
+    fn decode(
+        &self,
+        entry: &EntryRef<'_>,
+        header: &Header,
+    ) -> Result<(Arc<S::Value>, Option<Packed>), Undecoded> {
+        let raw = codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW)
+            .map_err(|why| Undecoded { cause: "does not unpack", why: why.to_string() })?;
+        let value = self.source.decode(header.format, &raw)?;
+        let keep = self.source.hooked();
+        Ok((value, keep.then(|| Packed { format: header.format, payload: raw.into_owned() })))
+    }
+
+    /// What was to be proven, once the stamps of its tags are known; `None`: they could not be read.
+    pub(super) fn prove(&self, hit: Unproven<S>, stamps: Option<&Stamps>, now: Now) -> Verdict<S> {
+        let Some(stamps) = stamps else { return Verdict::Miss(Footing::Unknown, None) };
+        let holds = hit.tags.iter().all(|(tag, stamp)| stamps.tags.get(tag) == Some(&Some(*stamp)));
+        match (holds, hit.kept) {
+            (true, _) => self.accept(hit, now),
+            (false, true) => Verdict::Miss(Footing::Held(None), None),
+            (false, false) => Verdict::Miss(Footing::Outdated(hit.header.fence), None),
+        }
+    }
+
+    /// Takes what is good: an answer, or something to fall back on.
+    fn accept(&self, hit: Unproven<S>, now: Now) -> Verdict<S> {
+        let Unproven { header, value, packed, size, tags, kept } = hit;
+        if self.lane == Lane::Refresh {
+            // replaced under its own fence; no lease, which would take it from others meanwhile
+            let standing = if kept { Footing::Held(None) } else { Footing::Replaced(header.fence, None) };
+            return Verdict::Miss(standing, None);
+        }
+        let policy = &self.source.policy;
+        let soft = header.created_ms.saturating_add(header.soft_ms);
+        let left_ms = soft.saturating_sub(now.unix_ms);
+        let cost = Duration::from_micros(header.cost_us.into());
+        let (fresh, stale) = (left_ms > 0, now.unix_ms < soft.saturating_add(millis(policy.stale)));
+        let due = match fresh {
+            true => {
+                value.is_some() && refresh_early(policy.early_refresh, cost, Duration::from_millis(left_ms))
+            }
+            false => true,
+        };
+        let refresh = (due && !kept && self.lane != Lane::Peek).then_some(header.fence);
+        let tagged = !tags.is_empty() || !S::TAGS.is_empty();
+        let left_ms = left_ms.min(header.soft_ms);
+        let mut found = Found { value, packed, refresh, left_ms, size, tagged, kept };
+        match (fresh, stale) {
+            (true, _) => Verdict::Fresh(found),
+            (false, true) => Verdict::Stale(found),
+            // Past serving while it is refreshed: kept for the case that the source fails. So that it stays there for
+            // others in that case, it is replaced under its own fence and not by a lease.
+            (false, false) => {
+                let backup = found.carried();
+                let standing =
+                    if kept { Footing::Held(backup) } else { Footing::Replaced(header.fence, backup) };
+                Verdict::Miss(standing, None)
+            }
+        }
+    }
+}
+
+impl<S: Source> Found<S> {
+    /// As others may share it.
+    pub(super) fn carried(&mut self) -> Option<Carried<S>> {
+        match self.packed.take() {
+            Some(packed) => Some(Carried::Packed(Arc::new(packed))),
+            None => self.value.clone().map(Carried::Live),
+        }
+    }
+}
+
+impl<S: Source> Unproven<S> {
+    /// The tags that it stands under, beside those whose stamps were read with it.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().map(|(tag, _)| tag.as_str())
+    }
+
+    /// What stands without a proof.
+    pub(super) fn unread(self) -> Footing<S> {
+        if self.kept { Footing::Held(None) } else { Footing::Replaced(self.header.fence, None) }
+    }
+}
+
+/// How old an entry is, in milliseconds; or how far ahead it was made, for one of two clocks is wrong.
+fn age(header: &Header, now: &mut Now) -> Result<u64, Duration> {
+    if let Some(age) = now.age_ms(header.created_ms) {
+        return Ok(age);
+    }
+    // it may have been made while this read waited
+    *now = Now::look();
+    now.age_ms(header.created_ms)
+        .ok_or_else(|| Duration::from_millis(header.created_ms.saturating_sub(now.unix_ms)))
+}
