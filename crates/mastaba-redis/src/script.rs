@@ -1,8 +1,9 @@
 //! The scripts: each looks at a key and changes it, in one step. The one that fills does so with many, one after another,
 //! where no cluster forbids it.
 //!
-//! Offsets are those of [`mastaba::entry`], counted from one as Lua does: magic and layout version 1 to 3, kind 4,
-//! fence 9 to 16, incarnation 25 to 32.
+//! Offsets are those of [`mastaba::entry`], counted from one as Lua does: magic 1 to 2, layout and kind 3, fence 4 to 11,
+//! incarnation 12 to 17. The third byte is 64 to 79 in a value, up to 95 in an absence, up to 111 in a lease, 112 (`p`) in a
+//! hold.
 
 /// A script with its digest.
 pub(crate) struct Script {
@@ -20,15 +21,15 @@ impl Script {
     }
 }
 
-/// Whether `r`, which is the header of a record, has this fence (`R1`) and this incarnation (`R11`), and is no hold.
+/// Whether `r`, which is the start of a record, has this fence (`R1`) and this incarnation (`R11`), and is no hold.
 macro_rules! may_be_replaced {
     ($fence:literal, $incarnation:literal) => {
         concat!(
-            "#r == 88 and sub(r, 9, 16) == ",
+            "#r == 17 and sub(r, 4, 11) == ",
             $fence,
-            " and sub(r, 25, 32) == ",
+            " and sub(r, 12, 17) == ",
             $incarnation,
-            " and sub(r, 1, 3) == 'Mt\\1' and byte(r, 4) >= 1 and byte(r, 4) <= 3"
+            " and sub(r, 1, 2) == 'Mt' and byte(r, 3) >= 64 and byte(r, 3) <= 111"
         )
     };
 }
@@ -36,7 +37,7 @@ macro_rules! may_be_replaced {
 /// `incarnation, fence, record, milliseconds`: stores over a record that may be replaced. Answers 1 where it was stored.
 pub(crate) static FILL: Script = Script::new(concat!(
     "local sub, byte = string.sub, string.byte
-local r = redis.call('GETRANGE', KEYS[1], 0, 87)
+local r = redis.call('GETRANGE', KEYS[1], 0, 16)
 if not (",
     may_be_replaced!("ARGV[2]", "ARGV[1]"),
     ") then return 0 end
@@ -52,7 +53,7 @@ pub(crate) static FILLS: Script = Script::new(concat!(
     "local get, set, sub, byte = redis.pcall, redis.call, string.sub, string.byte
 local keys, words, incarnation, done = KEYS, ARGV, ARGV[1], {}
 for at = 1, #keys do
-  local r, mine = get('GETRANGE', keys[at], 0, 87), 3 * at - 1
+  local r, mine = get('GETRANGE', keys[at], 0, 16), 3 * at - 1
   done[at] = 0
   if type(r) == 'table' then
     if sub(r.err, 1, 9) ~= 'WRONGTYPE' then return r end
@@ -71,8 +72,8 @@ return table.concat(done)",
 pub(crate) static LEASE_OVER: Script = Script::new(
     "local r = redis.call('GET', KEYS[1])
 if r then
-  local kind = #r >= 88 and string.sub(r, 1, 3) == 'Mt\\1' and string.byte(r, 4) or 0
-  if kind < 1 or kind > 3 or string.sub(r, 9, 16) ~= ARGV[1] then return r end
+  local kind = #r >= 17 and string.sub(r, 1, 2) == 'Mt' and string.byte(r, 3) or 0
+  if kind < 64 or kind > 111 or string.sub(r, 4, 11) ~= ARGV[1] then return r end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return false",
@@ -81,8 +82,8 @@ return false",
 /// No arguments: removes whatever stands there, and tells listeners also where nothing does; answers 1
 /// for a hold, which the caller has to make forget what it keeps.
 pub(crate) static INVALIDATE: Script = Script::new(
-    "local r = redis.pcall('GETRANGE', KEYS[1], 0, 3)
-if r == 'Mt\\1\\4' then return 1 end
+    "local r = redis.pcall('GETRANGE', KEYS[1], 0, 2)
+if r == 'Mtp' then return 1 end
 if redis.call('UNLINK', KEYS[1]) == 0 then
   redis.pcall('SET', KEYS[1], '', 'PX', 1)
   redis.call('UNLINK', KEYS[1])

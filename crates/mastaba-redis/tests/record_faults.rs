@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Process, Stage, faults, limited, record};
-use mastaba::entry::{self, Fence};
+use mastaba::entry::{self, Fence, Header, Kind};
 use mastaba::shared::{Lease, Leased, Shared, Stamp};
 use mastaba::{Cache, LoadContext, Region, Rows, Source, Tier};
 use mastaba_redis::{Redis, RedisConfig};
@@ -65,7 +65,7 @@ async fn flipped_bits_are_a_miss_that_is_told_and_replaced() {
         // once a minute for each thing that may be wrong, and not for each record
         let misses = said.iter().filter(|event| event.contains("counts as a miss")).count();
         assert!((1..=6).contains(&misses), "{said:?}");
-        for length in [0, 1, 7, 8, 87, 88, whole.len() - 1] {
+        for length in [0, 1, 7, 8, 20, 21, 47, 48, whole.len() - 1] {
             plant(&stage, &record(1), &whole[..length]).await;
             assert_eq!(stage.far.finds(1).await, (1, Tier::Source), "cut to {length}");
             stage.far.cache.idle().await;
@@ -82,7 +82,7 @@ async fn a_damaged_record_is_voided_like_any_other() {
         let Some(stage) = Stage::new().await else { return };
         stage.far.warm(1).await;
         let whole = stored(&stage, &record(1)).await;
-        for damage in [&whole[..10], b"Mt\x01\x04".as_slice(), b"hello", b""] {
+        for damage in [&whole[..10], b"Mtp".as_slice(), b"Mt\x01\x04", b"hello", b""] {
             plant(&stage, &record(1), damage).await;
             stage.other.write(1).await.unwrap();
             stage.both_see(1).await;
@@ -92,6 +92,78 @@ async fn a_damaged_record_is_voided_like_any_other() {
         }
     })
     .await;
+}
+
+/// A record as versions before the second layout write it: 88 bytes before the payload.
+fn of_the_first_layout(kind: u8, fence: u64, incarnation: u64) -> Vec<u8> {
+    let mut record = vec![0; 88];
+    record[..4].copy_from_slice(&[b'M', b't', 1, kind]);
+    record[8..16].copy_from_slice(&fence.to_le_bytes());
+    record[24..32].copy_from_slice(&incarnation.to_le_bytes());
+    record.extend_from_slice(b"payload");
+    record
+}
+
+#[tokio::test]
+async fn records_of_the_first_layout_are_misses_that_give_way_and_are_voided() {
+    limited(async {
+        let Some(stage) = Stage::new().await else { return };
+        stage.far.warm(2).await;
+        for kind in 1..=4 {
+            let version = stage.db.version(1);
+            plant(&stage, &record(1), &of_the_first_layout(kind, 7, 9)).await;
+            assert_eq!(stage.far.finds(1).await, (version, Tier::Source), "kind {kind}");
+            stage.far.cache.idle().await;
+            assert_eq!(stage.other.finds(1).await, (version, Tier::Shared), "kind {kind} was not replaced");
+            plant(&stage, &record(1), &of_the_first_layout(kind, 7, 9)).await;
+            stage.other.write(1).await.unwrap();
+            assert_eq!(
+                stage.server.command(&["EXISTS", &record(1)]).await,
+                "0",
+                "kind {kind} was not voided"
+            );
+            stage.both_see(1).await;
+        }
+        stage.recovers(1).await;
+    })
+    .await;
+}
+
+/// The scripts of versions before the second layout, over records of this one. Whatever fence such a version may ask for:
+/// what it does not know it neither fills over nor takes for leased.
+#[tokio::test]
+async fn a_process_of_the_first_layout_fills_over_nothing_of_this_one() {
+    const FILL: &str = "local r = redis.call('GETRANGE', KEYS[1], 0, 87)
+if #r < 88 or string.sub(r, 1, 3) ~= 'Mt\\1' then return 0 end
+local kind = string.byte(r, 4)
+if kind < 1 or kind > 3 then return 0 end
+if string.sub(r, 9, 16) ~= ARGV[1] or string.sub(r, 25, 32) ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+return 1";
+    const LEASE_OVER: &str = "local r = redis.call('GET', KEYS[1])
+if r then
+  local kind = #r >= 88 and string.sub(r, 1, 3) == 'Mt\\1' and string.byte(r, 4) or 0
+  if kind < 1 or kind > 3 or string.sub(r, 9, 16) ~= ARGV[1] then return r end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return false";
+    let Some(server) = RedisServer::start().await else { return };
+    for kind in [Kind::Value, Kind::Absent, Kind::Lease, Kind::Hold] {
+        let payload: &[u8] = if kind == Kind::Lease { b"" } else { &[7; 200] };
+        let record = entry::write(&Header::new(kind, Fence(7), 9), &[], &[], payload);
+        server.call(&[b"SET".as_slice(), b"m:1", &record]).await.unwrap();
+        for fence in [&7u64.to_le_bytes()[..], record.get(8..16).unwrap()] {
+            let incarnation = record.get(24..32).unwrap_or(b"");
+            let fill =
+                [b"EVAL".as_slice(), FILL.as_bytes(), b"1", b"m:1", fence, incarnation, b"old", b"9000"];
+            assert!(matches!(server.call(&fill).await.unwrap(), Reply::Number(0)), "{kind:?}");
+            let over = [b"EVAL".as_slice(), LEASE_OVER.as_bytes(), b"1", b"m:1", fence, b"old", b"9000"];
+            assert!(
+                matches!(server.call(&over).await.unwrap(), Reply::Bytes(found) if found == record),
+                "{kind:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use mastaba::{Coherence, Force, NearConfig, Region, Tier};
 use mastaba_test::telling::Telling;
 use mastaba_test::world::Watched;
 use tokio::time::advance;
-use versions::{Named, Program, Raised, Shelf, V1, V2, Version};
+use versions::{Named, Program, Raised, Retagged, Shelf, V1, V2, Version};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a record of another shape is left to those who wrote it, at most.
@@ -274,6 +274,42 @@ async fn a_type_that_is_written_with_names_becomes_one_that_is_not_and_back() {
 #[tokio::test(start_paused = true)]
 async fn a_version_that_is_raised_and_lowered_again_is_a_deploy_like_any_other() {
     there_and_back::<V1, Raised>().await;
+}
+
+/// R12: in an entry the fixed tags are one number, of which a version with others cannot say whether it is outdated.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_gets_a_tag_and_loses_it_again_is_a_deploy_like_any_other() {
+    there_and_back::<V1, Retagged>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_versions_with_other_fixed_tags_take_a_key_over_once_a_minute_and_each_is_right_at_every_read() {
+    let (memory, shelf) = (Memory::default(), Shelf::new());
+    let (one, two) = (plain::<V1>(&memory, &shelf).await, plain::<Retagged>(&memory, &shelf).await);
+    let (mut changes, mut last) = (0, None);
+    for second in 0..600 {
+        if second % 100 == 50 {
+            // of the tag that only one of them has the other one does not hear
+            if second != 250 {
+                shelf.set(second);
+            }
+            match second {
+                50 => one.void_tag().await,
+                150 => two.void_tag().await,
+                250 => two.cache.region("objects").invalidate_tag("colours").await.map(drop).unwrap(),
+                350 => one.clear().await,
+                450 => two.clear().await,
+                _ => two.invalidate(1).await,
+            }
+        }
+        let (a, b) = (one.finds(1).await.0, two.finds(1).await.0);
+        assert_eq!((a, b), (shelf.size(), shelf.size()), "second {second}");
+        let standing = one.record(&memory, 1).await;
+        changes += u32::from(last.as_ref().is_some_and(|last| *last != standing));
+        last = Some(standing);
+        advance(SECOND).await;
+    }
+    assert!((6..=16).contains(&changes), "the record changed {changes} times in ten minutes");
 }
 
 #[tokio::test(start_paused = true)]

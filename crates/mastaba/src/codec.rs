@@ -43,7 +43,7 @@ const NAMED: &str = "messagepack 2";
 const LOOKS: u8 = 32;
 
 /// rapidhash V3 with its default seed: the same in every process and on every platform.
-fn fingerprint(text: &str) -> u64 {
+pub(crate) fn fingerprint(text: &str) -> u64 {
     rapidhash::v3::rapidhash_v3(text.as_bytes())
 }
 

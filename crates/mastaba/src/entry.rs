@@ -1,34 +1,44 @@
-//! The entry: one binary header before every payload, the same on every backend.
+//! The entry: one binary header before every payload and a checksum behind it, the same on every backend.
 //!
-//! All numbers are little-endian. The fixed part is [`FIXED`] bytes long:
+//! All numbers are little-endian. Every entry begins with the same 17 bytes, and a lease has no others but its checksum:
 //!
 //! | at | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 2 | magic, `Mt` |
-//! | 2 | 1 | version of this layout |
-//! | 3 | 1 | [`Kind`] |
-//! | 4 | 2 | flags: bit 0 compressed, bit 1 the payload is MessagePack in readable form (else postcard) |
-//! | 6 | 1 | number of tags |
-//! | 7 | 1 | number of holders |
-//! | 8 | 8 | [`Fence`], always at [`FENCE_AT`], so that a backend can compare it without parsing |
-//! | 16 | 8 | checksum |
-//! | 24 | 8 | incarnation of the store (`R11`) |
-//! | 32 | 8 | stamp of the region's generation (`R12`) |
-//! | 40 | 8 | fingerprint of the schema |
-//! | 48 | 8 | snapshot position of the database |
-//! | 56 | 8 | created, milliseconds since the Unix epoch |
-//! | 64 | 8 | soft age, milliseconds after `created` |
-//! | 72 | 8 | hard age, milliseconds after `created` |
-//! | 80 | 4 | cost of the load, microseconds |
-//! | 84 | 4 | length of the payload before compression |
+//! | 2 | 1 | bits 6 and 7: `01`, this layout, the second one; bits 4 and 5: [`Kind`]; bits 0 to 3: flags. So it is a letter: `@` to `O` a value, `P` to `_` an absence, a backtick a lease, `p` a hold |
+//! | 3 | 8 | [`Fence`], always at [`FENCE_AT`], so that a backend can compare it without parsing |
+//! | 11 | 6 | incarnation of the store (`R11`), its lower 48 bits, always at [`INCARNATION_AT`] |
 //!
-//! Then come the tags (a length byte, the name, an eight-byte stamp), the holders (eight bytes of id, eight
-//! bytes of expiry), and the payload up to the end.
+//! A value or an absence goes on with
 //!
-//! The checksum is the frozen portable *V3* function of rapidhash 4.5 (`rapidhash::v3::rapidhash_v3_seeded`,
-//! seed [`CHECKSUM_SEED`]), of the first 16 bytes followed by the V3 hash of everything after the checksum.
-//! Codecs are no protection: without a checksum every one of them decodes some damaged entries into wrong
-//! values.
+//! | at | bytes | what |
+//! | --- | --- | --- |
+//! | 17 | 8 | the stamps that it stands under, in one number: the region's generation and the fixed tags (`R12`) |
+//! | 25 | 6 | fingerprint of the schema, its lower 48 bits |
+//! | 31 | 6 | created, milliseconds since the Unix epoch |
+//! | 37 | 3 | soft age, milliseconds after `created`, rounded down |
+//! | 40 | 3 | hard age, milliseconds after `created`, rounded down |
+//! | 43 | 1 | cost of the load, microseconds, rounded down |
+//! | 44 | 4 | flag 0, compressed: the length of the payload before compression |
+//! | | | flag 2, tags of its own: a byte for their number, then of each a length byte, the name, an eight-byte stamp |
+//! | | | the payload: postcard, with flag 1 MessagePack in readable form |
+//!
+//! and a hold, which has no flags, with
+//!
+//! | at | bytes | what |
+//! | --- | --- | --- |
+//! | 17 | 8 | when that is over which it keeps, milliseconds since the Unix epoch |
+//! | 25 | 1 | number of holders, then of each eight bytes of id and eight bytes of expiry |
+//! | | | the payload: the whole entry that is kept, or nothing |
+//!
+//! The last four bytes of each are its checksum: the lower half of the frozen portable *V3* function of rapidhash 4.5
+//! (`rapidhash::v3::rapidhash_v3_seeded`, seed [`CHECKSUM_SEED`]) of everything before them. Codecs are no protection:
+//! without a checksum every one of them decodes some damaged entries into wrong values. It is there for accidents, and 32
+//! bits let one damaged record in four billion pass, where damage is rare and has to hit the payload alone: what hits
+//! the incarnation, the stamps or the schema makes a miss of it anyway.
+//!
+//! An age, 24 bits, is exact below 2^20 milliseconds (17 minutes); beyond, it has 19 bits after the first one, so it is
+//! short by less than a 500,000th. All ones are for ever. The cost, 8 bits, has 3 bits after the first one.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
@@ -41,10 +51,14 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 mod tests;
 
 /// Where the fence stands in every entry: eight bytes, little-endian.
-pub const FENCE_AT: usize = 8;
-/// The length of the fixed part.
-pub const FIXED: usize = 88;
-/// The most tags of one entry.
+pub const FENCE_AT: usize = 3;
+/// Where the incarnation stands in every entry: six bytes, little-endian.
+pub const INCARNATION_AT: usize = 11;
+/// The length of a lease.
+pub const LEASE_LEN: usize = COMMON + SUM;
+/// What an entry with a value has besides its payload, where that is not compressed and has no tags of its own.
+pub const OVERHEAD: usize = PLAIN + SUM;
+/// The most tags of its own of one entry.
 pub const MAX_TAGS: usize = 255;
 /// The longest name of a tag, in bytes.
 pub const MAX_TAG_NAME: usize = 255;
@@ -54,12 +68,28 @@ pub const MAX_HOLDERS: usize = 255;
 pub const CHECKSUM_SEED: u64 = 0x6d61_7374_6162_6131;
 
 const MAGIC: [u8; 2] = *b"Mt";
-const VERSION: u8 = 1;
-const COMPRESSED: u16 = 1;
-const MESSAGE_PACK: u16 = 1 << 1;
-const CHECKSUM_AT: usize = 16;
-const AFTER_CHECKSUM: usize = 24;
+const KIND_AT: usize = 2;
+/// The layout, where the kind and the flags are zero. The first layout had its number, 1, in this byte.
+const LAYOUT: u8 = 0b0100_0000;
+const LAYOUT_BITS: u8 = 0b1100_0000;
+const COMPRESSED: u8 = 1;
+const MESSAGE_PACK: u8 = 1 << 1;
+const TAGGED: u8 = 1 << 2;
+const FLAGS: u8 = 0b1111;
+/// What every kind begins with.
+const COMMON: usize = 17;
+/// What stands before a value that is not compressed and has no tags of its own.
+const PLAIN: usize = 44;
+/// What stands before the holders of a hold.
+const HOLD: usize = 26;
 const HOLDER: usize = 16;
+const SUM: usize = 4;
+const SIX_BYTES: u64 = (1 << 48) - 1;
+/// How many bits of an age, and of a cost, are kept after the first one.
+const AGE_BITS: u32 = 19;
+const COST_BITS: u32 = 3;
+/// The age for ever; the longest other one is one less, which is 35,000 years.
+const FOR_EVER: u64 = 0x00ff_ffff;
 static SECRETS: RapidSecrets = RapidSecrets::seed(CHECKSUM_SEED);
 
 /// What a fill must meet to be stored (`R1`).
@@ -107,22 +137,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
-        match byte {
-            1 => Some(Self::Value),
-            2 => Some(Self::Absent),
-            3 => Some(Self::Lease),
-            4 => Some(Self::Hold),
-            _ => None,
+    fn from_bits(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Self::Value,
+            1 => Self::Absent,
+            2 => Self::Lease,
+            _ => Self::Hold,
         }
     }
 
-    fn byte(self) -> u8 {
+    fn bits(self) -> u8 {
         match self {
-            Self::Value => 1,
-            Self::Absent => 2,
-            Self::Lease => 3,
-            Self::Hold => 4,
+            Self::Value => 0,
+            Self::Absent => 1,
+            Self::Lease => 2,
+            Self::Hold => 3,
         }
     }
 }
@@ -137,35 +166,37 @@ pub enum Format {
     MessagePack,
 }
 
-/// The fixed part of an entry.
+/// What an entry says besides its tags, its holders and its payload.
+///
+/// A lease has a fence and an incarnation and nothing else; a hold has [`kept_until_ms`](Header::kept_until_ms) as well; a
+/// value and an absence have everything but that. What a kind does not have is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What the entry is.
     pub kind: Kind,
-    /// The payload is compressed.
-    pub compressed: bool,
+    /// The payload is compressed, from so many bytes.
+    pub compressed: Option<u32>,
     /// How the payload is encoded.
     pub format: Format,
     /// What a fill must meet.
     pub fence: Fence,
-    /// The store's incarnation when the lease was taken (`R11`).
+    /// The store's incarnation when the lease was taken (`R11`). To be compared by [`is_of`](Header::is_of): 48 bits of it
+    /// are written.
     pub incarnation: u64,
-    /// The region's generation when the lease was taken (`R12`).
-    pub region_stamp: u64,
-    /// Fingerprint of the schema of the payload.
+    /// The region's generation and its fixed tags when the lease was taken, in one number (`R12`).
+    pub stamps: u64,
+    /// Fingerprint of the schema of the payload; 48 bits of it are written.
     pub schema: u64,
-    /// Position of the database that the load has seen, or 0.
-    pub snapshot: u64,
-    /// When it was made, in milliseconds since the Unix epoch.
+    /// When it was made, in milliseconds since the Unix epoch; 48 bits of it are written.
     pub created_ms: u64,
-    /// How long after `created_ms` it becomes stale, in milliseconds.
+    /// How long after `created_ms` it becomes stale, in milliseconds; rounded down when it is written.
     pub soft_ms: u64,
-    /// How long after `created_ms` it is over, in milliseconds. In a hold: the deadline of what it keeps.
+    /// How long after `created_ms` it is over, in milliseconds; rounded down when it is written.
     pub hard_ms: u64,
-    /// What the load cost, in microseconds.
+    /// What the load cost, in microseconds; rounded down when it is written, by up to an eighth.
     pub cost_us: u32,
-    /// Length of the payload before compression.
-    pub raw_len: u32,
+    /// In a hold: when that is over which it keeps, in milliseconds since the Unix epoch.
+    pub kept_until_ms: u64,
 }
 
 impl Header {
@@ -173,19 +204,23 @@ impl Header {
     pub fn new(kind: Kind, fence: Fence, incarnation: u64) -> Self {
         Self {
             kind,
-            compressed: false,
+            compressed: None,
             format: Format::Postcard,
             fence,
             incarnation,
-            region_stamp: 0,
+            stamps: 0,
             schema: 0,
-            snapshot: 0,
             created_ms: 0,
             soft_ms: 0,
             hard_ms: 0,
             cost_us: 0,
-            raw_len: 0,
+            kept_until_ms: 0,
         }
+    }
+
+    /// Whether it is of this incarnation of the store (`R11`), as far as entries say which that is.
+    pub fn is_of(&self, incarnation: u64) -> bool {
+        incarnation_bytes(self.incarnation) == incarnation_bytes(incarnation)
     }
 }
 
@@ -201,7 +236,7 @@ pub struct Holder {
 /// Why bytes are not an entry that this program can use. Such bytes are a miss, never a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// Fewer bytes than the fixed part.
+    /// Fewer bytes than an entry of its kind has.
     TooShort,
     /// Not made by Mastaba.
     Magic,
@@ -246,43 +281,66 @@ pub fn lease(fence: Fence, incarnation: u64) -> Vec<u8> {
     write(&Header::new(Kind::Lease, fence, incarnation), &[], &[], &[])
 }
 
+/// An incarnation as it stands in every entry at [`INCARNATION_AT`]: 48 bits of it.
+pub fn incarnation_bytes(incarnation: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = incarnation.to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
 /// Builds an entry, in one allocation.
 ///
 /// # Panics
 ///
 /// With more than [`MAX_TAGS`] tags, more than [`MAX_HOLDERS`] holders, or a tag's name longer than
-/// [`MAX_TAG_NAME`]: to leave one out would lose invalidations, so callers have to refuse them earlier.
+/// [`MAX_TAG_NAME`]: to leave one out would lose invalidations, so callers have to refuse them earlier. And with what
+/// the kind has no place for: tags of a lease or a hold, holders of anything but a hold, a payload of a lease.
 pub fn write(header: &Header, tags: &[(&str, u64)], holders: &[Holder], payload: &[u8]) -> Vec<u8> {
     assert!(tags.len() <= MAX_TAGS, "an entry has at most {MAX_TAGS} tags");
     assert!(holders.len() <= MAX_HOLDERS, "an entry has at most {MAX_HOLDERS} holders");
-    let named: usize = tags.iter().map(|(name, _)| name.len() + 9).sum();
-    let mut out = Vec::with_capacity(FIXED + named + holders.len() * HOLDER + payload.len());
+    let valued = matches!(header.kind, Kind::Value | Kind::Absent);
+    assert!(tags.is_empty() || valued, "only a value or an absence has tags");
+    assert!(holders.is_empty() || header.kind == Kind::Hold, "only a hold has holders");
+    assert!(payload.is_empty() || header.kind != Kind::Lease, "a lease has no payload");
     let mut flags = 0;
-    if header.compressed {
-        flags |= COMPRESSED;
+    if valued {
+        flags |= if header.compressed.is_some() { COMPRESSED } else { 0 };
+        flags |= if header.format == Format::MessagePack { MESSAGE_PACK } else { 0 };
+        flags |= if tags.is_empty() { 0 } else { TAGGED };
     }
-    if header.format == Format::MessagePack {
-        flags |= MESSAGE_PACK;
+    let mut start = [0; PLAIN];
+    start[..KIND_AT].copy_from_slice(&MAGIC);
+    start[KIND_AT] = LAYOUT | (header.kind.bits() << 4) | flags;
+    start[FENCE_AT..INCARNATION_AT].copy_from_slice(&header.fence.0.to_le_bytes());
+    start[INCARNATION_AT..COMMON].copy_from_slice(&incarnation_bytes(header.incarnation));
+    let start = match header.kind {
+        Kind::Lease => &start[..COMMON],
+        Kind::Hold => {
+            start[17..25].copy_from_slice(&header.kept_until_ms.to_le_bytes());
+            start[25] = count(holders.len());
+            &start[..HOLD]
+        }
+        Kind::Value | Kind::Absent => {
+            start[17..25].copy_from_slice(&header.stamps.to_le_bytes());
+            start[25..31].copy_from_slice(&header.schema.to_le_bytes()[..6]);
+            start[31..37].copy_from_slice(&header.created_ms.min(SIX_BYTES).to_le_bytes()[..6]);
+            start[37..40].copy_from_slice(&age_code(header.soft_ms).to_le_bytes()[..3]);
+            start[40..43].copy_from_slice(&age_code(header.hard_ms).to_le_bytes()[..3]);
+            start[43] = shortened(header.cost_us.into(), COST_BITS).to_le_bytes()[0];
+            &start[..]
+        }
+    };
+    let raw_len = if flags & COMPRESSED == 0 { 0 } else { 4 };
+    let named: usize = tags.iter().map(|(name, _)| name.len() + 9).sum();
+    let named = if tags.is_empty() { 0 } else { 1 + named };
+    let whole = start.len() + raw_len + named + holders.len() * HOLDER + payload.len() + SUM;
+    let mut out = Vec::with_capacity(whole);
+    out.extend_from_slice(start);
+    if let Some(raw_len) = header.compressed.filter(|_| valued) {
+        out.extend_from_slice(&raw_len.to_le_bytes());
     }
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, header.kind.byte()]);
-    out.extend_from_slice(&flags.to_le_bytes());
-    out.extend_from_slice(&[count(tags.len()), count(holders.len())]);
-    for word in [
-        header.fence.0,
-        0, // the checksum, below
-        header.incarnation,
-        header.region_stamp,
-        header.schema,
-        header.snapshot,
-        header.created_ms,
-        header.soft_ms,
-        header.hard_ms,
-    ] {
-        out.extend_from_slice(&word.to_le_bytes());
+    if !tags.is_empty() {
+        out.push(count(tags.len()));
     }
-    out.extend_from_slice(&header.cost_us.to_le_bytes());
-    out.extend_from_slice(&header.raw_len.to_le_bytes());
     for (name, stamp) in tags {
         assert!(name.len() <= MAX_TAG_NAME, "the name of a tag has at most {MAX_TAG_NAME} bytes");
         out.push(count(name.len()));
@@ -295,7 +353,7 @@ pub fn write(header: &Header, tags: &[(&str, u64)], holders: &[Holder], payload:
     }
     out.extend_from_slice(payload);
     let sum = checksum(&out);
-    out[CHECKSUM_AT..AFTER_CHECKSUM].copy_from_slice(&sum.to_le_bytes());
+    out.extend_from_slice(&sum);
     out
 }
 
@@ -303,13 +361,33 @@ fn count(n: usize) -> u8 {
     u8::try_from(n).expect("asserted by the caller")
 }
 
-/// Of bytes that are at least as long as the fixed part.
-fn checksum(bytes: &[u8]) -> u64 {
-    let mut head = [0; AFTER_CHECKSUM];
-    head[..CHECKSUM_AT].copy_from_slice(&bytes[..CHECKSUM_AT]);
-    let rest = rapidhash_v3_seeded(&bytes[AFTER_CHECKSUM..], &SECRETS);
-    head[CHECKSUM_AT..].copy_from_slice(&rest.to_le_bytes());
-    rapidhash_v3_seeded(&head, &SECRETS)
+/// Of everything that stands before it.
+fn checksum(bytes: &[u8]) -> [u8; SUM] {
+    let [a, b, c, d, ..] = rapidhash_v3_seeded(bytes, &SECRETS).to_le_bytes();
+    [a, b, c, d]
+}
+
+/// A number with its first bit and `bits` after it, the others cut off. Of two numbers, the larger one does not get the
+/// smaller code.
+fn shortened(number: u64, bits: u32) -> u64 {
+    let shift = number.checked_ilog2().unwrap_or(0).saturating_sub(bits);
+    (u64::from(shift) << bits) + (number >> shift)
+}
+
+/// What [`shortened`] left of a number.
+fn lengthened(code: u64, bits: u32) -> u64 {
+    let first = 1 << bits;
+    let shift = (code >> bits).saturating_sub(1);
+    if code < first { code } else { (first | (code & (first - 1))) << shift }
+}
+
+fn age_code(ms: u64) -> u64 {
+    if ms == u64::MAX { FOR_EVER } else { shortened(ms, AGE_BITS).min(FOR_EVER - 1) }
+}
+
+fn age_of(code: u32) -> u64 {
+    let code = u64::from(code) & FOR_EVER;
+    if code == FOR_EVER { u64::MAX } else { lengthened(code, AGE_BITS) }
 }
 
 /// What binds a record to its key, for a store whose keys may be damaged as well.
@@ -325,6 +403,7 @@ pub(crate) fn key_sum(key: &[u8], more: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef<'a> {
     header: Header,
+    whole: &'a [u8],
     tags: &'a [u8],
     holders: &'a [u8],
     payload: &'a [u8],
@@ -334,31 +413,40 @@ impl<'a> EntryRef<'a> {
     /// Reads bytes from anywhere: checks magic, layout, lengths and checksum; copies nothing, never panics.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Foreign> {
         let header = peek(bytes)?;
-        let (fixed, rest) = bytes.split_at_checked(FIXED).ok_or(Foreign::TooShort)?;
-        let mut tags_len = 0;
-        for _ in 0..fixed[6] {
-            let name = usize::from(*rest.get(tags_len).ok_or(Foreign::Length)?);
-            let text = rest.get(tags_len + 1..tags_len + 1 + name).ok_or(Foreign::Length)?;
-            if std::str::from_utf8(text).is_err() {
-                return Err(Foreign::Length);
+        let (body, sum) = bytes.split_last_chunk::<SUM>().ok_or(Foreign::TooShort)?;
+        let (mut tags, mut holders): (&[u8], &[u8]) = (&[], &[]);
+        let payload = match header.kind {
+            // by its length nothing else: whoever knows its fence and its incarnation knows every byte of it
+            Kind::Lease if body.len() != COMMON => return Err(Foreign::Length),
+            Kind::Lease => &[],
+            Kind::Hold => {
+                let rest = body.get(HOLD..).ok_or(Foreign::TooShort)?;
+                let payload;
+                (holders, payload) =
+                    rest.split_at_checked(usize::from(body[HOLD - 1]) * HOLDER).ok_or(Foreign::Length)?;
+                payload
             }
-            tags_len += 1 + name + 8;
-        }
-        let (tags, rest) = rest.split_at_checked(tags_len).ok_or(Foreign::Length)?;
-        let (holders, payload) =
-            rest.split_at_checked(usize::from(fixed[7]) * HOLDER).ok_or(Foreign::Length)?;
-        if checksum(bytes) != word(bytes, CHECKSUM_AT) {
+            Kind::Value | Kind::Absent => {
+                let before = if header.compressed.is_none() { PLAIN } else { PLAIN + 4 };
+                let mut payload = body.get(before..).ok_or(Foreign::TooShort)?;
+                if bytes[KIND_AT] & TAGGED != 0 {
+                    (tags, payload) = split_tags(payload).ok_or(Foreign::Length)?;
+                }
+                payload
+            }
+        };
+        if checksum(body) != *sum {
             return Err(Foreign::Checksum);
         }
-        Ok(Self { header, tags, holders, payload })
+        Ok(Self { header, whole: bytes, tags, holders, payload })
     }
 
-    /// The fixed part.
+    /// What it says besides the rest.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The tags with the stamps that were read before the load, in the order in which they were written.
+    /// The tags of its own with the stamps that were read before the load, in the order in which they were written.
     pub fn tags(&self) -> impl Iterator<Item = (&'a str, u64)> + use<'a> {
         let mut left = self.tags;
         std::iter::from_fn(move || {
@@ -375,55 +463,92 @@ impl<'a> EntryRef<'a> {
         self.holders.chunks_exact(HOLDER).map(|it| Holder { id: word(it, 0), expires_ms: word(it, 8) })
     }
 
-    /// Everything after the header.
+    /// The value, or what a hold keeps.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
     /// The same entry under another fence.
     pub fn with_fence(&self, fence: Fence) -> Vec<u8> {
-        let tags: Vec<_> = self.tags().collect();
-        let holders: Vec<_> = self.holders().collect();
-        write(&Header { fence, ..self.header }, &tags, &holders, self.payload)
+        let mut out = self.whole.to_vec();
+        let end = out.len() - SUM;
+        out[FENCE_AT..INCARNATION_AT].copy_from_slice(&fence.0.to_le_bytes());
+        let sum = checksum(&out[..end]);
+        out[end..].copy_from_slice(&sum);
+        out
     }
 }
 
-/// The fixed part of what looks like an entry, without its checksum: enough for comparing a fence, which
-/// nobody guesses; not enough for using a payload.
-pub fn peek(bytes: &[u8]) -> Result<Header, Foreign> {
-    let fixed = bytes.get(..FIXED).ok_or(Foreign::TooShort)?;
-    if fixed[..2] != MAGIC {
-        return Err(Foreign::Magic);
+/// The tags, without their number, and what comes after them.
+fn split_tags(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (count, rest) = bytes.split_first()?;
+    let mut len = 0;
+    for _ in 0..*count {
+        let name = usize::from(*rest.get(len)?);
+        let text = rest.get(len + 1..len + 1 + name)?;
+        std::str::from_utf8(text).ok()?;
+        len += 1 + name + 8;
     }
-    let flags = u16::from_le_bytes([fixed[4], fixed[5]]);
-    if fixed[2] != VERSION || flags & !(COMPRESSED | MESSAGE_PACK) != 0 {
+    rest.split_at_checked(len)
+}
+
+/// What looks like an entry says, without a look at its checksum: enough for comparing a fence, which nobody guesses;
+/// not enough for using a payload.
+pub fn peek(bytes: &[u8]) -> Result<Header, Foreign> {
+    let kind = kind_of(bytes)?;
+    let flags = bytes[KIND_AT] & FLAGS;
+    let (least, known) = match kind {
+        Kind::Lease => (LEASE_LEN, 0),
+        Kind::Hold => (HOLD + SUM, 0),
+        Kind::Value | Kind::Absent => (OVERHEAD, COMPRESSED | MESSAGE_PACK | TAGGED),
+    };
+    if flags & !known != 0 {
         return Err(Foreign::Version);
     }
-    Ok(Header {
-        kind: Kind::from_byte(fixed[3]).ok_or(Foreign::Version)?,
-        compressed: flags & COMPRESSED != 0,
-        format: if flags & MESSAGE_PACK == 0 { Format::Postcard } else { Format::MessagePack },
-        fence: Fence(word(fixed, FENCE_AT)),
-        incarnation: word(fixed, 24),
-        region_stamp: word(fixed, 32),
-        schema: word(fixed, 40),
-        snapshot: word(fixed, 48),
-        created_ms: word(fixed, 56),
-        soft_ms: word(fixed, 64),
-        hard_ms: word(fixed, 72),
-        cost_us: half_word(fixed, 80),
-        raw_len: half_word(fixed, 84),
-    })
+    if bytes.len() < least {
+        return Err(Foreign::TooShort);
+    }
+    let mut header = Header::new(kind, Fence(word(bytes, FENCE_AT)), word(bytes, INCARNATION_AT) & SIX_BYTES);
+    match kind {
+        Kind::Lease => {}
+        Kind::Hold => header.kept_until_ms = word(bytes, 17),
+        Kind::Value | Kind::Absent => {
+            header.compressed = (flags & COMPRESSED != 0).then(|| half_word(bytes, PLAIN));
+            if flags & MESSAGE_PACK != 0 {
+                header.format = Format::MessagePack;
+            }
+            header.stamps = word(bytes, 17);
+            header.schema = word(bytes, 25) & SIX_BYTES;
+            header.created_ms = word(bytes, 31) & SIX_BYTES;
+            header.soft_ms = age_of(half_word(bytes, 37));
+            header.hard_ms = age_of(half_word(bytes, 40));
+            let cost = lengthened(bytes[43].into(), COST_BITS);
+            header.cost_us = u32::try_from(cost).unwrap_or(u32::MAX);
+        }
+    }
+    Ok(header)
+}
+
+/// The kind of what looks like an entry of any length.
+fn kind_of(bytes: &[u8]) -> Result<Kind, Foreign> {
+    let start = bytes.get(..LEASE_LEN).ok_or(Foreign::TooShort)?;
+    if start[..KIND_AT] != MAGIC {
+        return Err(Foreign::Magic);
+    }
+    if start[KIND_AT] & LAYOUT_BITS != LAYOUT {
+        return Err(Foreign::Version);
+    }
+    Ok(Kind::from_bits(start[KIND_AT] >> 4))
 }
 
 /// The fence of what looks like an entry, without its checksum.
 pub fn peek_fence(bytes: &[u8]) -> Option<Fence> {
-    peek(bytes).ok().map(|header| header.fence)
+    kind_of(bytes).ok().map(|_| Fence(word(bytes, FENCE_AT)))
 }
 
 /// The kind of what looks like an entry, without its checksum.
 pub fn peek_kind(bytes: &[u8]) -> Option<Kind> {
-    peek(bytes).ok().map(|header| header.kind)
+    kind_of(bytes).ok()
 }
 
 /// Missing bytes read as zero: callers have checked the length.

@@ -79,7 +79,7 @@ pub fn lease(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask:
     let respected = match header.kind {
         Kind::Hold => !holders(&entry, now_ms).0.is_empty(),
         Kind::Value | Kind::Absent | Kind::Lease => {
-            header.incarnation == incarnation && ask.over != Some(header.fence)
+            header.is_of(incarnation) && ask.over != Some(header.fence)
         }
     };
     if respected { (Change::Keep, Leased::Found(Bytes::copy_from_slice(standing.record))) } else { granted() }
@@ -107,7 +107,7 @@ pub fn fill(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: 
         // without the checksum: whoever knows the fence has met the undamaged record
         let (there, new) = (entry::peek(standing.record).ok()?, entry::peek(&ask.record).ok()?);
         let fillable = there.kind != Kind::Hold && matches!(new.kind, Kind::Value | Kind::Absent);
-        let same = there.incarnation == incarnation && new.incarnation == incarnation;
+        let same = there.is_of(incarnation) && new.is_of(incarnation);
         (fillable && same && there.fence == ask.expected).then_some(())
     };
     match live(standing, now_ms).and_then(fits) {
@@ -121,7 +121,7 @@ pub fn fill(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: 
 /// [`crate::shared::Shared::invalidate`], for one key: removes it, or makes a hold forget what it kept.
 pub fn invalidate(standing: Option<Standing<'_>>, now_ms: u64) -> Change {
     let Some(held) = Held::read(standing, now_ms) else { return Change::Remove };
-    Held { kept: None, ..held }.change(now_ms)
+    Held { kept: None, ..held }.change()
 }
 
 /// [`crate::shared::Shared::hold`], for one key.
@@ -134,14 +134,14 @@ pub fn hold(
     ask: &Hold,
 ) -> Result<Change, Fault> {
     let mut held = Held::read(standing, now_ms).unwrap_or_else(|| Held {
-        incarnation,
+        of: Header::new(Kind::Hold, Fence::random(), incarnation),
         holders: Vec::new(),
         kept: keepable(standing, incarnation, now_ms),
     });
-    if !ask.keep || held.incarnation != incarnation {
+    if !ask.keep || !held.of.is_of(incarnation) {
         held.kept = None;
     }
-    held.incarnation = incarnation;
+    held.of.incarnation = incarnation;
     let expires_ms = after(now_ms, ask.ttl);
     let held_by = held.holders.len();
     match held.holders.iter_mut().find(|it| it.id == ask.holder) {
@@ -155,7 +155,7 @@ pub fn hold(
         }
         None => held.holders.push(Holder { id: ask.holder, expires_ms }),
     }
-    Ok(held.change(now_ms))
+    Ok(held.change())
 }
 
 /// [`crate::shared::Shared::end`], for one key: removes only its own hold (`R9`).
@@ -173,7 +173,7 @@ pub fn end(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: &
         held.holders.remove(at);
     }
     // R10: never after another commit, and not on the word of one whose hold is gone
-    if committed || mine.is_none() || held.incarnation != incarnation {
+    if committed || mine.is_none() || !held.of.is_of(incarnation) {
         held.kept = None;
     }
     let answer = match (mine, held.holders.is_empty(), held.kept) {
@@ -182,13 +182,13 @@ pub fn end(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: &
         (_, true, Some(_)) => Ended::Restored,
         (_, true, None) => Ended::Freed,
     };
-    (held.change(now_ms), answer)
+    (held.change(), answer)
 }
 
 /// A hold, taken apart.
 #[derive(Debug)]
 struct Held<'a> {
-    incarnation: u64,
+    of: Header,
     holders: Vec<Holder>,
     kept: Option<Standing<'a>>,
 }
@@ -205,23 +205,20 @@ impl<'a> Held<'a> {
         if holders.is_empty() {
             return None;
         }
-        let kept = Standing {
-            record: entry.payload(),
-            expires_ms: header.created_ms.saturating_add(header.hard_ms),
-        };
+        let kept = Standing { record: entry.payload(), expires_ms: header.kept_until_ms };
         // R10: the outcome of an expired hold is unknown, so nothing kept may come back
         let usable = !expired && !kept.record.is_empty() && kept.expires_ms > now_ms;
-        Some(Self { incarnation: header.incarnation, holders, kept: usable.then_some(kept) })
+        Some(Self { of: *header, holders, kept: usable.then_some(kept) })
     }
 
-    fn change(&self, now_ms: u64) -> Change {
+    fn change(&self) -> Change {
         let kept_record = self.kept.map_or(&[][..], |it| it.record);
         if let Some(last) = self.holders.iter().map(|it| it.expires_ms).max() {
             let header = Header {
-                created_ms: now_ms,
-                hard_ms: self.kept.map_or(0, |it| it.expires_ms.saturating_sub(now_ms)),
+                kept_until_ms: self.kept.map_or(0, |it| it.expires_ms),
                 // nobody knows it, so nobody fills
-                ..Header::new(Kind::Hold, Fence::random(), self.incarnation)
+                fence: Fence::random(),
+                ..self.of
             };
             let record = entry::write(&header, &[], &self.holders, kept_record);
             return Change::Put { record: record.into(), expires_ms: last };
@@ -242,7 +239,7 @@ impl<'a> Held<'a> {
 pub fn kept<'a>(hold: &EntryRef<'a>, now_ms: u64) -> Option<EntryRef<'a>> {
     let header = hold.header();
     let (_, expired) = holders(hold, now_ms);
-    let over = header.created_ms.saturating_add(header.hard_ms) <= now_ms;
+    let over = header.kept_until_ms <= now_ms;
     if header.kind != Kind::Hold || expired || over {
         return None;
     }
@@ -253,7 +250,7 @@ fn keepable(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64) -> Op
     let standing = live(standing, now_ms)?;
     let header = *EntryRef::read(standing.record).ok()?.header();
     let value = matches!(header.kind, Kind::Value | Kind::Absent);
-    (value && header.incarnation == incarnation).then_some(standing)
+    (value && header.is_of(incarnation)).then_some(standing)
 }
 
 fn is_hold(standing: Option<Standing<'_>>) -> bool {

@@ -86,16 +86,28 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
+    /// One number for the generation and these tags, as it stands in entries: another one if any of them is. `None`: one
+    /// of them is missing, so there is nothing that an entry could stand under.
+    pub(crate) fn folded(&self, tags: &[&str]) -> Option<u64> {
+        let fold = |number: u64, tag: &&str| Some(mixed(number) ^ (*self.tags.get(*tag)?)?);
+        tags.iter().try_fold(self.generation?, fold)
+    }
+
     /// One number for the generation and the tags: another one if any of them is.
     pub(crate) fn digest(&self) -> u64 {
         let mut tags: Vec<_> = self.tags.iter().collect();
         tags.sort_unstable();
         let stamps = tags.into_iter().map(|(_, stamp)| *stamp);
-        // all are random, so any mixing does
-        std::iter::once(self.generation).chain(stamps).fold(0, |digest: u64, stamp| {
-            digest.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stamp.unwrap_or(1)
-        })
+        std::iter::once(self.generation)
+            .chain(stamps)
+            .fold(0, |digest, stamp| mixed(digest) ^ stamp.unwrap_or(1))
     }
+}
+
+/// Before the next stamp is added to a number. All are random, so any mixing does that gives different numbers for
+/// different ones. What it gives stands in entries: another one would make misses of them.
+fn mixed(number: u64) -> u64 {
+    number.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// What near compares its entries with.

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::claim::{Carried, Landed, millis};
-use crate::codec::{Codec, Refused, Untried, try_out};
+use crate::codec::{Codec, Refused, Untried, fingerprint, try_out};
 use crate::entry::Format;
 use crate::error::text_of;
 use crate::event::{Event, Events, Seldom, write_more};
@@ -35,6 +35,8 @@ pub(crate) struct Registered<S: Source> {
     pub(crate) region: Arc<RegionCore>,
     pub(crate) keys: KeySpace,
     pub(crate) codec: Codec,
+    /// For the names of the fixed tags, in their order.
+    tag_names: u8,
     pub(crate) policy: Policy,
     pub(crate) flights: Arc<Flights<S::Key, Landed<S>>>,
     pub(crate) near: Option<Near<S::Key, Carried<S>>>,
@@ -95,6 +97,7 @@ impl<S: Source> Registered<S> {
             region,
             keys,
             codec,
+            tag_names: fingerprint(&S::TAGS.join("\n")).to_le_bytes()[0],
             policy,
             flights: Flights::new(),
             near,
@@ -106,6 +109,17 @@ impl<S: Source> Registered<S> {
             seldom: Seldom::default(),
             refusals: Refusals::default(),
         }
+    }
+
+    /// The schema number that stands in entries of a format: 40 bits for the type, and 8 for the names of the fixed tags.
+    /// In the stamps of an entry the fixed tags are not told apart, so with others the entry has another shape.
+    pub(crate) fn schema(&self, format: Format) -> u64 {
+        ((self.codec.schema(format) << 8) & ((1 << 48) - 1)) | u64::from(self.tag_names)
+    }
+
+    /// Whether two schema numbers are of the same fixed tags, so that the stamps beside them can be compared.
+    pub(crate) fn same_tags(one: u64, other: u64) -> bool {
+        (one ^ other) & 0xff == 0
     }
 
     /// A key, for an event or an error.

@@ -62,7 +62,9 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// The region that its entries live in.
     const REGION: &'static str;
 
-    /// Tags that all of its entries carry. They are checked on every hit, in the same trip as the values.
+    /// Tags that all of its entries carry. They are checked on every hit, in the same trip as the values. With other tags its
+    /// entries have another shape: while two versions of a program run side by side, they take a key over from each other
+    /// about once a minute.
     const TAGS: &'static [&'static str] = &[];
 
     /// The version of what its values mean, part of the schema number in each of its entries: raise it, and every entry

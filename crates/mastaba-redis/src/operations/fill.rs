@@ -38,7 +38,7 @@ impl Redis {
         // R11: what was leased in another incarnation is not stored in this one
         let fits = |fill: &Fill| {
             entry::peek(&fill.record).is_ok_and(|it| {
-                it.incarnation == incarnation && matches!(it.kind, entry::Kind::Value | entry::Kind::Absent)
+                it.is_of(incarnation) && matches!(it.kind, entry::Kind::Value | entry::Kind::Absent)
             })
         };
         let mut places: Vec<_> = (0..fills.len()).filter(|at| fits(&fills[*at])).collect();
@@ -86,13 +86,13 @@ impl Redis {
             let words = [self.full(&fill.key), fill.record.clone(), ifeq, lease, px, millis(fill.ttl)];
             return Command::new("SET", &words);
         }
-        let number = |number: u64| Bytes::copy_from_slice(&number.to_le_bytes());
+        let fence = |fill: &Fill| Bytes::copy_from_slice(&fill.expected.0.to_le_bytes());
         let count = piece.places.len();
         let script = if count == 1 { &script::FILL } else { &script::FILLS };
         let mut words = Vec::with_capacity(4 * count + 1);
         words.extend(fills.clone().map(|fill| self.full(&fill.key)));
-        words.push(number(incarnation));
-        words.extend(fills.flat_map(|fill| [number(fill.expected.0), fill.record.clone(), millis(fill.ttl)]));
+        words.push(Bytes::copy_from_slice(&entry::incarnation_bytes(incarnation)));
+        words.extend(fills.flat_map(|fill| [fence(fill), fill.record.clone(), millis(fill.ttl)]));
         Command::script_of(script, count, words)
     }
 

@@ -74,7 +74,7 @@ pub trait Version: Source<Key = u64, Error = Infallible> {
 }
 
 macro_rules! version {
-    ($(#[$doc:meta])* $name:ident $version:literal, $thing:ident { $($field:tt)* }, $make:expr) => {
+    ($(#[$doc:meta])* $name:ident $version:literal $tags:expr, $thing:ident { $($field:tt)* }, $make:expr) => {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         pub struct $thing { $($field)* }
 
@@ -88,7 +88,7 @@ macro_rules! version {
             const NAME: &'static str = "thing";
             const VERSION: u32 = $version;
             const REGION: &'static str = "objects";
-            const TAGS: &'static [&'static str] = &["things"];
+            const TAGS: &'static [&'static str] = &$tags;
 
             async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, Infallible> {
                 let size = self.shelf.load().await;
@@ -112,24 +112,29 @@ macro_rules! version {
 
 version!(
     /// The first version.
-    V1 0, Thing1 { name: String, size: u32 },
+    V1 0 ["things"], Thing1 { name: String, size: u32 },
     |size| Thing1 { name: "a".into(), size }
 );
 version!(
     /// The second one adds a field.
-    V2 0, Thing2 { size: u32, colour: String, name: String },
+    V2 0 ["things"], Thing2 { size: u32, colour: String, name: String },
     |size| Thing2 { size, colour: "red".into(), name: "a".into() }
 );
 version!(
     /// One whose type cannot be traced, so that it is written with names.
-    Named 0, Thing3 { size: u32, #[serde(flatten)] more: BTreeMap<String, String> },
+    Named 0 ["things"], Thing3 { size: u32, #[serde(flatten)] more: BTreeMap<String, String> },
     |size| Thing3 { size, more: BTreeMap::from([("name".to_owned(), "a".to_owned())]) }
 );
 
 version!(
     /// The same as the first in all but the meaning, which only `Source::VERSION` says.
-    Raised 1, Thing4 { name: String, size: u32 },
+    Raised 1 ["things"], Thing4 { name: String, size: u32 },
     |size| Thing4 { name: "a".into(), size }
+);
+version!(
+    /// The same as the first, under one tag more.
+    Retagged 0 ["things", "colours"], Thing5 { name: String, size: u32 },
+    |size| Thing5 { name: "a".into(), size }
 );
 
 /// A program of one version.

@@ -80,7 +80,9 @@ impl<S: Source> Claim<S> {
             return None;
         }
         let leases = self.make_leases(&own);
-        if leases.is_empty() && self.read.is_some() && !self.source.tagged.load(Ordering::Relaxed) {
+        // not so where the fence is that of an entry of a version with other fixed tags
+        let stamped = self.read.as_ref().is_some_and(|read| read.folded(S::TAGS).is_some());
+        if leases.is_empty() && stamped && !self.source.tagged.load(Ordering::Relaxed) {
             // every fence is known, and the stamps were read with it
             if self.carry.is_none() {
                 self.carry.clone_from(&self.read);

@@ -78,7 +78,7 @@ impl<S: Source> Claim<S> {
     fn fill_of(&self, at: usize, loaded: &Loaded<S>, own: &[String], tags: Option<&Stamps>) -> Option<Fill> {
         let item = &self.items[at];
         let carry = self.carry.as_ref()?;
-        let (generation, expected) = (carry.generation?, item.fence?);
+        let (stood, expected) = (carry.folded(S::TAGS)?, item.fence?);
         let zero = loaded.policy.ttl == Some(Duration::ZERO);
         if item.sealed || !(loaded.policy.store || zero) {
             return None;
@@ -90,11 +90,11 @@ impl<S: Source> Claim<S> {
             return None;
         }
         let stamp = |tag: &str| carry.tags.get(tag).or_else(|| tags?.tags.get(tag)).copied().flatten();
-        let names = S::TAGS.iter().copied().chain(own.iter().map(String::as_str));
+        let names = own.iter().map(String::as_str);
         let stamped = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>()?;
         let record = match self.source.policy.keeps(loaded.carried.is_none(), loaded.policy) {
-            true => self.record(&item.record, loaded, generation, &stamped),
-            false => Ok(Some(self.nothing(generation))),
+            true => self.record(&item.record, loaded, stood, &stamped),
+            false => Ok(Some(self.nothing(stood))),
         };
         match record {
             Ok(None) => None,
@@ -138,10 +138,10 @@ impl<S: Source> Claim<S> {
 
     /// What stands in for an entry that is not to be kept: it is over before anybody reads it. Without it the lease would
     /// stay, and other processes would wait for its fill.
-    fn nothing(&self, generation: u64) -> (Bytes, Duration) {
+    fn nothing(&self, stamps: u64) -> (Bytes, Duration) {
         let mut header = Header::new(Kind::Absent, Fence::random(), self.incarnation);
-        header.region_stamp = generation;
-        header.schema = self.source.codec.schema(header.format);
+        header.stamps = stamps;
+        header.schema = self.source.schema(header.format);
         header.created_ms = clock::now_ms();
         (Bytes::from(entry::write(&header, &[], &[], &[])), Duration::from_millis(1))
     }
@@ -151,7 +151,7 @@ impl<S: Source> Claim<S> {
         &self,
         key: &[u8],
         loaded: &Loaded<S>,
-        generation: u64,
+        stamps: u64,
         tags: &[(&str, u64)],
     ) -> Result<Option<(Bytes, Duration)>, String> {
         let policy = &self.source.policy;
@@ -180,9 +180,8 @@ impl<S: Source> Claim<S> {
         let mut header = Header::new(kind, Fence::random(), self.incarnation);
         header.format = format;
         header.compressed = packed.compressed;
-        header.raw_len = packed.raw_len;
-        header.region_stamp = generation;
-        header.schema = self.source.codec.schema(format);
+        header.stamps = stamps;
+        header.schema = self.source.schema(format);
         header.created_ms = clock::now_ms();
         header.soft_ms = millis(ages.soft);
         header.hard_ms = millis(ages.hard);

@@ -117,7 +117,7 @@ impl<S: Source> Rules<'_, S> {
             }
         };
         let header = *entry.header();
-        if header.incarnation != self.incarnation {
+        if !header.is_of(self.incarnation) {
             // R11: of a store that lost or brought back records
             return Verdict::Miss(Footing::Outdated(header.fence), None);
         }
@@ -135,7 +135,7 @@ impl<S: Source> Rules<'_, S> {
             && let Some(kept) = lease::kept(hold, region.store_ms())
         {
             let header = *kept.header();
-            if header.incarnation == self.incarnation && matches!(header.kind, Kind::Value | Kind::Absent) {
+            if header.is_of(self.incarnation) && matches!(header.kind, Kind::Value | Kind::Absent) {
                 return self.weigh(&kept, header, now, true);
             }
         }
@@ -153,21 +153,23 @@ impl<S: Source> Rules<'_, S> {
             Err(ahead) => return miss(Footing::Outdated(header.fence), Some(Remark::Clocks(ahead))),
         };
         let absent = header.kind == Kind::Absent;
-        let current = self.stamps.generation == Some(header.region_stamp);
+        let schema = self.source.schema(header.format);
+        let current = self.stamps.folded(S::TAGS) == Some(header.stamps);
+        // whether what a version of the program with other fixed tags wrote is outdated is for that version to say
+        let comparable = Registered::<S>::same_tags(header.schema, schema);
         let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
         let mut tags: Vec<(String, u64)> = Vec::new();
-        let (mut known, mut fixed) = (true, 0);
+        let mut known = true;
         for (tag, stamp) in entry.tags() {
-            fixed += usize::from(S::TAGS.contains(&tag));
             match self.stamps.tags.get(tag) {
                 Some(now) => known &= *now == Some(stamp),
                 None => tags.push((tag.to_owned(), stamp)),
             }
         }
-        if !current || !known || expired || fixed < S::TAGS.len() {
+        if (comparable && !current) || !known || expired {
             return miss(Footing::Outdated(header.fence), None);
         }
-        if header.schema != self.source.codec.schema(header.format) {
+        if header.schema != schema {
             // Good for the version of the program that wrote it. Just written, it is left to that version, which may run
             // beside this one. Later it is replaced, under its own fence: a lease would take it from the others before
             // there is anything in its place. Clocks decide who stores, and nothing else. Whoever wrote to a store of this
@@ -203,7 +205,7 @@ impl<S: Source> Rules<'_, S> {
         entry: &EntryRef<'_>,
         header: &Header,
     ) -> Result<(Arc<S::Value>, Option<Packed>), Undecoded> {
-        let raw = codec::unpack(entry.payload(), header.compressed, header.raw_len, MAX_RAW)
+        let raw = codec::unpack(entry.payload(), header.compressed, MAX_RAW)
             .map_err(|why| Undecoded { cause: "does not unpack", why: why.to_string() })?;
         let value = self.source.decode(header.format, &raw)?;
         let keep = self.source.hooked();

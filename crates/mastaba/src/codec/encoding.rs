@@ -12,8 +12,8 @@ use crate::entry::Format;
 pub struct Encoding {
     /// The format that entries have as a rule. A single value that leaves out a field is written with names in any case.
     pub format: Format,
-    /// The fingerprint of the type and of [`Source::VERSION`](crate::Source::VERSION), as it stands in entries of this
-    /// format: an entry with another one counts as a miss.
+    /// The fingerprint of the type and of [`Source::VERSION`](crate::Source::VERSION). Its lower 40 bits stand in entries of
+    /// this format, with 8 bits for the [fixed tags](crate::Source::TAGS): an entry with others counts as a miss.
     pub schema: u64,
     /// Why values are written with names; `None` where they are not.
     pub why_named: Option<String>,

@@ -9,42 +9,35 @@ use crate::error::BoxError;
 pub(crate) struct Packed {
     /// What to store.
     pub(crate) bytes: Vec<u8>,
-    /// Whether it has to be unpacked.
-    pub(crate) compressed: bool,
-    /// The length of what was packed.
-    pub(crate) raw_len: u32,
+    /// It has to be unpacked, and had this length before.
+    pub(crate) compressed: Option<u32>,
 }
 
 /// Compresses a payload that is longer than `above`, and keeps the result if it is shorter.
 pub(crate) fn pack(payload: Vec<u8>, above: Option<u64>) -> Packed {
-    // A payload beyond 4 GiB fits no backend; the wrong length makes it a miss and never a wrong value.
-    let raw_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     if above.is_some_and(|above| payload.len() as u64 > above)
         && let Some(bytes) = compress(&payload)
     {
-        return Packed { bytes, compressed: true, raw_len };
+        // A payload beyond 4 GiB fits no backend; the wrong length makes it a miss and never a wrong value.
+        return Packed { bytes, compressed: Some(u32::try_from(payload.len()).unwrap_or(u32::MAX)) };
     }
-    Packed { bytes: payload, compressed: false, raw_len }
+    Packed { bytes: payload, compressed: None }
 }
 
-/// Gives back what was packed, if it was `raw_len` bytes and those are at most `max_raw`.
+/// Gives back what was packed, if it was so many bytes as is said and those are at most `max_raw`.
 pub(crate) fn unpack(
     bytes: &[u8],
-    compressed: bool,
-    raw_len: u32,
+    compressed: Option<u32>,
     max_raw: usize,
 ) -> Result<Cow<'_, [u8]>, BoxError> {
-    let raw_len = usize::try_from(raw_len)?;
+    let raw_len = compressed.map_or(Ok(bytes.len()), usize::try_from)?;
     if raw_len > max_raw {
         return Err(format!("a payload of {raw_len} bytes is longer than {max_raw}").into());
     }
-    if compressed {
-        return decompress(bytes, raw_len).map(Cow::Owned);
+    match compressed {
+        Some(_) => decompress(bytes, raw_len).map(Cow::Owned),
+        None => Ok(Cow::Borrowed(bytes)),
     }
-    if bytes.len() != raw_len {
-        return Err(format!("a payload of {raw_len} bytes has {}", bytes.len()).into());
-    }
-    Ok(Cow::Borrowed(bytes))
 }
 
 #[cfg(feature = "compression")]

@@ -73,8 +73,8 @@ impl Embedded {
     /// Opens the file, or makes it.
     ///
     /// Fails, and leaves the file as it is: where another process has it, where it is damaged or not a
-    /// file of this backend, where its layout is of another version, where it cannot be written. The
-    /// sentence names the file and says what to do.
+    /// file of this backend, where its layout is of a later version, where it cannot be written. The
+    /// sentence names the file and says what to do. A file of an earlier version begins anew, empty.
     pub async fn open(config: EmbeddedConfig) -> Result<Self, Fault> {
         Ok(Self(Arc::new(threads::start(config, now_ms()).await?)))
     }

@@ -8,12 +8,12 @@ use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableHandle}
 
 use super::EmbeddedConfig;
 use super::tables::{META, Tables};
-use super::time::FileTime;
+use super::time::{FileTime, Remembered};
 use crate::entry;
 use crate::error::{Fault, FaultKind};
 
-/// The version of the tables in the file.
-const LAYOUT: u64 = 2;
+/// The version of the tables in the file, and of the entries in them.
+const LAYOUT: u64 = 3;
 const LAYOUT_NAME: &str = "layout";
 const INCARNATION: &str = "incarnation";
 
@@ -70,6 +70,15 @@ fn create(config: &EmbeddedConfig) -> Result<Database, DatabaseError> {
     })
 }
 
+/// What is in a file that was opened.
+enum Found {
+    Nothing,
+    /// A store of an earlier layout.
+    Before(u64),
+    /// Its incarnation, and its time when it was written last.
+    Store(u64, Option<Remembered>),
+}
+
 enum Stranger {
     Foreign,
     Layout(u64),
@@ -87,25 +96,32 @@ fn recognise(database: &Database, config: &EmbeddedConfig, now_ms: u64) -> Resul
         let txn = database.begin_read()?;
         let names: Vec<_> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
         if names.is_empty() {
-            return Ok(None);
+            return Ok(Found::Nothing);
         }
         if !names.iter().any(|name| name == META.name()) {
             return Err(Stranger::Foreign);
         }
         let meta = txn.open_table(META)?;
         let layout = meta.get(LAYOUT_NAME)?.map(|it| it.value());
-        if layout != Some(LAYOUT) {
-            return Err(layout.map_or(Stranger::Foreign, Stranger::Layout));
+        match layout.ok_or(Stranger::Foreign)? {
+            LAYOUT => {}
+            before @ 1..LAYOUT => return Ok(Found::Before(before)),
+            other => return Err(Stranger::Layout(other)),
         }
         let incarnation = meta.get(INCARNATION)?.map(|it| it.value());
-        Ok(incarnation.zip(Some(Tables::remembered(&meta)?)))
+        Ok(match incarnation {
+            Some(incarnation) => Found::Store(incarnation, Tables::remembered(&meta)?),
+            None => Found::Nothing,
+        })
     };
-    let known = catch_unwind(AssertUnwindSafe(look))
+    let found = catch_unwind(AssertUnwindSafe(look))
         .unwrap_or_else(|_| Err(StorageError::Corrupted("reading the file panicked".to_owned()).into()))?;
-    let remembered = known.and_then(|(_, remembered)| remembered);
+    let remembered = if let Found::Store(_, remembered) = found { remembered } else { None };
     let time = FileTime::resume(remembered, now_ms);
     let set_back = remembered.is_some_and(|it| it.is_later_than(now_ms));
-    if let Some((incarnation, _)) = known.filter(|_| !set_back) {
+    if let Found::Store(incarnation, _) = found
+        && !set_back
+    {
         return Ok((incarnation, time));
     }
     if set_back {
@@ -118,6 +134,18 @@ fn recognise(database: &Database, config: &EmbeddedConfig, now_ms: u64) -> Resul
     }
     let incarnation = entry::random();
     let txn = database.begin_write()?;
+    if let Found::Before(layout) = found {
+        tracing::warn!(
+            target: "mastaba",
+            "the embedded store {} was written by an earlier version (layout {layout}, now {LAYOUT}): its entries count as \
+             misses and are removed",
+            config.path.display()
+        );
+        // nobody holds a key: those who did had the file to themselves, as this process has it now
+        for table in txn.list_tables()?.collect::<Vec<_>>() {
+            txn.delete_table(table)?;
+        }
+    }
     {
         let mut meta = txn.open_table(META)?;
         meta.insert(LAYOUT_NAME, LAYOUT)?;

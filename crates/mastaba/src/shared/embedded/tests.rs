@@ -137,7 +137,37 @@ async fn another_layout_is_refused_with_both_versions() {
     txn.commit().unwrap();
     drop(database);
     let fault = Embedded::open(config(&folder)).await.unwrap_err();
-    assert!(fault.to_string().contains("has layout 9, this program reads layout 2"), "{fault}");
+    assert!(fault.to_string().contains("has layout 9, this program reads layout 3"), "{fault}");
+}
+
+/// Records of another layout cannot be told apart in its tables, so none of them may stay.
+#[tokio::test]
+async fn a_file_of_an_earlier_layout_begins_anew() {
+    for before in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = config(&folder).path;
+        let store = Embedded::open(config(&folder)).await.unwrap();
+        let incarnation = store.incarnation();
+        put(&store, 1, b"one", TTL).await;
+        store.hold(&[Hold { key: key(2), holder: 7, ttl: TTL, keep: false }]).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let database = redb::Database::open(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        txn.open_table(tables::META).unwrap().insert("layout", before).unwrap();
+        txn.commit().unwrap();
+        drop(database);
+        let store = Embedded::open(config(&folder)).await.unwrap();
+        assert_ne!(store.incarnation(), incarnation, "layout {before}");
+        assert_eq!(store.read(&[key(1), key(2)]).await.unwrap(), [None, None], "layout {before}");
+        assert_eq!(totals(&store).await, (0, 0), "layout {before}");
+        put(&store, 1, b"new", TTL).await;
+        assert_eq!(payload(&store, 1).await.as_deref(), Some(&b"new"[..]), "layout {before}");
+        store.close().await.unwrap();
+        drop(store);
+        let again = Embedded::open(config(&folder)).await.unwrap();
+        assert_eq!(payload(&again, 1).await.as_deref(), Some(&b"new"[..]), "it is one of this layout now");
+    }
 }
 
 #[tokio::test]
