@@ -33,6 +33,26 @@ impl Source for Member {
     }
 }
 
+/// Versions of users, each under a tag of its own that is one of all members.
+struct Guest(Arc<Db>);
+
+impl Source for Guest {
+    type Key = u64;
+    type Value = u32;
+    type Error = DbError;
+    const NAME: &'static str = "guest";
+    const REGION: &'static str = "objects";
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        self.0.wrote("guest", ids);
+        Ok(ids.iter().map(|id| (*id, self.0.version(*id))).collect())
+    }
+
+    fn tags(&self, _: &u64, _: &u32) -> Vec<String> {
+        vec!["team".to_owned()]
+    }
+}
+
 /// The version of user n under the key 100 + n, read through the cache.
 struct Derived(Arc<Db>);
 
@@ -73,7 +93,8 @@ async fn world(configure: impl FnOnce(Region) -> Region) -> World {
 
 async fn over(memory: Memory, configure: impl FnOnce(Region) -> Region) -> World {
     World::build::<false>(memory, configure, |builder, db| {
-        builder.source(Member(db.clone())).source(Derived(db.clone())).source(Snapshot(db.clone()))
+        let builder = builder.source(Member(db.clone())).source(Guest(db.clone()));
+        builder.source(Derived(db.clone())).source(Snapshot(db.clone()))
     })
     .await
 }
@@ -437,6 +458,25 @@ async fn with_near_over_a_filled_tier() -> World {
     request.get::<Member>(101).await.unwrap();
     filler.idle().await;
     over(filler.memory.clone(), near).await
+}
+
+/// The stamp of a tag that another source of the batch names for all its entries is there at once, and no trip is needed.
+#[tokio::test]
+async fn r12_a_tag_of_a_value_voids_it_in_near_also_where_its_stamp_came_with_the_values() {
+    let filler = world(|region| region).await;
+    filler.request().get::<Member>(101).await.unwrap();
+    filler.request().get::<Guest>(1).await.unwrap();
+    filler.idle().await;
+    let world = over(filler.memory.clone(), near).await;
+    let request = world.request();
+    let (member, guest) = tokio::join!(request.get::<Member>(101), request.get::<Guest>(1));
+    assert_eq!((*member.unwrap().unwrap(), *guest.unwrap().unwrap()), (0, 0));
+    assert_eq!(world.trips(), ["shared read [101, 1, #team]"], "one trip, with the stamp");
+    assert_eq!(*world.request().get::<Guest>(1).await.unwrap().unwrap(), 0);
+    assert_eq!(world.trips(), [""; 0], "near has it");
+    world.db.update(1);
+    world.cache.region("objects").invalidate_tag("team").await.unwrap();
+    assert_eq!(*world.request().get::<Guest>(1).await.unwrap().unwrap(), 1);
 }
 
 #[tokio::test]

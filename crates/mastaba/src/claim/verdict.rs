@@ -73,6 +73,8 @@ pub(super) struct Unproven<S: Source> {
     size: u32,
     /// Beside those whose stamps were read with it.
     tags: Vec<(String, u64)>,
+    /// It stands under a tag, of its source or of its own, whether its stamp was read with it or not.
+    tagged: bool,
     kept: bool,
 }
 
@@ -159,8 +161,9 @@ impl<S: Source> Rules<'_, S> {
         let comparable = Registered::<S>::same_tags(header.schema, schema);
         let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
         let mut tags: Vec<(String, u64)> = Vec::new();
-        let mut known = true;
+        let (mut known, mut tagged) = (true, !S::TAGS.is_empty());
         for (tag, stamp) in entry.tags() {
+            tagged = true;
             match self.stamps.tags.get(tag) {
                 Some(now) => known &= *now == Some(stamp),
                 None => tags.push((tag.to_owned(), stamp)),
@@ -192,7 +195,7 @@ impl<S: Source> Rules<'_, S> {
                 }
             }
         }
-        let hit = Unproven { header, value, packed, size, tags, kept };
+        let hit = Unproven { header, value, packed, size, tags, tagged, kept };
         match hit.tags.is_empty() {
             true => self.accept(hit, *now),
             false => Verdict::Unproven(Box::new(hit)),
@@ -225,7 +228,7 @@ impl<S: Source> Rules<'_, S> {
 
     /// Takes what is good: an answer, or something to fall back on.
     fn accept(&self, hit: Unproven<S>, now: Now) -> Verdict<S> {
-        let Unproven { header, value, packed, size, tags, kept } = hit;
+        let Unproven { header, value, packed, size, tags: _, tagged, kept } = hit;
         if self.lane == Lane::Refresh {
             // replaced under its own fence; no lease, which would take it from others meanwhile
             let standing = if kept { Footing::Held(None) } else { Footing::Replaced(header.fence, None) };
@@ -243,7 +246,6 @@ impl<S: Source> Rules<'_, S> {
             false => true,
         };
         let refresh = (due && !kept && self.lane != Lane::Peek).then_some(header.fence);
-        let tagged = !tags.is_empty() || !S::TAGS.is_empty();
         let left_ms = left_ms.min(header.soft_ms);
         let mut found = Found { value, packed, refresh, left_ms, size, tagged, kept };
         match (fresh, stale) {
