@@ -71,6 +71,9 @@ pub(crate) fn each<C: ?Sized>(
 
 /// Drops something of the user's. Nothing depends on it any longer, so that a panic is only written down.
 pub(crate) fn let_go<T>(thing: T) {
+    if !std::mem::needs_drop::<T>() {
+        return;
+    }
     if let Err(why) = guard(|| drop(thing)) {
         // the subscriber is the user's, too
         let _ = guard(

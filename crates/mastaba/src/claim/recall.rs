@@ -69,9 +69,12 @@ impl<S: Source> Ask<S> {
     /// One field after the other: the second panic while the first one unwinds would end the process.
     pub(super) fn let_go(self) {
         let Self { key, answer, met, .. } = self;
+        // mostly given to the readers
+        if answer.is_some() || met.is_some() {
+            let_go(answer);
+            let_go(met);
+        }
         let_go(key);
-        let_go(answer);
-        let_go(met);
     }
 }
 

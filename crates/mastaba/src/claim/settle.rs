@@ -187,7 +187,8 @@ impl<S: Source> Drop for Claim<S> {
             self.part.settle(Vec::new());
         }
         // one by one: the second panic while the first one unwinds would end the process
-        self.asks.drain(..).for_each(Ask::let_go);
+        let count = self.asks.len();
+        each(&mut self.asks.drain(..), count, |asks, _| asks.next().map_or((), Ask::let_go), |_, _, _| {});
         self.items.drain(..).for_each(Item::let_go);
     }
 }

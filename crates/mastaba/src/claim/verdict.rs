@@ -78,6 +78,9 @@ pub(super) struct Unproven<S: Source> {
     kept: bool,
 }
 
+/// A value with its encoding, where a hook is going to change it for each request.
+type Decoded<S> = (Option<Arc<<S as Source>::Value>>, Option<Packed>);
+
 /// What a miss stands on: what is known of the key's place in the shared tier, and so how it may be filled (`R1`).
 pub(super) enum Footing<S: Source> {
     /// Nothing is there, or nothing of ours: a lease takes its place.
@@ -195,11 +198,10 @@ impl<S: Source> Rules<'_, S> {
                 }
             }
         }
-        let hit = Unproven { header, value, packed, size, tags, tagged, kept };
-        match hit.tags.is_empty() {
-            true => self.accept(hit, *now),
-            false => Verdict::Unproven(Box::new(hit)),
+        if tags.is_empty() {
+            return self.accept(&header, (value, packed), size, (tagged, kept), *now);
         }
+        Verdict::Unproven(Box::new(Unproven { header, value, packed, size, tags, tagged, kept }))
     }
 
     /// The value, and its encoding where it is handed on before the hook has changed it.
@@ -220,15 +222,23 @@ impl<S: Source> Rules<'_, S> {
         let Some(stamps) = stamps else { return Verdict::Miss(Footing::Unknown, None) };
         let holds = hit.tags.iter().all(|(tag, stamp)| stamps.tags.get(tag) == Some(&Some(*stamp)));
         match (holds, hit.kept) {
-            (true, _) => self.accept(hit, now),
+            (true, _) => {
+                self.accept(&hit.header, (hit.value, hit.packed), hit.size, (hit.tagged, hit.kept), now)
+            }
             (false, true) => Verdict::Miss(Footing::Held(None), None),
             (false, false) => Verdict::Miss(Footing::Outdated(hit.header.fence), None),
         }
     }
 
     /// Takes what is good: an answer, or something to fall back on.
-    fn accept(&self, hit: Unproven<S>, now: Now) -> Verdict<S> {
-        let Unproven { header, value, packed, size, tags: _, tagged, kept } = hit;
+    fn accept(
+        &self,
+        header: &Header,
+        (value, packed): Decoded<S>,
+        size: u32,
+        (tagged, kept): (bool, bool),
+        now: Now,
+    ) -> Verdict<S> {
         if self.lane == Lane::Refresh {
             // replaced under its own fence; no lease, which would take it from others meanwhile
             let standing = if kept { Footing::Held(None) } else { Footing::Replaced(header.fence, None) };
