@@ -20,17 +20,26 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     let quick = quick_cache::sync::Cache::new(10_000);
     (0..N).for_each(|id| quick.insert(id, postcard::to_stdvec(&user(id)).expect("bytes")));
     let times = if effort.quick { 2 } else { 20 };
-    let ours = |cache: &mastaba::Cache| {
+    let some = |cache: &mastaba::Cache, keys: i64, times: i32| {
         runtime.block_on(async {
             let began = std::time::Instant::now();
             for _ in 0..times {
-                black_box(cache.request().get_many::<UserById>(0..N).await.expect("users"));
+                black_box(cache.request().get_many::<UserById>(0..keys).await.expect("users"));
             }
             #[allow(clippy::cast_precision_loss)]
             let micros = began.elapsed().as_nanos() as f64 / f64::from(times) / 1000.0;
             micros
         })
     };
+    let ours = |cache: &mastaba::Cache| some(cache, N, times);
+    let get = |id| postcard::from_bytes::<User>(&quick.get(&id).expect("bytes")).expect("a user");
+    let often = 50 * times;
+    let one = vec![
+        Case::new("reference", || {
+            per(often as usize, || (0..often).for_each(|_| drop(black_box(get(0))))) / 1000.0
+        }),
+        Case::new("mastaba", || some(&memory, 1, often)),
+    ];
     let file = vec![
         Case::new("reference", || {
             per(times as usize, || (0..times).for_each(|_| drop(black_box(read(&by_hand))))) / 1000.0
@@ -39,7 +48,6 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     ];
     let ram = vec![
         Case::new("reference", || {
-            let get = |id| postcard::from_bytes::<User>(&quick.get(&id).expect("bytes")).expect("a user");
             let all = || (0..N).map(get).collect::<Vec<_>>();
             per(times as usize, || (0..times).for_each(|_| drop(black_box(all())))) / 1000.0
         }),
@@ -59,6 +67,13 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
             ("us/call", None),
             effort.rounds(61),
             ram,
+        ),
+        measure(
+            "P3E one",
+            "one get from the memory backend: what a batch costs beside its keys; reference: quick_cache and postcard",
+            ("us/call", None),
+            effort.rounds(61),
+            one,
         ),
     ]
 }

@@ -1,6 +1,6 @@
 //! The counterexamples of the protocol's model over the backends of this process.
 
-mod schedules;
+use crate::schedules;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -59,12 +59,12 @@ impl Store for InFiles {
 }
 
 mod memory {
-    crate::schedules::every_row!(async { Some(crate::InMemory::default()) });
+    crate::schedules::every_row!(async { Some(crate::counterexamples::InMemory::default()) });
 }
 
 mod embedded {
     crate::schedules::every_row!(async {
         let folder = tempfile::tempdir().unwrap();
-        Some(crate::InFiles { folder, open: std::sync::Mutex::default() })
+        Some(crate::counterexamples::InFiles { folder, open: std::sync::Mutex::default() })
     });
 }

@@ -1,7 +1,7 @@
 //! The store forgets, or remembers what was voided: flushed, restarted empty, restarted from an old dump (R11),
 //! flushed of its scripts.
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 use std::time::Duration;

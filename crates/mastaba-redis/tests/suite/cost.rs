@@ -1,6 +1,6 @@
 //! What it costs, as the server counts it.
 
-mod rows;
+use crate::rows;
 
 use mastaba_test::servers::RedisServer;
 use rows::{Row, Table, process};

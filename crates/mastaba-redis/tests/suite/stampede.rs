@@ -1,6 +1,6 @@
 //! Many readers of one cold key, in several processes.
 
-mod rows;
+use crate::rows;
 
 use std::convert::Infallible;
 use std::process::Stdio;
@@ -64,7 +64,11 @@ async fn a_thousand_readers_in_three_processes_ask_the_source_once() {
     let children: Vec<_> = (0..3)
         .map(|_| {
             tokio::process::Command::new(&this)
-                .args(["--exact", "a_thousand_readers_in_three_processes_ask_the_source_once", "--nocapture"])
+                .args([
+                    "--exact",
+                    "stampede::a_thousand_readers_in_three_processes_ask_the_source_once",
+                    "--nocapture",
+                ])
                 .env(CHILD, &address)
                 .stdout(Stdio::null())
                 .kill_on_drop(true)

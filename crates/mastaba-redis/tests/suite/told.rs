@@ -1,6 +1,6 @@
 //! Being told of changes, by the backend alone: how tracking is set while it is asked for from several sides.
 
-mod rows;
+use crate::rows;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,6 @@
 //! Commits over real deployments, as two processes see them: one writes, the other reads.
 
-mod rows;
+use crate::rows;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What happens on several nodes happens in the order that a rule needs, though each node is asked at once.
 
-mod common;
+use crate::common;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The classic race, step by step against a real server: a reader misses and reads the old row, a writer commits and
 //! invalidates, and then the reader stores what it read. With two caches that stand for two processes.
 
-mod rows;
+use crate::rows;
 
 use std::sync::Arc;
 use std::time::Duration;

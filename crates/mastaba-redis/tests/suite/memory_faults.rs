@@ -1,6 +1,6 @@
 //! The store runs out of memory, under each policy of eviction (R14).
 
-mod common;
+use crate::common;
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};

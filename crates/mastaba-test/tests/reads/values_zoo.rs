@@ -1,6 +1,6 @@
 //! Values of every shape through the backends of this process.
 
-mod zoo;
+use crate::zoo;
 
 use mastaba::shared::embedded::{Embedded, EmbeddedConfig};
 use mastaba::shared::memory::Memory;

@@ -1,6 +1,6 @@
 //! Another incarnation of the server: what it brings back is a miss (R11), and fills may be held back for a while.
 
-mod rows;
+use crate::rows;
 
 use mastaba::Tier;
 use mastaba::shared::Shared;

@@ -60,8 +60,8 @@ async fn everything_that_is_wrong_is_told_at_once() {
         "region lists is configured twice",
         "region objects: jitter is 2, and a share from 0 to 1 is needed",
         "region objects: max_batch is 0, and a whole number above zero is needed",
-        "two sources have the name echo: cache::Echo and cache::EchoAgain; their entries would meet",
-        "source lost (cache::Lost) belongs to region nowhere, which is not configured; call `.region(\"nowhere\", ..)`",
+        "two sources have the name echo: reads::cache::Echo and reads::cache::EchoAgain; their entries would meet",
+        "source lost (reads::cache::Lost) belongs to region nowhere, which is not configured; call `.region(\"nowhere\", ..)`",
     ] {
         assert!(sentence.contains(part), "{part}\n{sentence}");
     }
@@ -307,7 +307,7 @@ fn the_environment_configures_regions() {
         return;
     }
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_environment_configures_regions"])
+        .args(["--exact", "cache::the_environment_configures_regions"])
         .env(VARIABLE, "memory")
         .output()
         .unwrap();
@@ -359,7 +359,7 @@ async fn without_any_region_the_request_and_its_stash_work_alone() {
     let error = empty.get::<Echo>(1).await.unwrap_err();
     assert!(error.is_usage());
     assert!(
-        error.to_string().contains("source echo (cache::Echo) is not registered; call `.source(..)`"),
+        error.to_string().contains("source echo (reads::cache::Echo) is not registered; call `.source(..)`"),
         "{error}"
     );
 }

@@ -1,6 +1,6 @@
 //! Near, while the connection that it is told of changes on breaks (R13).
 
-mod common;
+use crate::common;
 
 use std::time::{Duration, Instant};
 

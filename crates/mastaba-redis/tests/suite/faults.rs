@@ -1,7 +1,7 @@
 //! The network fails between one process and the store, which another process reaches. Each test asserts what was
 //! acknowledged (I1), what callers and the database saw, and that it is over when the fault is.
 
-mod common;
+use crate::common;
 
 use std::time::{Duration, Instant};
 

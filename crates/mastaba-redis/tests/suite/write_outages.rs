@@ -1,7 +1,7 @@
 //! Writes while connections are killed and the server goes: whatever becomes of either, what is confirmed is seen by
 //! every process, and nothing that is committed is forgotten.
 
-mod common;
+use crate::common;
 
 use std::future::Future;
 use std::sync::Arc;

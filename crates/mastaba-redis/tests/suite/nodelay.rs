@@ -1,7 +1,7 @@
 //! `TCP_NODELAY` is set on every connection, as the system says of the sockets of this very process.
 #![cfg(target_os = "linux")]
 
-mod rows;
+use crate::rows;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,6 @@
 //! Two versions of a program over one real server, whose types of one source differ: a deploy, and its way back.
 
-#[path = "../../mastaba-test/tests/versions/mod.rs"]
-mod versions;
+use crate::versions;
 
 use std::sync::Arc;
 use std::time::Duration;

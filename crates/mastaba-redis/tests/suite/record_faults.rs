@@ -1,7 +1,7 @@
 //! What stands under the keys is not what was put there: damaged, of another type, or too large to be put there; and a
 //! server that answers with something else.
 
-mod common;
+use crate::common;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

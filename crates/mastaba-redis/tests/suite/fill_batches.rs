@@ -1,6 +1,6 @@
 //! The fills of a call are one script on one server: what it costs, and that each key still stands for itself.
 
-mod rows;
+use crate::rows;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,6 @@
 //! Near in one process, while another one writes.
 
-mod rows;
+use crate::rows;
 
 use std::time::{Duration, Instant};
 

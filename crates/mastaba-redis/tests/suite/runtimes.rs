@@ -1,6 +1,6 @@
 //! A cache in a `static`, over real servers, that one runtime after the other and several at once read and write through.
 
-mod common;
+use crate::common;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! Fills are dropped beyond what may be under way: `max_fills` and `max_fill_bytes`.
 
-mod rows;
+use crate::rows;
 
 use std::time::Duration;
 

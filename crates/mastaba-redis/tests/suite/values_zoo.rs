@@ -1,7 +1,6 @@
 //! Values of every shape through a real server.
 
-#[path = "../../mastaba-test/tests/zoo/mod.rs"]
-mod zoo;
+use crate::zoo;
 
 use mastaba_redis::{Redis, RedisConfig};
 use mastaba_test::servers::RedisServer;

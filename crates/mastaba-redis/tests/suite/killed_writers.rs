@@ -1,6 +1,6 @@
 //! Writers that are processes of their own, and are killed (`kill -9`) between COMMIT and the end of their write.
 
-mod rows;
+use crate::rows;
 
 use std::convert::Infallible;
 use std::process::Stdio;
@@ -107,7 +107,7 @@ impl Scene {
         let server = RedisServer::start().await?;
         let address = server.addr().to_string();
         let writer = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
+            .args(["--exact", &format!("killed_writers::{test}"), "--nocapture"])
             .env(CHILD, format!("{address} {mode} {before_commit}"))
             .stdout(Stdio::null())
             .kill_on_drop(true)

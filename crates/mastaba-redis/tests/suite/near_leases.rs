@@ -1,7 +1,7 @@
 //! Near, while this process takes leases: a server that tells of changes `NOLOOP` says nothing of a change by somebody
 //! else that is followed, before it comes round to telling, by our own `SET` of the same key (R13).
 
-mod common;
+use crate::common;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

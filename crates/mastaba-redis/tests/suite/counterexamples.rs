@@ -1,7 +1,6 @@
 //! The counterexamples of the protocol's model over real servers.
 
-#[path = "../../mastaba-test/tests/schedules/mod.rs"]
-mod schedules;
+use crate::schedules;
 
 use mastaba_redis::{Redis, RedisConfig};
 use mastaba_test::servers::{Cluster, RedisServer, Sentinels};

@@ -1,6 +1,6 @@
 //! Servers take over from each other while others read and write: by Sentinel, in a cluster, slot by slot.
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Two versions of a program side by side, whose types of one source differ: during a deploy, after it, and back.
 
-mod versions;
+use crate::versions;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,25 @@
+//! What readers meet: one program, which is linked once.
+
+mod batches;
+mod cache;
+mod circles;
+mod crossing;
+mod expand;
+mod flights;
+mod foreign;
+mod gathering;
+mod hooks;
+mod lifetimes;
+mod loaders;
+mod long_requests;
+mod races;
+mod reading;
+mod replicas;
+mod runtimes;
+mod single_failures;
+mod slow_sources;
+mod tasks;
+mod values;
+mod values_zoo;
+#[path = "../zoo/mod.rs"]
+mod zoo;
