@@ -16,7 +16,7 @@ use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
 
 use crate::batch::{Part, Phase};
-use crate::lookout::{Lookout, Minder};
+use crate::lookout::Lookout;
 use crate::standby::{Place, StandBy};
 use crate::steps::{cut_after, trip};
 use crate::sync::{Arc, Mutex, lock};
@@ -230,18 +230,13 @@ impl Request {
         waiting
     }
 
-    /// As `RequestCore::minder`.
-    fn minder(self: &Arc<Self>) -> Option<usize> {
-        match self.lookout.minder(()) {
-            Minder::Is(minder) => Some(minder),
-            Minder::Elsewhere => None,
-            Minder::Make(minder) => {
-                if self.scene.kept && self.scene.broken != Some(Rule::LookoutIsMinded) {
-                    spawn(mind(self.clone(), minder));
-                }
-                Some(minder)
-            }
+    /// As `RequestCore::is_minded`.
+    fn is_minded(self: &Arc<Self>, gathering: usize) -> bool {
+        let minds = self.scene.kept && self.scene.broken != Some(Rule::LookoutIsMinded);
+        if !self.lookout.is_minded((), gathering) && minds {
+            spawn(mind(self.clone(), gathering));
         }
+        true
     }
 
     /// As `RequestCore::wake_sleepers`.
@@ -306,28 +301,16 @@ impl Request {
     }
 }
 
-/// As `Minding`. Its millisecond is over once others have done their part.
-async fn mind(request: Arc<Request>, minder: usize) {
-    let lookout = &request.lookout;
-    let mut before = None;
-    loop {
+/// As the minder of a runtime. Its milliseconds are over once others have done their part.
+async fn mind(request: Arc<Request>, gathering: usize) {
+    for _ in 0..2 {
         yield_now().await;
-        let sleeping = lookout.sleeping();
-        match sleeping {
-            Some(gathering) if before == sleeping => {
-                lookout.give_up(gathering);
-                request.wake_sleepers();
-            }
-            Some(_) => {}
-            None => {
-                lookout.ends(minder);
-                if lookout.sleeping().is_none() || !lookout.goes_on(minder) {
-                    return;
-                }
-            }
+        if request.lookout.sleeping() != Some(gathering) {
+            return;
         }
-        before = sleeping;
     }
+    request.lookout.give_up(gathering);
+    request.wake_sleepers();
 }
 
 impl Ledger {
@@ -365,7 +348,7 @@ struct Waiting {
     stands: Option<Place>,
     gathering: usize,
     looks_out: bool,
-    sleeps: Option<(Waker, usize)>,
+    sleeps: Option<Waker>,
 }
 
 impl Waiting {
@@ -443,12 +426,7 @@ impl Waiting {
 
     /// As `Waiting::sleep`.
     fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
-        let lookout = &self.request.lookout;
-        if self
-            .sleeps
-            .as_ref()
-            .is_some_and(|(waker, minder)| waker.will_wake(cx.waker()) && lookout.is_minded_by(*minder))
-        {
+        if self.sleeps.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Phase::Gathering;
         }
         let phase = self.phase(cx, true);
@@ -456,9 +434,9 @@ impl Waiting {
             return if phase == Phase::Gathering { self.phase(cx, false) } else { phase };
         }
         if !self.looks_out() {
-            match self.request.minder() {
-                Some(minder) => self.sleeps = Some((cx.waker().clone(), minder)),
-                None => self.looks_out = true,
+            match self.request.is_minded(self.gathering) {
+                true => self.sleeps = Some(cx.waker().clone()),
+                false => self.looks_out = true,
             }
         }
         phase

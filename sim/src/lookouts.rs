@@ -1,10 +1,10 @@
-//! The two moments in which a sleeper and whoever would wake it may miss each other, around the library's own lookout.
+//! The moment in which a sleeper and whoever would wake it may miss each other, around the library's own lookout.
 //!
-//! In [`crate::batches`] they are too short to be met by chance.
+//! In [`crate::batches`] it is too short to be met by chance.
 
 use shuttle::thread;
 
-use crate::lookout::{Lookout, Minder};
+use crate::lookout::Lookout;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
 
 /// A reader that looks out goes while another one comes to sleep: as `Waiting` is dropped, and as `Waiting::sleep`.
@@ -33,33 +33,4 @@ pub fn hand_over(careless: bool) {
     };
     goes.join().expect("it goes without a panic");
     assert!(looks_out || woken.load(Ordering::SeqCst), "it sleeps with nobody to wake it");
-}
-
-/// A minder ends while a reader comes to sleep: as `Minding::is_over` and `RequestCore::minder`. With `careless`, the
-/// minder does not look once more.
-///
-/// # Panics
-/// If the sleeper relies on a minder that has ended.
-pub fn end(careless: bool) {
-    let lookout: Arc<Lookout<()>> = Arc::default();
-    assert_eq!(lookout.minder(()), Minder::Make(1));
-    let gathering = lookout.gathering();
-    let minder = {
-        let lookout = lookout.clone();
-        thread::spawn(move || {
-            if lookout.sleeping().is_some() {
-                return true;
-            }
-            lookout.ends(1);
-            !careless && lookout.sleeping().is_some() && lookout.goes_on(1)
-        })
-    };
-    assert!(lookout.sleeps(gathering), "nothing was sent");
-    let minded = lookout.minder(());
-    let goes_on = minder.join().expect("it ends without a panic");
-    match minded {
-        Minder::Is(1) => assert!(goes_on, "it relies on a minder that has ended"),
-        Minder::Make(2) => assert!(!goes_on, "there are two minders"),
-        other => panic!("{other:?}"),
-    }
 }

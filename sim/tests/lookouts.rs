@@ -1,6 +1,6 @@
 //! A sleeper and whoever would wake it do not miss each other.
 
-use sim::lookouts::{end, hand_over};
+use sim::lookouts::hand_over;
 use sim::runs::{always, violation};
 
 fn finds(model: fn(), sentence: &str) {
@@ -16,14 +16,4 @@ fn a_lookout_that_goes_leaves_nobody_asleep() {
 #[test]
 fn it_is_found_when_a_sleeper_does_not_look_again() {
     finds(|| hand_over(true), "nobody to wake it");
-}
-
-#[test]
-fn a_minder_that_ends_leaves_nobody_to_itself() {
-    always(|| end(false));
-}
-
-#[test]
-fn it_is_found_when_a_minder_ends_without_a_look() {
-    finds(|| end(true), "has ended");
 }

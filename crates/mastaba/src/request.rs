@@ -8,7 +8,6 @@ mod database;
 mod direct;
 pub(crate) mod lookout;
 mod meter;
-mod minder;
 mod nesting;
 mod renew;
 mod slot;

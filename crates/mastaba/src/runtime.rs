@@ -5,6 +5,8 @@
 //! them. Work goes to the runtime of whoever asks for it, and what was left on a runtime that has ended, or that nobody
 //! drives any longer, holds nobody up.
 
+pub(crate) mod minder;
+
 use std::panic::catch_unwind;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub(crate) struct Home {
     tasks: TaskTracker,
     /// Why the cache cannot work there.
     unfit: Option<Error>,
+    minder: minder::Minder,
 }
 
 impl Runtimes {
@@ -72,7 +75,8 @@ impl Runtimes {
         let tasks = TaskTracker::new();
         // closed, it still takes tasks, and can be waited for by several at a time
         tasks.close();
-        let home = Arc::new(Home { id: handle.id(), handle, tasks, unfit });
+        let home =
+            Arc::new(Home { id: handle.id(), handle, tasks, unfit, minder: minder::Minder::default() });
         known.push(home.clone());
         home
     }

@@ -6,11 +6,11 @@
 //! wakes them.
 //!
 //! No reader may depend on another one being polled. The lookout that is dropped wakes the others, of whom one takes its
-//! place. The one that is kept and never polled again has a minder behind it: a task that lives while somebody sleeps, and
-//! wakes the sleepers once one gathering lasts longer than [`LONGEST`](super::standby::LONGEST). From then on each reader
-//! of that gathering looks out for itself: more of them may be kept. The minder does not send, for others of those who are
-//! awaited together may still be on their way to their first poll. Readers sleep on a minder of their own runtime alone:
-//! another one may stand still.
+//! place. The one that is kept and never polled again has a minder behind it: a task of the runtime that looks every
+//! [few milliseconds](crate::runtime::minder) what gathers for long, and wakes the sleepers. From then on each reader of that
+//! gathering looks out for itself: more of them may be kept. The minder does not send, for others of those who are awaited
+//! together may still be on their way to their first poll. Readers sleep on the minder of their own runtime alone: another
+//! one may stand still.
 
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
@@ -18,16 +18,8 @@ use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 pub(crate) struct Lookout<H> {
     /// The number of the gathering, and below it [`TAKEN`], [`SLEEPS`] and [`EACH`].
     word: AtomicUsize,
-    /// The number of the minder; 0: there is none.
-    minder: AtomicUsize,
-    minders: Mutex<Minders<H>>,
-}
-
-struct Minders<H> {
-    /// The runtime of the present one.
-    home: Option<H>,
-    /// How many there were.
-    count: usize,
+    /// The runtime whose minder minds a gathering, and which.
+    minded: Mutex<Option<(H, usize)>>,
 }
 
 /// Somebody keeps the lookout.
@@ -39,21 +31,9 @@ const EACH: usize = 4;
 /// What the number of a gathering goes up by.
 const NEXT: usize = 8;
 
-/// Who wakes the sleepers when the lookout is kept and not polled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Minder {
-    /// The one of this number.
-    Is(usize),
-    /// The caller makes one, of this number.
-    Make(usize),
-    /// One of another runtime, which may stand still: the caller must not sleep.
-    Elsewhere,
-}
-
 impl<H> Default for Lookout<H> {
     fn default() -> Self {
-        let minders = Mutex::new(Minders { home: None, count: 0 });
-        Self { word: AtomicUsize::new(0), minder: AtomicUsize::new(0), minders }
+        Self { word: AtomicUsize::new(0), minded: Mutex::new(None) }
     }
 }
 
@@ -117,35 +97,13 @@ impl<H: PartialEq> Lookout<H> {
         }
     }
 
-    /// Whether that minder still minds.
-    pub(crate) fn is_minded_by(&self, minder: usize) -> bool {
-        self.minder.load(Ordering::SeqCst) == minder
-    }
-
-    /// Who minds a reader on this runtime.
-    pub(crate) fn minder(&self, home: H) -> Minder {
-        let mut minders = lock(&self.minders);
-        match self.minder.load(Ordering::SeqCst) {
-            0 => {
-                minders.count += 1;
-                minders.home = Some(home);
-                self.minder.store(minders.count, Ordering::SeqCst);
-                Minder::Make(minders.count)
-            }
-            _ if minders.home != Some(home) => Minder::Elsewhere,
-            minder => Minder::Is(minder),
+    /// Whether the minder of this runtime minds this gathering already; from now on it counts as if it did.
+    pub(crate) fn is_minded(&self, home: H, gathering: usize) -> bool {
+        let mut minded = lock(&self.minded);
+        let minds = Some((home, gathering));
+        *minded == minds || {
+            *minded = minds;
+            false
         }
-    }
-
-    /// That minder ends.
-    pub(crate) fn ends(&self, minder: usize) {
-        let _ended = self.minder.compare_exchange(minder, 0, Ordering::SeqCst, Ordering::SeqCst);
-    }
-
-    /// That minder goes on after all, if nobody has made another one.
-    pub(crate) fn goes_on(&self, minder: usize) -> bool {
-        let minders = lock(&self.minders);
-        minders.count == minder
-            && self.minder.compare_exchange(0, minder, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct RequestCore {
     /// Who waits to send until others have asked.
     pub(super) stand_by: StandBy<Id>,
     /// Who sends what gathers. Shared with its minder, which keeps no request alive.
-    pub(super) lookout: Arc<Lookout<Id>>,
+    pub(crate) lookout: Arc<Lookout<Id>>,
     pub(crate) state: Mutex<State>,
     /// This request has written: its loads ask for the writing database.
     pub(crate) wrote: AtomicBool,
@@ -179,8 +179,18 @@ impl RequestCore {
         }
     }
 
+    /// Has the runtime of the caller mind a gathering in which a reader goes to sleep here. Whether it does: where there is no
+    /// runtime to, a reader must not sleep.
+    pub(super) fn is_minded(self: &Arc<Self>, gathering: usize) -> bool {
+        let Ok(home) = self.cache.home("a read that has to ask a tier") else { return false };
+        if !self.lookout.is_minded(home.id(), gathering) {
+            home.mind(self, gathering);
+        }
+        true
+    }
+
     /// Has everybody who sleeps look again.
-    pub(super) fn wake_sleepers(&self) {
+    pub(crate) fn wake_sleepers(&self) {
         let mut sleepers = Vec::new();
         lock(&self.state).gathering.iter().for_each(|part| part.sleepers(&mut sleepers));
         sleepers.into_iter().for_each(Waker::wake);

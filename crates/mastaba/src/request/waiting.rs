@@ -43,8 +43,8 @@ pub(super) struct Waiting<'r, S: Source> {
     gathering: usize,
     /// It looks out, for itself and for those who sleep.
     looks_out: bool,
-    /// It sleeps: who is woken, and the minder behind the one that looks out.
-    sleeps: Option<(Waker, usize)>,
+    /// It sleeps, and this is woken.
+    sleeps: Option<Waker>,
     done: bool,
 }
 
@@ -175,12 +175,7 @@ impl<S: Source> Waiting<'_, S> {
     ///
     /// How far its parts have come: if they gather and it does not look out, it sleeps.
     fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
-        let lookout = &self.request.inner.lookout;
-        if self
-            .sleeps
-            .as_ref()
-            .is_some_and(|(waker, minder)| waker.will_wake(cx.waker()) && lookout.is_minded_by(*minder))
-        {
+        if self.sleeps.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Phase::Gathering;
         }
         let phase = self.phase(cx, true);
@@ -190,9 +185,9 @@ impl<S: Source> Waiting<'_, S> {
         }
         // who looked out may have gone before our waker was there
         if !self.looks_out() {
-            match self.request.inner.minder() {
-                Some(minder) => self.sleeps = Some((cx.waker().clone(), minder)),
-                None => self.looks_out = true,
+            match self.request.inner.is_minded(self.gathering) {
+                true => self.sleeps = Some(cx.waker().clone()),
+                false => self.looks_out = true,
             }
         }
         phase
