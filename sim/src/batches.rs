@@ -430,8 +430,11 @@ impl Waiting {
             return Phase::Gathering;
         }
         let phase = self.phase(cx, true);
-        if phase != Phase::Gathering || !self.request.lookout.sleeps(self.gathering) {
-            return if phase == Phase::Gathering { self.phase(cx, false) } else { phase };
+        if phase != Phase::Gathering {
+            return phase;
+        }
+        if !self.request.lookout.sleeps(self.gathering) {
+            return self.phase(cx, false);
         }
         if !self.looks_out() {
             match self.request.is_minded(self.gathering) {

@@ -346,11 +346,6 @@ impl<S: Source> Claim<S> {
         self.asks.len() + self.items.len()
     }
 
-    /// By a number that counts through the keys that were found, and then through the misses.
-    fn key(&self, nth: usize) -> &S::Key {
-        self.asks.get(nth).map_or_else(|| &self.items[nth - self.asks.len()].key, |ask| &ask.key)
-    }
-
     fn unanswered(&self) -> Vec<usize> {
         (0..self.items.len()).filter(|at| self.items[*at].answer.is_none()).collect()
     }

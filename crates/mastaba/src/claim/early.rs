@@ -7,9 +7,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::sleep_until;
 
-use super::recall::Ask;
-use super::settle::{add, count, remember};
-use super::{Claim, Item};
+use super::Claim;
+use super::settle::{Seen, add, count, remember};
 use crate::answer::{Answered, Outcome};
 use crate::guarded::guard;
 use crate::report::Outcomes;
@@ -41,30 +40,22 @@ impl<S: Source> Claim<S> {
 
     /// Whether a key could be answered now, and has not been.
     fn is_known(&self, nth: usize) -> bool {
-        let (early, answer) = match nth.checked_sub(self.asks.len()) {
-            None => (&self.asks[nth].early, &self.asks[nth].answer),
-            Some(at) => (&self.items[at].early, &self.items[at].answer),
-        };
-        if self.lane == Lane::Background || early.load(Ordering::Relaxed) {
+        let seen = self.seen(nth);
+        if self.lane == Lane::Background || seen.early.load(Ordering::Relaxed) {
             return false;
         }
-        match answer {
+        match seen.answer {
             // its value is changed for this request by a hook, together with what the load brings
             Some(_) => !self.source.hooked(),
             // a read that was to go past what is known waits for the source, and falls back if that fails
-            None => {
-                let miss = nth.checked_sub(self.asks.len()).map(|at| &self.items[at]);
-                self.lane == Lane::Normal && miss.is_some_and(|miss| miss.backup.is_some())
-            }
+            None => self.lane == Lane::Normal && seen.miss.is_some_and(|at| self.items[at].backup.is_some()),
         }
     }
 
     /// What a key could be answered with now.
     fn known(&self, nth: usize) -> Option<Outcome<S::Value>> {
-        match nth.checked_sub(self.asks.len()) {
-            None => self.asks[nth].answer.clone(),
-            Some(at) => self.items[at].answer.clone().or_else(|| self.fallback(at)),
-        }
+        let seen = self.seen(nth);
+        seen.answer.cloned().or_else(|| self.fallback(seen.miss?))
     }
 
     async fn answer_early(&self) {
@@ -84,25 +75,16 @@ impl<S: Source> Claim<S> {
             let wide = state.wide_writes > 0;
             let slot = Slot::<S>::of(&mut state.slots[slot].1);
             for (nth, answer) in known {
-                let (key, place, early, sound) = match nth.checked_sub(self.asks.len()) {
-                    None => {
-                        let Ask { key, at, early, .. } = &self.asks[nth];
-                        (key, *at, early, true)
-                    }
-                    Some(nth) => {
-                        let Item { key, at, early, sound, .. } = &self.items[nth];
-                        (key, *at, early, *sound)
-                    }
-                };
+                let Seen { key, at, early, sound, .. } = self.seen(nth);
                 early.store(true, Ordering::Relaxed);
                 count(&mut outcomes, Some(&answer));
                 let read = (self.lane, self.part.id, self.begun, if sound { self.begun } else { 0 });
                 // a key that panics is answered all the same, and not remembered
                 let _ = guard(|| remember(slot, wide, key, read, Some(&answer)));
                 let answer = Answered { outcome: answer, sound };
-                let twins = self.twins.iter().filter(|(first, _)| *first == place);
-                answers.extend(twins.map(|(_, at)| (*at, answer.clone())));
-                answers.push((place, answer));
+                let twins = self.twins.iter().filter(|(first, _)| *first == at);
+                answers.extend(twins.map(|(_, twin)| (*twin, answer.clone())));
+                answers.push((at, answer));
             }
             add(&mut slot.outcomes, &outcomes);
         }

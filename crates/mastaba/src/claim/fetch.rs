@@ -397,7 +397,7 @@ impl<S: Source> Claim<S> {
                 Outcome::Stale { value, tier } => (value, tier, true),
                 Outcome::Absent { .. } | Outcome::Failed(_) => continue,
             };
-            match guard(|| self.key(at).clone()) {
+            match guard(|| self.seen(at).key.clone()) {
                 Ok(key) => {
                     shapes.push((at, tier, stale));
                     rows.push((key, value));

@@ -198,7 +198,7 @@ impl<S: Source> Claim<S> {
         self.read.get_or_insert_with(|| stamps.clone());
         let source = self.source.clone();
         let incarnation = source.region.incarnation();
-        let rules = Rules { source: &source, lane: self.lane, stamps, incarnation };
+        let rules = Rules::new(&source, self.lane, stamps, incarnation);
         each(
             self,
             records.len().min(asking.len()),
@@ -234,7 +234,7 @@ impl<S: Source> Claim<S> {
             return;
         }
         let (source, none) = (self.source.clone(), Stamps::default());
-        let rules = Rules { source: &source, lane: self.lane, stamps: &none, incarnation: 0 };
+        let rules = Rules::new(&source, self.lane, &none, 0);
         self.each_ask(|claim, at| {
             let Some(Met::Unproven(_)) = claim.asks[at].met.as_deref() else { return };
             let Some(Met::Unproven(unproven)) = claim.asks[at].met.take().map(|met| *met) else { return };
@@ -261,16 +261,16 @@ impl<S: Source> Claim<S> {
                 self.answer(at, outcome(found.value, true, Tier::Shared));
             }
             Verdict::Unproven(unproven) => self.asks[at].met = Some(Box::new(Met::Unproven(*unproven))),
-            Verdict::Miss(standing, remark) => {
+            Verdict::Miss(footing, remark) => {
                 if let Some(remark) = remark {
                     self.remark(remark, &self.asks[at].record.clone());
                 }
-                if matches!(standing, Footing::Lease(_)) && self.source.near.is_none() {
+                if matches!(footing, Footing::Lease(_)) && self.source.near.is_none() {
                     // what has been told by now; what came before was missed by the read, or is found by the next look
                     self.asks[at].mark = self.source.region.changes.mark(&self.asks[at].record);
                 }
-                if !matches!(standing, Footing::Nothing) {
-                    self.asks[at].met = Some(Box::new(Met::Miss(standing)));
+                if !matches!(footing, Footing::Nothing) {
+                    self.asks[at].met = Some(Box::new(Met::Miss(footing)));
                 }
             }
         }
@@ -282,7 +282,7 @@ impl<S: Source> Claim<S> {
             return self.stand(at, Footing::Held(None)); // as when it was looked up
         }
         let source = self.source.clone();
-        let rules = Rules { source: &source, lane: self.lane, stamps, incarnation };
+        let rules = Rules::new(&source, self.lane, stamps, incarnation);
         match rules.verdict(record, &mut self.now) {
             Verdict::Fresh(mut found) => {
                 let item = &self.items[at];
@@ -303,14 +303,14 @@ impl<S: Source> Claim<S> {
             Verdict::Stale(found) => self.answer_late(at, found, true),
             // its tags would cost a trip more: load under its fence instead
             Verdict::Unproven(unproven) => self.stand(at, unproven.unread()),
-            Verdict::Miss(standing, remark) => {
+            Verdict::Miss(footing, remark) => {
                 if let Some(remark) = remark {
                     self.remark(remark, &self.items[at].record.clone());
                 }
-                if matches!(standing, Footing::Lease(_)) && source.near.is_none() {
+                if matches!(footing, Footing::Lease(_)) && source.near.is_none() {
                     self.items[at].mark = source.region.changes.mark(&self.items[at].record);
                 }
-                self.stand(at, standing);
+                self.stand(at, footing);
             }
         }
     }
@@ -378,7 +378,7 @@ impl<S: Source> Claim<S> {
         for Ask { key, at, record, seen, mark, met, .. } in misses {
             self.items.push(Item::new(key, at, record, seen, mark));
             match met.map(|met| *met) {
-                Some(Met::Miss(standing)) => self.stand(self.items.len() - 1, standing),
+                Some(Met::Miss(footing)) => self.stand(self.items.len() - 1, footing),
                 // not proven: what is there stays there
                 Some(Met::Unproven(unproven)) => {
                     let_go(unproven);
@@ -390,10 +390,10 @@ impl<S: Source> Claim<S> {
     }
 
     /// What a miss stands on.
-    fn stand(&mut self, at: usize, standing: Footing<S>) {
+    fn stand(&mut self, at: usize, footing: Footing<S>) {
         let waits = self.waits_for_others();
         let item = &mut self.items[at];
-        match standing {
+        match footing {
             Footing::Nothing => {}
             Footing::Outdated(fence) => item.over = Some(fence),
             // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)

@@ -7,7 +7,7 @@ use crate::guarded::each;
 use crate::report::{Outcomes, Tier};
 use crate::request::{Cell, Lane, Memo, Slot};
 use crate::source::Source;
-use crate::sync::lock;
+use crate::sync::{AtomicBool, lock};
 use crate::telemetry;
 
 impl<S: Source> Claim<S> {
@@ -79,6 +79,33 @@ pub(super) struct Reader<'c, S: Source> {
     pub(super) early: bool,
     sound: bool,
     pub(super) answer: &'c mut Option<Outcome<S::Value>>,
+}
+
+/// The same to look at.
+pub(super) struct Seen<'c, S: Source> {
+    pub(super) key: &'c S::Key,
+    pub(super) at: usize,
+    pub(super) early: &'c AtomicBool,
+    pub(super) sound: bool,
+    pub(super) answer: Option<&'c Outcome<S::Value>>,
+    /// A miss, by its place among them.
+    pub(super) miss: Option<usize>,
+}
+
+impl<S: Source> Claim<S> {
+    /// By a number that counts through the keys that were found, and then through the misses.
+    pub(super) fn seen(&self, nth: usize) -> Seen<'_, S> {
+        match nth.checked_sub(self.asks.len()) {
+            None => {
+                let Ask { key, at, early, answer, .. } = &self.asks[nth];
+                Seen { key, at: *at, early, sound: true, answer: answer.as_ref(), miss: None }
+            }
+            Some(miss) => {
+                let Item { key, at, early, sound, answer, .. } = &self.items[miss];
+                Seen { key, at: *at, early, sound: *sound, answer: answer.as_ref(), miss: Some(miss) }
+            }
+        }
+    }
 }
 
 impl<'c, S: Source> Reader<'c, S> {
@@ -178,7 +205,7 @@ impl<S: Source> Drop for Claim<S> {
             if let Ok(at) = self.request.slot::<S>(&mut state) {
                 let slot = Slot::<S>::of(&mut state.slots[at].1);
                 let give_back = |slot: &mut Slot<S>, nth: usize| {
-                    slot.give_back(self.key(nth), self.part.id);
+                    slot.give_back(self.seen(nth).key, self.part.id);
                 };
                 // a key that panics stays there, and whoever asks for it finds that its part is settled
                 each(slot, self.keys(), give_back, |_, _, _| {});

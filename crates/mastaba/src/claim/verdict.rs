@@ -30,12 +30,14 @@ const LEFT_ALONE_MS: u64 = 60_000 + SKEW_MS;
 
 /// What records are judged by.
 pub(super) struct Rules<'a, S: Source> {
-    pub(super) source: &'a Registered<S>,
-    pub(super) lane: Lane,
+    source: &'a Registered<S>,
+    lane: Lane,
     /// The stamps that were read with the record (`R12`).
-    pub(super) stamps: &'a Stamps,
+    stamps: &'a Stamps,
+    /// Those that every entry of the source stands under, as one number.
+    folded: Option<u64>,
     /// What the store is (`R11`).
-    pub(super) incarnation: u64,
+    incarnation: u64,
 }
 
 /// What a record is worth.
@@ -111,7 +113,11 @@ pub(super) enum Remark {
     Clocks(Duration),
 }
 
-impl<S: Source> Rules<'_, S> {
+impl<'a, S: Source> Rules<'a, S> {
+    pub(super) fn new(source: &'a Registered<S>, lane: Lane, stamps: &'a Stamps, incarnation: u64) -> Self {
+        Self { source, lane, stamps, folded: stamps.folded(S::TAGS), incarnation }
+    }
+
     /// Looks at a record. `now` is looked at again where the record is newer.
     pub(super) fn verdict(&self, record: &Bytes, now: &mut Now) -> Verdict<S> {
         let entry = match EntryRef::read(record) {
@@ -148,10 +154,10 @@ impl<S: Source> Rules<'_, S> {
     }
 
     fn weigh(&self, entry: &EntryRef<'_>, header: Header, now: &mut Now, kept: bool) -> Verdict<S> {
-        let miss = |standing: Footing<S>, remark| {
+        let miss = |footing: Footing<S>, remark| {
             // no fence of what a hold keeps is good for anything: the hold stands in its place
-            let standing = if kept { Footing::Held(None) } else { standing };
-            Verdict::Miss(standing, remark)
+            let footing = if kept { Footing::Held(None) } else { footing };
+            Verdict::Miss(footing, remark)
         };
         let age = match age(&header, now) {
             Ok(age) => age,
@@ -159,7 +165,7 @@ impl<S: Source> Rules<'_, S> {
         };
         let absent = header.kind == Kind::Absent;
         let schema = self.source.schema(header.format);
-        let current = self.stamps.folded(S::TAGS) == Some(header.stamps);
+        let current = self.folded == Some(header.stamps);
         // whether what a version of the program with other fixed tags wrote is outdated is for that version to say
         let comparable = Registered::<S>::same_tags(header.schema, schema);
         let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
@@ -181,11 +187,11 @@ impl<S: Source> Rules<'_, S> {
             // there is anything in its place. Clocks decide who stores, and nothing else. Whoever wrote to a store of this
             // process alone is gone; and who refreshes says so.
             let at_once = self.source.region.is_private() || self.lane == Lane::Refresh;
-            let standing = match at_once || age >= LEFT_ALONE_MS {
+            let footing = match at_once || age >= LEFT_ALONE_MS {
                 true => Footing::Replaced(header.fence, None),
                 false => Footing::LeftAlone,
             };
-            return miss(standing, Some(Remark::OtherShape));
+            return miss(footing, Some(Remark::OtherShape));
         }
         let (mut value, mut packed) = (None, None);
         let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
@@ -241,8 +247,8 @@ impl<S: Source> Rules<'_, S> {
     ) -> Verdict<S> {
         if self.lane == Lane::Refresh {
             // replaced under its own fence; no lease, which would take it from others meanwhile
-            let standing = if kept { Footing::Held(None) } else { Footing::Replaced(header.fence, None) };
-            return Verdict::Miss(standing, None);
+            let footing = if kept { Footing::Held(None) } else { Footing::Replaced(header.fence, None) };
+            return Verdict::Miss(footing, None);
         }
         let policy = &self.source.policy;
         let soft = header.created_ms.saturating_add(header.soft_ms);
@@ -265,9 +271,9 @@ impl<S: Source> Rules<'_, S> {
             // others in that case, it is replaced under its own fence and not by a lease.
             (false, false) => {
                 let backup = found.carried();
-                let standing =
+                let footing =
                     if kept { Footing::Held(backup) } else { Footing::Replaced(header.fence, backup) };
-                Verdict::Miss(standing, None)
+                Verdict::Miss(footing, None)
             }
         }
     }

@@ -179,9 +179,11 @@ impl<S: Source> Waiting<'_, S> {
             return Phase::Gathering;
         }
         let phase = self.phase(cx, true);
-        if phase != Phase::Gathering || !self.request.inner.lookout.sleeps(self.gathering) {
-            // what gathered was sent meanwhile
-            return if phase == Phase::Gathering { self.phase(cx, false) } else { phase };
+        if phase != Phase::Gathering {
+            return phase;
+        }
+        if !self.request.inner.lookout.sleeps(self.gathering) {
+            return self.phase(cx, false); // what gathered was sent meanwhile
         }
         // who looked out may have gone before our waker was there
         if !self.looks_out() {

@@ -99,7 +99,7 @@ impl World {
     }
 
     fn rules(&self, lane: Lane) -> Rules<'_, Doubles> {
-        Rules { source: &self.source, lane, stamps: &self.stamps, incarnation: INCARNATION }
+        Rules::new(&self.source, lane, &self.stamps, INCARNATION)
     }
 
     /// An entry of 21, made just now.
