@@ -75,13 +75,13 @@ impl Browser {
     }
 
     fn call(&self, method: &str, address: &str, body: &Value) -> Value {
-        let answer = self.try_call(method, address, body);
+        let answer = self.send(method, address, body);
         let value: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(answer.status, 200, "{method} {address}: {value}");
         value["value"].clone()
     }
 
-    fn try_call(&self, method: &str, address: &str, body: &Value) -> Answer {
+    fn send(&self, method: &str, address: &str, body: &Value) -> Answer {
         let (host, body) = (&self.host, if method == "POST" { body.to_string() } else { String::new() });
         let head = format!(
             "{method} {address} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
@@ -134,7 +134,7 @@ impl Browser {
         let began = Instant::now();
         // between two pages there is none that could be asked
         let arrived = || {
-            let answer = self.try_call("POST", &format!("{}/execute/sync", self.session), &script);
+            let answer = self.send("POST", &format!("{}/execute/sync", self.session), &script);
             answer.status == 200 && answer.body.contains("true")
         };
         while !arrived() {
@@ -186,7 +186,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if !self.session.is_empty() && !std::thread::panicking() {
-            self.try_call("DELETE", &self.session, &Value::Null);
+            self.send("DELETE", &self.session, &Value::Null);
         } else if !self.session.is_empty() {
             // a second panic would end everything; the browser ends with its session
             let (host, session) = (self.host.clone(), self.session.clone());

@@ -53,7 +53,7 @@ impl MastabaCache {
         self.set(|settings| settings.server_timing = shown)
     }
 
-    /// What a request may cost: one that costs more is warned about when it has ended, once, in one line. A handler sets a budget of its own with `cache.stash().put(Budget { .. })`.
+    /// What a request may cost: one that costs more is warned about when it has ended, once, in one line. A handler sets a budget of its own with `cache.stash().insert(Budget { .. })`.
     pub fn budget(self, budget: Budget) -> Self {
         self.set(|settings| settings.budget = Some(budget))
     }

@@ -72,7 +72,7 @@ async fn requests_at_the_same_time_do_not_share_their_first_tier() {
         let world = World::new().await;
         let here = web::Data::new(AtomicUsize::new(0));
         let page = async |cache: RequestCache, id: Path<u64>, here: web::Data<AtomicUsize>| {
-            assert!(cache.stash().put(Mark(*id)).is_none());
+            assert!(cache.stash().insert(Mark(*id)).is_none());
             here.fetch_add(1, Ordering::Relaxed);
             while here.load(Ordering::Relaxed) < REQUESTS as usize {
                 actix_web::rt::task::yield_now().await;
@@ -270,7 +270,7 @@ async fn a_request_that_costs_too_much_is_warned_about_once_and_may_set_its_own_
             "done"
         };
         let on_purpose = async |cache: RequestCache| {
-            cache.stash().put(Budget { trips: 4, statements: 2 });
+            cache.stash().insert(Budget { trips: 4, statements: 2 });
             cache.get::<UserById>(3).await.unwrap();
             cache.get::<UserById>(4).await.unwrap();
             "done"

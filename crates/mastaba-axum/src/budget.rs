@@ -24,7 +24,7 @@ use tower_service::Service;
 /// # Ok::<_, mastaba::Error>(()) }).unwrap();
 /// ```
 ///
-/// A handler can do the same for itself: `cache.stash().put(Budget { trips: 4, statements: 3 })`.
+/// A handler can do the same for itself: `cache.stash().insert(Budget { trips: 4, statements: 3 })`.
 #[derive(Clone, Copy, Debug)]
 pub struct BudgetLayer {
     budget: Budget,
@@ -63,7 +63,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for BudgetService<S> {
 
     fn call(&mut self, request: Request<B>) -> S::Future {
         if let Some(cache) = request.extensions().get::<mastaba::RequestCache>() {
-            cache.stash().put(self.budget);
+            cache.stash().insert(self.budget);
         }
         self.inner.call(request)
     }

@@ -136,7 +136,7 @@ impl<DB: Dialect> Outbox<DB> {
     ///
     /// A cache has one outbox per kind of database, the last one.
     pub fn attach(&self, cache: &Cache) {
-        cache.stash().put(self.clone());
+        cache.stash().insert(self.clone());
     }
 
     /// The one that was attached to the cache of a request.

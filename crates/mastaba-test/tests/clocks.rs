@@ -18,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 async fn tier(cache: &Cache, key: u64) -> Option<Tier> {
-    let tier = cache.request().try_get_many::<UserById>([key]).await[&key].tier();
+    let tier = cache.request().get_outcomes::<UserById>([key]).await[&key].tier();
     cache.idle().await;
     tier
 }

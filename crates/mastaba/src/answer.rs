@@ -33,7 +33,7 @@ impl<V> Clone for Known<V> {
 
 impl<V> Known<V> {
     /// The value, if there is one.
-    pub fn value(self) -> Option<Arc<V>> {
+    pub fn into_value(self) -> Option<Arc<V>> {
         match self {
             Self::Value(value) => Some(value),
             Self::Absent => None,
@@ -164,7 +164,7 @@ impl<S: Source> Asked<S> {
 /// The answers to many keys, by key: every key that was asked for is in it, once, in the order of the asking.
 ///
 /// `T` is `Option<Arc<Value>>` for [`get_many`](crate::RequestCache::get_many) and an [`Outcome`] for
-/// [`try_get_many`](crate::RequestCache::try_get_many).
+/// [`get_outcomes`](crate::RequestCache::get_outcomes).
 pub struct Answers<K, T> {
     rows: Vec<(K, T)>,
     /// Made on the first look by key, when there are more keys than one walks through.

@@ -269,11 +269,11 @@ impl Cache {
         crate::write::void(&self.core, pieces).await
     }
 
-    /// Whether a piece could be [voided](Cache::void) here.
+    /// Checks that a piece could be [voided](Cache::void) here. Costs no trip.
     ///
     /// # Errors
     /// Of usage, if it is of a region that is not here, or keeps nothing here.
-    pub fn knows(&self, piece: &Outgoing) -> Result<(), Error> {
+    pub fn check(&self, piece: &Outgoing) -> Result<(), Error> {
         crate::write::region_of(&self.core, piece).map(drop)
     }
 

@@ -148,7 +148,7 @@ impl RequestCache {
     /// ```
     ///
     /// # Errors
-    /// The first error, if any key failed. [`try_get_many`](RequestCache::try_get_many) tells per key.
+    /// The first error, if any key failed. [`get_outcomes`](RequestCache::get_outcomes) tells per key.
     pub async fn get_many<S: Source>(
         &self,
         keys: impl IntoIterator<Item = S::Key>,
@@ -172,13 +172,13 @@ impl RequestCache {
     /// let world = World::new().await; // users 1 to 999, a shared tier in memory
     /// let request = world.request();
     /// request.get::<UserById>(1).await?;
-    /// let users = request.try_get_many::<UserById>([1, 2, 2000]).await;
+    /// let users = request.get_outcomes::<UserById>([1, 2, 2000]).await;
     /// assert_eq!(users[&1].tier(), Some(Tier::Request));
     /// assert_eq!(users[&2].tier(), Some(Tier::Source));
     /// assert!(users[&2000].is_absent());
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
-    pub async fn try_get_many<S: Source>(
+    pub async fn get_outcomes<S: Source>(
         &self,
         keys: impl IntoIterator<Item = S::Key>,
     ) -> Answers<S::Key, Outcome<S::Value>> {

@@ -178,15 +178,15 @@ impl Scope {
     /// scope.set_end(End::CutOff);
     /// // .. whatever may be dropped, and then:
     /// scope.set_end(End::Complete);
-    /// assert_eq!(scope.ends(), End::Complete);
+    /// assert_eq!(scope.end(), End::Complete);
     /// # });
     /// ```
     pub fn set_end(&mut self, end: End) {
         self.end = end;
     }
 
-    /// What [`set_end`](Scope::set_end) has said last.
-    pub fn ends(&self) -> End {
+    /// How the work ended, as [`set_end`](Scope::set_end) has said last.
+    pub fn end(&self) -> End {
         self.end
     }
 
@@ -211,7 +211,7 @@ impl Scope {
         .await
     }
 
-    fn end(&self) {
+    fn close(&self) {
         let budget = self.request.stash().get::<Budget>().map(|budget| *budget).or(self.budget);
         let told = tracing::event_enabled!(target: "mastaba::request", Level::DEBUG);
         if !told && budget.is_none() {
@@ -270,7 +270,7 @@ impl Deref for Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        self.end();
+        self.close();
     }
 }
 

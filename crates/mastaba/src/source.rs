@@ -218,7 +218,7 @@ impl<S: Source> Rows<S> {
     /// }
     ///
     /// let cache = Cache::builder().region("numbers", Region::memory()).source(HalfOf).build().await?;
-    /// let halves = cache.request().try_get_many::<HalfOf>([6, 7]).await;
+    /// let halves = cache.request().get_outcomes::<HalfOf>([6, 7]).await;
     /// assert_eq!(halves[&6].value()?.map(|half| **half), Some(3));
     /// assert!(halves[&7].error().unwrap().is_source());
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();

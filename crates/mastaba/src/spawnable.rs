@@ -32,7 +32,7 @@ fn of_a_request<S: Source>(request: &RequestCache, key: &S::Key, value: &Arc<S::
     let one = || key.clone();
     send(&request.get::<S>(one()));
     send(&request.get_many::<S>([one()]));
-    send(&request.try_get_many::<S>([one()]));
+    send(&request.get_outcomes::<S>([one()]));
     send(&request.peek::<S>(one()));
     send(&request.prefetch::<S>([one()]));
     send(&request.refresh::<S>(one()));

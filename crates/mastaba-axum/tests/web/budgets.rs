@@ -25,7 +25,7 @@ async fn together(cache: RequestCache) {
 }
 
 async fn costly_on_purpose(cache: RequestCache) {
-    cache.stash().put(Budget { trips: 100, statements: 100 });
+    cache.stash().insert(Budget { trips: 100, statements: 100 });
     for id in 21..=23 {
         cache.get::<UserById>(id).await.unwrap();
     }

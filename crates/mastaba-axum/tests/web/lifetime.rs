@@ -21,7 +21,7 @@ use crate::{Pulse, in_time};
 async fn tiers(cache: RequestCache) -> String {
     let mut tiers = Vec::new();
     for _ in 0..2 {
-        let users = cache.try_get_many::<UserById>([1]).await;
+        let users = cache.get_outcomes::<UserById>([1]).await;
         tiers.push(users[&1].tier().map_or_else(String::new, |tier: Tier| tier.to_string()));
     }
     tiers.join(" ")
@@ -49,7 +49,7 @@ async fn requests_at_the_same_time_do_not_share_their_first_tier() {
         let world = World::new().await;
         let all_here = Arc::new(Barrier::new(REQUESTS));
         let page = async move |cache: RequestCache, axum::extract::Path(nth): axum::extract::Path<usize>| {
-            assert!(cache.stash().put(Mark(nth)).is_none());
+            assert!(cache.stash().insert(Mark(nth)).is_none());
             all_here.wait().await;
             format!("{} {}", cache.stash().get::<Mark>().unwrap().0, tiers(cache).await)
         };

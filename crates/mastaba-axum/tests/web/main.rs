@@ -28,7 +28,7 @@ struct Beat(Pulse);
 impl Pulse {
     pub(crate) fn feel(&self, cache: &RequestCache) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        cache.stash().put(Beat(self.clone()));
+        cache.stash().insert(Beat(self.clone()));
     }
 
     pub(crate) fn beats(&self) -> usize {

@@ -125,7 +125,7 @@ async fn versions<S: Source<Key = u64, Value = u32>>(
     cache: &Cache,
     keys: &[u64],
 ) -> Vec<Result<u32, String>> {
-    let answers = cache.request().try_get_many::<S>(keys.iter().copied()).await;
+    let answers = cache.request().get_outcomes::<S>(keys.iter().copied()).await;
     let version = |key| match answers[key].value() {
         Ok(Some(version)) => Ok(**version),
         other => Err(format!("{other:?}")),

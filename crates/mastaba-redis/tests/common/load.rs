@@ -66,7 +66,7 @@ impl Oracle {
     /// Reads some keys in one request, and compares them.
     pub(crate) async fn read(&self, process: &Process, keys: &[u64], bound: Duration) {
         let floors: Vec<_> = keys.iter().map(|key| self.floor(*key, bound)).collect();
-        let users = process.request().try_get_many::<UserById>(keys.iter().copied()).await;
+        let users = process.request().get_outcomes::<UserById>(keys.iter().copied()).await;
         for (key, floor) in keys.iter().zip(floors) {
             self.counts.reads.fetch_add(1, Ordering::Relaxed);
             let tier = users[key].tier().map_or("none".to_owned(), |tier| tier.to_string());

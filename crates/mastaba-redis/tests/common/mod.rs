@@ -56,7 +56,7 @@ impl Process {
 
     /// The version of a user as a new request sees it, and the tier that it came from. Never an error.
     pub(crate) async fn finds(&self, key: u64) -> (u32, Tier) {
-        let users = self.request().try_get_many::<UserById>([key]).await;
+        let users = self.request().get_outcomes::<UserById>([key]).await;
         let value = users[&key].value().expect("a fault of the shared tier reaches no caller");
         (value.expect("the row exists").version, users[&key].tier().unwrap())
     }

@@ -36,7 +36,7 @@ async fn begin(writer: &Cache, table: &Arc<Table>) -> Committing {
 }
 
 async fn tier(cache: &Cache) -> Option<Tier> {
-    cache.request().try_get_many::<Row>([1]).await[&1].tier()
+    cache.request().get_outcomes::<Row>([1]).await[&1].tier()
 }
 
 /// Waits until the other process has committed, without its word.

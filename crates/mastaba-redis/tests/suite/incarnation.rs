@@ -31,7 +31,7 @@ async fn what_an_old_dump_brings_back_is_not_served() {
     }
     until("the shared tier being back", async || {
         cache.idle().await;
-        let rows = writer.request().try_get_many::<Row>([1]).await;
+        let rows = writer.request().get_outcomes::<Row>([1]).await;
         assert_eq!(rows[&1].value().unwrap().unwrap().1, expected);
         rows[&1].tier() == Some(Tier::Shared)
     })
@@ -57,7 +57,7 @@ async fn in_quarantine_nothing_is_stored() {
     })
     .await;
     until("a hit of what another process has stored", async || {
-        let rows = patient.request().try_get_many::<Row>([2]).await;
+        let rows = patient.request().get_outcomes::<Row>([2]).await;
         rows[&2].tier() == Some(Tier::Shared)
     })
     .await;

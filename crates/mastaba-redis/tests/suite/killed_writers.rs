@@ -39,7 +39,7 @@ async fn cache(address: &str, shape: impl FnOnce(Region) -> Region) -> Cache {
 }
 
 async fn finds(cache: &Cache) -> (u64, Tier) {
-    let found = cache.request().try_get_many::<Number>([1]).await;
+    let found = cache.request().get_outcomes::<Number>([1]).await;
     (**found[&1].value().unwrap().unwrap(), found[&1].tier().unwrap())
 }
 

@@ -16,7 +16,7 @@ fn near(coherence: Coherence) -> NearConfig {
 }
 
 async fn tier(cache: &Cache, id: u64) -> Option<Tier> {
-    cache.request().try_get_many::<Row>([id]).await[&id].tier()
+    cache.request().get_outcomes::<Row>([id]).await[&id].tier()
 }
 
 /// Reads until near has it.
@@ -96,7 +96,7 @@ async fn the_ping_travels_beside_the_read_of_what_near_does_not_know() {
     sees(&other, 2).await;
     other.idle().await;
     let request = reader.request();
-    let rows = request.try_get_many::<Row>([1, 2]).await;
+    let rows = request.get_outcomes::<Row>([1, 2]).await;
     assert_eq!((rows[&1].tier(), rows[&2].tier()), (Some(Tier::Near), Some(Tier::Shared)));
     let report = request.report();
     assert_eq!(report.shared_trips(), 2, "{report}");
@@ -208,7 +208,7 @@ async fn a_clear_and_tags_of_another_process_reach_near() {
     for tag in ["row:2", "rows"] {
         until("a hit of near", async || {
             reader.idle().await;
-            reader.request().try_get_many::<Tagged>([2]).await[&2].tier() == Some(Tier::Near)
+            reader.request().get_outcomes::<Tagged>([2]).await[&2].tier() == Some(Tier::Near)
         })
         .await;
         let expected = table.commit(2);

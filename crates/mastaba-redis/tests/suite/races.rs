@@ -59,7 +59,7 @@ impl Race {
         self.reader.idle().await;
         self.writer.idle().await;
         assert!(self.is_stored(id).await, "what was read last is stored");
-        let outcome = self.writer.request().try_get_many::<Row>([id]).await;
+        let outcome = self.writer.request().get_outcomes::<Row>([id]).await;
         assert_eq!(outcome[&id].tier(), Some(Tier::Shared));
         assert_eq!(outcome[&id].value().unwrap().unwrap().1, expected);
     }

@@ -99,7 +99,7 @@ struct Process(Cache);
 
 impl Process {
     async fn finds(&self) -> (i64, Tier) {
-        let found = self.0.request().try_get_many::<Account>([1]).await;
+        let found = self.0.request().get_outcomes::<Account>([1]).await;
         (**found[&1].value().unwrap().unwrap(), found[&1].tier().unwrap())
     }
 

@@ -215,7 +215,7 @@ impl<DB: Dialect> Worker<DB> {
         }
         let piece = |row: &Row| {
             let piece =
-                Outgoing::from_bytes(&row.body).and_then(|piece| self.cache.knows(&piece).map(|()| piece));
+                Outgoing::from_bytes(&row.body).and_then(|piece| self.cache.check(&piece).map(|()| piece));
             piece.map_err(|error| (row.id, error.to_string()))
         };
         rows.iter().map(piece).collect()

@@ -66,7 +66,7 @@ async fn write(what: &str) {
 }
 
 async fn version(cache: &Cache) -> (i64, Option<Tier>) {
-    let found = cache.request().try_get_many::<Account>([1]).await;
+    let found = cache.request().get_outcomes::<Account>([1]).await;
     cache.idle().await;
     (**found[&1].value().unwrap().unwrap(), found[&1].tier())
 }

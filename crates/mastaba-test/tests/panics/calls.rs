@@ -42,7 +42,7 @@ async fn an_iterator_of_keys_that_panics_fails_its_call_and_nothing_is_asked() {
         // it has no place for an error, so the panic goes on to the caller
         let clone = request.clone();
         let outcomes =
-            tokio::spawn(async move { clone.try_get_many::<Innocent>(breaks_at(vec![1, 2, 3], at)).await });
+            tokio::spawn(async move { clone.get_outcomes::<Innocent>(breaks_at(vec![1, 2, 3], at)).await });
         assert!(outcomes.await.unwrap_err().is_panic());
     }
     assert_eq!(stage.db.loads.lock().unwrap().keys().copied().collect::<Vec<_>>(), [9]);
@@ -110,7 +110,7 @@ async fn an_error_that_panics_is_an_error() {
         assert!(error.is_panic() && error.is_source() && error.to_string() == said, "{error}");
         assert_eq!(innocent.unwrap().unwrap().id, 1);
     }
-    let outcomes = cache.request().try_get_many::<Fails>([100, 101]).await;
+    let outcomes = cache.request().get_outcomes::<Fails>([100, 101]).await;
     let said = "source fails: loading key 100 failed, and its error panicked: the fuse of an error's text";
     assert_eq!(outcomes[&100].error().unwrap().to_string(), said);
     assert_eq!(outcomes[&101].value().unwrap().map(|value| **value), Some(101));
@@ -209,7 +209,7 @@ async fn a_backend_that_panics_while_it_is_closed_is_an_error() {
 async fn failed(stage: &Stage) -> Vec<u64> {
     let request = stage.cache.request();
     let (sore, innocent) = futures_util::join!(
-        request.try_get_many::<Sore>([12, 13, 14].map(Key)),
+        request.get_outcomes::<Sore>([12, 13, 14].map(Key)),
         request.get_many::<Innocent>([1, 2]),
     );
     let mut failed = Vec::new();
@@ -281,7 +281,7 @@ async fn values_that_panic_while_they_are_dropped_do_not_end_the_process() {
         let stage = Stage::new(tier, Sore).await;
         let request = stage.cache.request();
         fuse::always(Part::ValueDrop, 13);
-        let read = request.try_get_many::<Sore>([12, 13, 14].map(Key)).await;
+        let read = request.get_outcomes::<Sore>([12, 13, 14].map(Key)).await;
         stage.cache.idle().await;
         // nobody has it any longer but the request and near
         drop(read);

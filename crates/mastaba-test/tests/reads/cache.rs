@@ -238,7 +238,7 @@ async fn a_region_without_a_backend_is_a_file_in_the_data_dir_and_survives_a_res
     let before = settings.clone();
     for tier in [Tier::Source, Tier::Shared] {
         let cache = Cache::from_settings(&settings).source(Echo).build().await.unwrap();
-        let found = cache.request().try_get_many::<Echo>([1]).await;
+        let found = cache.request().get_outcomes::<Echo>([1]).await;
         assert_eq!(found[&1].tier(), Some(tier));
         assert_eq!(found[&1].value().unwrap().unwrap().as_str(), "1");
         cache.close().await.unwrap();
@@ -271,7 +271,7 @@ async fn toml_configures_regions_each_with_a_policy_of_its_own() {
     let tiers = async || {
         let request = cache.request();
         let (echo, listed) =
-            tokio::join!(request.try_get_many::<Echo>([1]), request.try_get_many::<Listed>([1]));
+            tokio::join!(request.get_outcomes::<Echo>([1]), request.get_outcomes::<Listed>([1]));
         cache.idle().await;
         (echo[&1].tier().unwrap(), listed[&1].tier().unwrap())
     };
@@ -291,7 +291,7 @@ async fn the_settings_go_over_what_the_program_says_whatever_the_order() {
         .await
         .unwrap();
     for _ in 0..2 {
-        let found = cache.request().try_get_many::<Echo>([1]).await;
+        let found = cache.request().get_outcomes::<Echo>([1]).await;
         assert_eq!(found[&1].tier(), Some(Tier::Source), "null keeps nothing");
     }
 }
@@ -348,13 +348,13 @@ async fn without_any_region_the_request_and_its_stash_work_alone() {
     request.get::<Echo>(1).await.unwrap();
     let report = request.report();
     assert_eq!((report.shared_trips(), report.statements()), (0, 2), "{report}");
-    request.stash().put(42u8);
+    request.stash().insert(42u8);
     assert_eq!(request.clone().stash().get::<u8>().as_deref(), Some(&42));
     request.invalidate::<Echo>([1]).await.unwrap();
     request.get::<Echo>(1).await.unwrap();
     assert_eq!(request.report().statements(), 3);
     let empty = Cache::builder().build().await.unwrap().request();
-    empty.stash().put("alone");
+    empty.stash().insert("alone");
     assert_eq!(empty.stash().get::<&str>().as_deref(), Some(&"alone"));
     let error = empty.get::<Echo>(1).await.unwrap_err();
     assert!(error.is_usage());
@@ -425,7 +425,7 @@ fn caches_requests_and_writes_go_between_threads_and_so_do_their_futures() {
     between_threads::<Write>();
     sent(|request| async move { request.get::<UserById>(1).await.is_ok() });
     sent(|request| async move { request.get_many::<UserById>([1, 2]).await.is_ok() });
-    sent(|request| async move { request.try_get_many::<UserById>([1, 2]).await.len() });
+    sent(|request| async move { request.get_outcomes::<UserById>([1, 2]).await.len() });
     sent(|request| async move { request.peek::<UserById>(1).await.is_ok() });
     sent(|request| async move { request.refresh::<UserById>(1).await.is_ok() });
     sent(|request| async move { request.invalidate::<UserById>([1]).await.is_ok() });

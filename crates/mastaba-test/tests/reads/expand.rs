@@ -170,7 +170,7 @@ async fn a_relation_serializes_as_its_key_alone_also_where_it_is_stored() {
     assert_eq!(payload, [b"\x01\x06post 1\x02" as &[u8]].concat(), "an id, a title, a key");
     world.trips();
     let again = world.request();
-    let found = again.try_get_many::<PostById>([1]).await;
+    let found = again.get_outcomes::<PostById>([1]).await;
     assert_eq!(found[&1].tier(), Some(Tier::Shared));
     assert_eq!(found[&1].value().unwrap().unwrap().author, Lazy::new(2));
     assert_eq!(world.trips(), ["shared read [1]"], "and loads nothing by itself");

@@ -286,7 +286,7 @@ async fn a_loader_that_panics_fails_its_own_keys_alone() {
     world.db.fail_next(DbFault::Panic("division by zero".into()));
     let request = world.request();
     let (users, photo) =
-        tokio::join!(request.try_get_many::<UserById>([1, 2, 3]), request.get::<PhotoById>(1));
+        tokio::join!(request.get_outcomes::<UserById>([1, 2, 3]), request.get::<PhotoById>(1));
     let error = users[&1].error().unwrap();
     assert!(error.is_panic() && error.is_source());
     let sentence = "source user: the loader panicked while loading 2 keys: division by zero";
@@ -339,7 +339,7 @@ async fn keys_that_a_loader_leaves_out_are_absent_and_rows_it_was_not_asked_for_
 async fn two_rows_for_one_key_fail_that_key_alone() {
     let world = World::new().await;
     world.db.fail_next(DbFault::Twice(vec![2]));
-    let users = world.request().try_get_many::<UserById>([1, 2, 3]).await;
+    let users = world.request().get_outcomes::<UserById>([1, 2, 3]).await;
     assert!(matches!((&users[&1], &users[&3]), (Outcome::Value { .. }, Outcome::Value { .. })));
     let error = users[&2].error().unwrap();
     assert!(error.is_source());

@@ -54,7 +54,7 @@ async fn stale_is_served_at_once_and_refreshed_once_in_the_background() {
     let gate = world.db.close_gate();
     let requests: Vec<_> = (0..5).map(|_| world.request()).collect();
     for request in &requests {
-        let users = request.try_get_many::<UserById>([1]).await;
+        let users = request.get_outcomes::<UserById>([1]).await;
         assert!(users[&1].is_stale());
         assert_eq!(users[&1].value().unwrap().unwrap().version, 0);
         assert_eq!(request.report().statements(), 0, "nobody waits for the refresh");
@@ -73,7 +73,7 @@ async fn a_value_past_its_time_is_served_when_the_source_fails_and_only_then() {
     tokio::time::advance(61 * SECOND).await;
     for _ in 0..2 {
         world.db.fail_next(DbFault::Error("down".into()));
-        let users = world.request().try_get_many::<UserById>([1]).await;
+        let users = world.request().get_outcomes::<UserById>([1]).await;
         world.idle().await;
         assert!(users[&1].is_stale(), "{users:?}");
     }
@@ -97,7 +97,7 @@ async fn what_was_dear_to_load_is_refreshed_before_its_time() {
     tokio::time::advance(Duration::from_millis(59_900)).await;
     let mut early = 0;
     for _ in 0..20 {
-        let users = world.request().try_get_many::<UserById>([1]).await;
+        let users = world.request().get_outcomes::<UserById>([1]).await;
         assert!(!users[&1].is_stale());
         world.idle().await;
         early = world.db.started() - 1;
@@ -211,7 +211,7 @@ async fn near_before_nothing_keeps_what_may_be_kept_and_nothing_else() {
     let region = Region::null().near(NearConfig::entries(100));
     let cache = Cache::builder().region("objects", region).source(Quotes).build().await.unwrap();
     let tiers = async || {
-        let found = cache.request().try_get_many::<Quotes>([1, 2, 4]).await;
+        let found = cache.request().get_outcomes::<Quotes>([1, 2, 4]).await;
         cache.idle().await;
         [1, 2, 4].map(|key| found[&key].tier().unwrap())
     };

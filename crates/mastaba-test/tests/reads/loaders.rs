@@ -67,7 +67,7 @@ async fn forgotten_keys_are_absent_foreign_rows_are_dropped_and_double_ones_fail
     assert!(world.events().iter().any(|event| event.contains("77")), "{:?}", world.events());
 
     world.db.fail_next(DbFault::Twice(vec![5]));
-    let users = world.request().try_get_many::<UserById>([5, 6]).await;
+    let users = world.request().get_outcomes::<UserById>([5, 6]).await;
     assert!(users[&6].value().unwrap().is_some());
     let error = users[&5].error().unwrap().to_string();
     assert!(error.contains("two rows for 5"), "{error}");
@@ -232,7 +232,7 @@ async fn hooks_run_once_per_load_and_on_everything_that_enters_a_request() {
         let mut requests = Vec::new();
         for mark in 1..=3u32 {
             let request = cache.request();
-            request.stash().put(mark);
+            request.stash().insert(mark);
             for _ in 0..2 {
                 let found = request.get_many::<Hooked>([1, 2]).await.unwrap();
                 let seen = found[&2].as_ref().unwrap();
@@ -257,8 +257,8 @@ async fn those_who_join_a_hooked_load_get_values_of_their_own() {
         .await
         .unwrap();
     let (a, b) = (cache.request(), cache.request());
-    a.stash().put(1u32);
-    b.stash().put(2u32);
+    a.stash().insert(1u32);
+    b.stash().insert(2u32);
     let (one, two) = tokio::join!(a.get::<Hooked>(1), b.get::<Hooked>(1));
     assert_eq!((one.unwrap().unwrap().here, two.unwrap().unwrap().here), (1, 2));
     assert_eq!(counts.loads.load(Ordering::SeqCst), 1);

@@ -124,7 +124,7 @@ async fn a_write_that_is_not_published_survives_a_renewal() {
 async fn a_renewed_request_keeps_its_stash_and_its_report() {
     let world = World::new().await;
     let connection = world.request();
-    connection.stash().put("ada");
+    connection.stash().insert("ada");
     connection.get::<UserById>(1).await.unwrap();
     let clone = connection.clone();
     clone.renew();

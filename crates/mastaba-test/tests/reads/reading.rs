@@ -107,11 +107,11 @@ async fn each_outcome_says_its_tier() {
     world.request().get::<UserById>(1).await.unwrap();
     world.idle().await;
     let request = world.request();
-    let first = request.try_get_many::<UserById>([1, 2, 2000]).await;
+    let first = request.get_outcomes::<UserById>([1, 2, 2000]).await;
     assert!(matches!(first[&1], Outcome::Value { tier: Tier::Shared, .. }), "{first:?}");
     assert!(matches!(first[&2], Outcome::Value { tier: Tier::Source, .. }), "{first:?}");
     assert!(matches!(first[&2000], Outcome::Absent { tier: Tier::Source }), "{first:?}");
-    let again = request.try_get_many::<UserById>([1, 2000]).await;
+    let again = request.get_outcomes::<UserById>([1, 2000]).await;
     assert!(matches!(again[&1], Outcome::Value { tier: Tier::Request, .. }), "{again:?}");
     assert!(matches!(again[&2000], Outcome::Absent { tier: Tier::Request }), "{again:?}");
 }

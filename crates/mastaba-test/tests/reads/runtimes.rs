@@ -39,7 +39,7 @@ async fn cache_over(region: Region, db: &Arc<Db>) -> (Cache, Events) {
 
 /// The tier that a user comes from for a new request.
 async fn tier(cache: &Cache, id: u64) -> Option<Tier> {
-    cache.request().try_get_many::<UserById>([id]).await[&id].tier()
+    cache.request().get_outcomes::<UserById>([id]).await[&id].tier()
 }
 
 fn said(events: &Events) -> Vec<String> {
@@ -66,7 +66,7 @@ async fn the_embedded_file_answers_within_its_budget_while_the_clock_stands_stil
 /// Everything works on the runtime of the caller: a load, a fill, a hit, a write, and a hit of what it left.
 async fn all_works(cache: &Cache, db: &Db, id: u64) {
     let sees = async || {
-        let users = cache.request().try_get_many::<UserById>([id]).await;
+        let users = cache.request().get_outcomes::<UserById>([id]).await;
         (users[&id].value().unwrap().unwrap().version, users[&id].tier().unwrap())
     };
     let version = db.update(id);
@@ -168,7 +168,7 @@ fn a_read_on_a_runtime_that_was_shut_down_says_so() {
     };
     let mut one = Box::pin(request.get::<UserById>(1));
     says(&poll_in(&handle, &mut one).expect("there is nothing to wait for").unwrap_err());
-    let mut many = Box::pin(request.try_get_many::<UserById>([1, 2]));
+    let mut many = Box::pin(request.get_outcomes::<UserById>([1, 2]));
     let many = poll_in(&handle, &mut many).expect("there is nothing to wait for");
     many.values().for_each(|outcome| says(outcome.error().expect("nothing was read")));
     assert_eq!(world.trips(), [""; 0]);

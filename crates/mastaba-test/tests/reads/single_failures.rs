@@ -12,7 +12,7 @@ async fn one_key_fails_and_the_others_are_answered_and_stored() {
     let world = World::new().await;
     world.db.fail_next(DbFault::FailKeys(vec![2, 4]));
     let request = world.request();
-    let users = request.try_get_many::<UserById>(1..=4).await;
+    let users = request.get_outcomes::<UserById>(1..=4).await;
     assert_eq!(users[&1].tier(), Some(Tier::Source));
     assert_eq!(users[&3].tier(), Some(Tier::Source));
     let error = users[&2].error().unwrap();
@@ -28,7 +28,7 @@ async fn one_key_fails_and_the_others_are_answered_and_stored() {
 
     world.idle().await;
     assert!(world.trips().contains(&"shared fill [1, 3]".to_owned()));
-    let users = world.request().try_get_many::<UserById>(1..=4).await;
+    let users = world.request().get_outcomes::<UserById>(1..=4).await;
     assert_eq!([1, 2, 3, 4].map(|id| users[&id].tier().unwrap()), {
         [Tier::Shared, Tier::Source, Tier::Shared, Tier::Source]
     });
@@ -56,7 +56,7 @@ async fn who_joined_the_flight_gets_the_error_of_its_key_alone() {
     let gate = world.db.close_gate();
     world.db.fail_next(DbFault::FailKeys(vec![2]));
     let (first, second) = (world.request(), world.request());
-    let starter = tokio::spawn(async move { first.try_get_many::<UserById>([1, 2]).await });
+    let starter = tokio::spawn(async move { first.get_outcomes::<UserById>([1, 2]).await });
     world.db.reached(1).await;
     let joiner = tokio::spawn(async move {
         let users = tokio::join!(second.get::<UserById>(1), second.get::<UserById>(2));
@@ -85,7 +85,7 @@ async fn a_key_that_fails_is_covered_by_what_was_there() {
     world.db.update(1);
     world.db.update(2);
     world.db.fail_next(DbFault::FailKeys(vec![1]));
-    let users = world.request().try_get_many::<UserById>([1, 2]).await;
+    let users = world.request().get_outcomes::<UserById>([1, 2]).await;
     assert!(users[&1].is_stale() && users[&1].tier() == Some(Tier::Shared));
     assert_eq!(users[&1].value().unwrap().unwrap().version, 0);
     assert_eq!(users[&2].value().unwrap().unwrap().version, 1);
@@ -189,7 +189,7 @@ async fn a_failure_counts_before_whatever_else_is_said_of_its_key() {
         .build()
         .await
         .unwrap();
-    let answers = cache.request().try_get_many::<Faulty>(1..=8).await;
+    let answers = cache.request().get_outcomes::<Faulty>(1..=8).await;
     for (key, say, why) in cases {
         let error = answers[&key].error().unwrap_or_else(|| panic!("{say:?}"));
         assert_eq!(error.to_string(), format!("source faulty: loading key {key} failed: {why}"), "{say:?}");

@@ -37,7 +37,7 @@ async fn grow_old(world: &World) {
 /// Whether the answer was stale, its version, its tier, and how long it took.
 async fn timed(request: &RequestCache, id: u64) -> (Result<(bool, u32, Tier), Error>, Duration) {
     let began = Instant::now();
-    let outcome = request.try_get_many::<UserById>([id]).await[&id].clone();
+    let outcome = request.get_outcomes::<UserById>([id]).await[&id].clone();
     let (stale, tier) = (outcome.is_stale(), outcome.tier());
     let answer = outcome.value().map(|user| (stale, user.unwrap().version, tier.unwrap()));
     (answer, began.elapsed())
@@ -104,9 +104,9 @@ async fn a_call_for_many_keys_waits_for_the_slowest_of_them() {
     *world.db.takes.lock().unwrap() = 2 * SECOND;
     let request = world.request();
     let began = Instant::now();
-    let many = request.try_get_many::<UserById>([1, 2, 500]);
+    let many = request.get_outcomes::<UserById>([1, 2, 500]);
     let all_old = async {
-        let users = request.try_get_many::<UserById>([1, 2]).await;
+        let users = request.get_outcomes::<UserById>([1, 2]).await;
         assert!(users[&1].is_stale() && users[&2].is_stale());
         assert!(about(began.elapsed(), SOFT), "{:?}", began.elapsed());
     };
@@ -165,7 +165,7 @@ async fn who_joined_and_has_nothing_to_fall_back_on_gets_what_the_load_brings() 
         let (forced, cold) = tokio::join!(second.refresh::<UserById>(1), second.get::<UserById>(500));
         (forced.unwrap().unwrap().version, cold.unwrap().unwrap().version)
     };
-    let (_, joined) = tokio::join!(first.try_get_many::<UserById>([1, 500]), joiner);
+    let (_, joined) = tokio::join!(first.get_outcomes::<UserById>([1, 500]), joiner);
     assert_eq!(joined, (1, 0));
 }
 
@@ -264,7 +264,7 @@ async fn what_is_served_early_goes_through_the_hook_of_its_source() {
             .await;
     let greet = |greeting: &'static str| {
         let request = world.request();
-        request.stash().put(greeting);
+        request.stash().insert(greeting);
         request
     };
     greet("hello").get::<Greeted>(1).await.unwrap();

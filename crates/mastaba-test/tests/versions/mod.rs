@@ -162,7 +162,7 @@ impl<S: Version> Program<S> {
 
     /// The size of a thing as a new request sees it, and where that came from. What it stores is stored by then.
     pub async fn finds(&self, key: u64) -> (u32, Tier) {
-        let found = self.cache.request().try_get_many::<S>([key]).await;
+        let found = self.cache.request().get_outcomes::<S>([key]).await;
         self.cache.idle().await;
         let value = found[&key].value().expect("no read fails").expect("the row exists");
         (S::size(value), found[&key].tier().unwrap())

@@ -161,7 +161,7 @@ async fn r1_a_refresh_in_the_background_does_not_undo_an_invalidation() {
     world.idle().await;
     tokio::time::advance(Duration::from_secs(90)).await;
     let gate = world.db.close_gate();
-    let stale = world.request().try_get_many::<UserById>([1]).await;
+    let stale = world.request().get_outcomes::<UserById>([1]).await;
     assert!(stale[&1].is_stale(), "{stale:?}");
     world.db.reached(2).await; // the refresh has read version 0
     world.db.update(1);

@@ -121,7 +121,7 @@ async fn a_record_that_is_of_no_use_to_the_others_either_is_replaced_at_once() {
         let (memory, shelf) = (Memory::default(), Shelf::new());
         let one = plain::<V1>(&memory, &shelf).await;
         one.absent.store(how == "expired", std::sync::atomic::Ordering::SeqCst);
-        one.cache.request().try_get_many::<V1>([1]).await;
+        one.cache.request().get_outcomes::<V1>([1]).await;
         one.cache.idle().await;
         match how {
             "cleared" => one.clear().await,

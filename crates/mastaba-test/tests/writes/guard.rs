@@ -384,7 +384,7 @@ async fn where_a_load_is_refused_a_stale_value_is_served_if_there_is_one() {
     // reads still work, and leases do not: nothing that is loaded now can be stored
     world.shared.down(&["lease", "fill"]);
     world.sees(2).await;
-    let users = world.request().try_get_many::<UserById>([1, 3]).await;
+    let users = world.request().get_outcomes::<UserById>([1, 3]).await;
     assert!(users[&1].is_stale(), "{:?}", users[&1]);
     assert!(users[&3].error().unwrap().is_timeout());
 }
@@ -473,6 +473,6 @@ async fn a_store_that_is_full_and_refuses_to_store_is_still_read() {
         world.sees(key).await;
     }
     let request = world.request();
-    let known = request.try_get_many::<UserById>([1]).await;
+    let known = request.get_outcomes::<UserById>([1]).await;
     assert_eq!(known[&1].tier(), Some(mastaba::Tier::Shared), "{}", request.report());
 }

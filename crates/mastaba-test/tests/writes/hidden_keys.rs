@@ -49,7 +49,7 @@ async fn said<const SHOWN: bool>() -> Vec<String> {
     let key = |nth: u32| format!("{nth}{ADDRESS}");
     let request = cache.request();
     for keys in [vec![key(1), key(2)], vec![key(3), key(4), key(5)]] {
-        let answers = request.try_get_many::<ByAddress<SHOWN>>(keys).await;
+        let answers = request.get_outcomes::<ByAddress<SHOWN>>(keys).await;
         let errors = answers.values().filter_map(|outcome| outcome.error());
         events.lock().unwrap().extend(errors.map(|error| format!("{error} {error:?}")));
     }

@@ -187,7 +187,7 @@ async fn read_all(
 ) {
     let hurried = name == "source_budget" && to < Duration::from_secs(5);
     let look = async |request: RequestCache, keys: &[u64]| {
-        let found = request.try_get_many::<Number>(keys.iter().copied()).await;
+        let found = request.get_outcomes::<Number>(keys.iter().copied()).await;
         for (key, outcome) in found {
             if let Some(error) = outcome.error() {
                 assert!(hurried && error.is_timeout(), "{name} {to:?}, key {key}: {error:?}");
@@ -214,7 +214,7 @@ async fn read_all(
     // the source fails: an error of its own, or a value to fall back on
     ground.fails.store(true, Ordering::Relaxed);
     advance(Duration::from_secs(400)).await;
-    for (_, outcome) in one.request().try_get_many::<Number>([2, 3]).await {
+    for (_, outcome) in one.request().get_outcomes::<Number>([2, 3]).await {
         if let Some(error) = outcome.error() {
             assert!(error.is_source() && !error.is_panic(), "{name} {to:?}: {error:?}");
         }
@@ -265,7 +265,7 @@ async fn read_all(
 }
 
 /// Whether it was refused.
-async fn try_one(way: Way, name: &'static str, to: Duration) -> bool {
+async fn is_refused(way: Way, name: &'static str, to: Duration) -> bool {
     let mut ground = Ground::default();
     match way {
         Way::Source => ground.policy = Some((name, to)),
@@ -317,7 +317,7 @@ async fn every_duration_is_refused_at_start_by_name_or_works() {
     for to in zoo() {
         for (name, ways) in settings() {
             for &way in ways {
-                if try_one(way, name, to).await {
+                if is_refused(way, name, to).await {
                     refused.lock().unwrap().entry((name, to)).or_default().push(way);
                 }
             }
@@ -328,7 +328,7 @@ async fn every_duration_is_refused_at_start_by_name_or_works() {
             (Way::Coherence, "coherence"),
             (Way::Entry, "entry"),
         ] {
-            let was_refused = try_one(way, name, to).await;
+            let was_refused = is_refused(way, name, to).await;
             assert!(way != Way::Entry || !was_refused, "a loader's row is never refused");
         }
     }
@@ -358,11 +358,11 @@ proptest! {
             let (name, ways) = settings().nth(at).unwrap();
             let mut refused = Vec::new();
             for &way in ways {
-                refused.push(try_one(way, name, to).await);
+                refused.push(is_refused(way, name, to).await);
             }
             assert!(refused.iter().all(|each| *each == refused[0]), "{name} {to:?}: {refused:?}");
-            try_one(Way::Near, "near.ttl", to).await;
-            try_one(Way::Entry, "entry", to).await;
+            is_refused(Way::Near, "near.ttl", to).await;
+            is_refused(Way::Entry, "entry", to).await;
         });
     }
 }

@@ -32,7 +32,7 @@ async fn left_of_user(world: &World, key: u64) -> Vec<Outgoing> {
 }
 
 async fn tier(world: &World, key: u64) -> Option<Tier> {
-    world.request().try_get_many::<UserById>([key]).await[&key].tier()
+    world.request().get_outcomes::<UserById>([key]).await[&key].tier()
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn what_is_of_a_region_that_is_not_here_or_keeps_nothing_is_an_error_and_v
         assert!(error.is_usage() && error.to_string().contains(why), "{error}");
         assert!(error.to_string().contains("\"mastaba:others\""), "{error}");
         assert!(
-            other.cache.knows(&pieces[0]).is_ok() && other.cache.knows(&pieces[1]).unwrap_err().is_usage()
+            other.cache.check(&pieces[0]).is_ok() && other.cache.check(&pieces[1]).unwrap_err().is_usage()
         );
         assert_eq!(other.trips(), [""; 0], "all or nothing");
     }
@@ -261,7 +261,7 @@ async fn near_before_a_store_that_tells_forgets_those_records_alone() {
     let cache =
         Cache::builder().region("objects", region).source(UserById(db.clone())).build().await.unwrap();
     let finds = async |key: u64| {
-        let users = cache.request().try_get_many::<UserById>([key]).await;
+        let users = cache.request().get_outcomes::<UserById>([key]).await;
         cache.idle().await;
         (users[&key].value().unwrap().unwrap().version, users[&key].tier().unwrap())
     };

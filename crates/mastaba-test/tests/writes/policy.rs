@@ -19,7 +19,7 @@ fn millis(millis: u64) -> Duration {
 }
 
 async fn outcome(world: &World, key: u64) -> Outcome<mastaba_test::world::User> {
-    world.request().try_get_many::<UserById>([key]).await[&key].clone()
+    world.request().get_outcomes::<UserById>([key]).await[&key].clone()
 }
 
 fn version(outcome: &Outcome<mastaba_test::world::User>) -> Option<(&'static str, u32, Tier)> {
@@ -104,7 +104,7 @@ async fn a_refresh_in_the_background_is_in_the_report_and_costs_the_request_no_w
     world.idle().await;
     advance(secs(11)).await;
     let request = world.request();
-    assert!(request.try_get_many::<UserById>([1]).await[&1].is_stale());
+    assert!(request.get_outcomes::<UserById>([1]).await[&1].is_stale());
     world.idle().await;
     let report = request.report();
     assert_eq!((report.shared_trips(), report.statements()), (1, 0), "{report}");
@@ -156,7 +156,7 @@ async fn past_its_hard_age_a_record_is_not_served_however_long_its_backend_keeps
         header.created_ms -= u64::try_from(age.as_millis()).unwrap();
         world.plant("user:1", entry::write(&header, &[], &[], entry.payload())).await;
         world.db.fail_next(DbFault::Error("down".into()));
-        let found = world.request().try_get_many::<UserById>([1]).await;
+        let found = world.request().get_outcomes::<UserById>([1]).await;
         assert_eq!(found[&1].is_stale(), served, "{age:?}: {found:?}");
         assert_eq!(found[&1].error().is_some(), !served, "{age:?}: {found:?}");
         world.idle().await;
@@ -218,7 +218,7 @@ async fn what_is_fresh_for_no_time_is_for_its_request_alone_and_no_stale_value_e
         for round in 0..3 {
             let request = world.request();
             for _ in 0..2 {
-                let found = request.try_get_many::<Fleeting>([1, 2, 3]).await;
+                let found = request.get_outcomes::<Fleeting>([1, 2, 3]).await;
                 assert!(matches!(&found[&1], Outcome::Value { .. }), "{:?}", found[&1]);
                 assert!(found[&2].is_absent());
             }

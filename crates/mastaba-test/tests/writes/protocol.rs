@@ -617,7 +617,7 @@ async fn r6_a_refresh_in_the_background_uses_nothing_that_its_request_remembers(
     assert_eq!(*request.get::<Derived>(101).await.unwrap().unwrap(), 0, "stale");
     world.idle().await;
     world.trips();
-    let found = world.request().try_get_many::<Derived>([101]).await;
+    let found = world.request().get_outcomes::<Derived>([101]).await;
     assert!(matches!(found[&101], Outcome::Value { tier: Tier::Shared, .. }), "{found:?}");
     assert_eq!(**found[&101].value().unwrap().unwrap(), 1, "the refresh has stored what is there now");
 }

@@ -188,7 +188,7 @@ impl Process {
 
     /// What a new request sees, and whether it had to load it.
     async fn sees(&self, id: u64) -> (u32, bool) {
-        let found = self.cache.request().try_get_many::<Versions>([id]).await;
+        let found = self.cache.request().get_outcomes::<Versions>([id]).await;
         self.cache.idle().await;
         let loaded = found[&id].tier() == Some(Tier::Source);
         (**found[&id].value().unwrap().unwrap(), loaded)

@@ -16,7 +16,7 @@ async fn cache(store: Telling<Memory>, db: &Arc<Db>) -> Cache {
 
 /// The version of a user as a new request sees it, and where it came from. What is stored is stored by then.
 async fn finds(cache: &Cache, key: u64) -> (u32, Tier) {
-    let users = cache.request().try_get_many::<UserById>([key]).await;
+    let users = cache.request().get_outcomes::<UserById>([key]).await;
     cache.idle().await;
     (users[&key].value().unwrap().unwrap().version, users[&key].tier().unwrap())
 }

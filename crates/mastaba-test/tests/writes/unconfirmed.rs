@@ -20,7 +20,7 @@ fn near(region: Region) -> Region {
 }
 
 async fn tier(world: &World, key: u64) -> Option<Tier> {
-    world.request().try_get_many::<UserById>([key]).await[&key].tier()
+    world.request().get_outcomes::<UserById>([key]).await[&key].tier()
 }
 
 #[tokio::test(start_paused = true)]

@@ -274,7 +274,7 @@ async fn an_invalidation_that_is_not_confirmed_voids_near_and_the_request_and_is
     let steps = ["shared invalidate [1]", "shared invalidate [@tags, #team]", "shared invalidate [7]"];
     assert_eq!(tried, steps, "every step is tried");
     assert_eq!(version(&request, 1).await, 1);
-    let seen = world.request().try_get_many::<UserById>([1]).await;
+    let seen = world.request().get_outcomes::<UserById>([1]).await;
     assert_eq!(seen[&1].tier(), Some(Tier::Source), "no tier of this process goes back in time");
 
     world.shared.down(&[]);

@@ -15,7 +15,7 @@ use crate::sync::lock;
 /// struct CurrentUser(&'static str);
 ///
 /// let request = cache.request();
-/// request.stash().put(CurrentUser("ada"));
+/// request.stash().insert(CurrentUser("ada"));
 /// assert_eq!(request.stash().get::<CurrentUser>().unwrap().0, "ada");
 /// assert!(request.stash().get::<String>().is_none());
 /// # Ok::<_, mastaba::Error>(()) }).unwrap();
@@ -28,7 +28,7 @@ pub struct Stash {
 
 impl Stash {
     /// Puts a value, and gives back the one of its type that was there.
-    pub fn put<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
+    pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         let mut values = lock(&self.values);
         let values = values.get_or_insert_with(Box::default);
         values.insert(TypeId::of::<T>(), Arc::new(value)).and_then(|old| old.downcast().ok())
@@ -40,7 +40,7 @@ impl Stash {
     }
 
     /// The value of a type, or a new one.
-    pub fn get_or_put<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+    pub fn get_or_insert_with<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         if let Some(value) = self.get() {
             return value;
         }
@@ -53,7 +53,7 @@ impl Stash {
     }
 
     /// Takes a value out.
-    pub fn take<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+    pub fn remove<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         lock(&self.values).as_mut()?.remove(&TypeId::of::<T>())?.downcast().ok()
     }
 }
