@@ -39,6 +39,10 @@ impl<V> Known<V> {
             Self::Absent => None,
         }
     }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
 }
 
 /// What became of one key of a read.
@@ -89,6 +93,27 @@ impl<V: fmt::Debug> fmt::Debug for Outcome<V> {
 }
 
 impl<V> Outcome<V> {
+    /// What a tier knows, as the answer of a read.
+    pub(crate) fn of(known: Known<V>, stale: bool, tier: Tier) -> Self {
+        match known {
+            Known::Absent => Self::Absent { tier },
+            Known::Value(value) if stale => Self::Stale { value, tier },
+            Known::Value(value) => Self::Value { value, tier },
+        }
+    }
+
+    /// What is known by it.
+    ///
+    /// # Errors
+    /// The error of a key that failed.
+    pub(crate) fn into_known(self) -> Result<Known<V>, Error> {
+        match self {
+            Self::Value { value, .. } | Self::Stale { value, .. } => Ok(Known::Value(value)),
+            Self::Absent { .. } => Ok(Known::Absent),
+            Self::Failed(error) => Err(error),
+        }
+    }
+
     /// The value, fresh or stale; `None` if absent.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::Outcome;
+use crate::answer::{Known, Outcome};
 use crate::batch::Part;
 use crate::clock::Now;
 use crate::coherence::Mark;
@@ -46,7 +46,7 @@ use crate::read::{AnyClaim, Bound};
 use crate::region::{Era, RegionCore, Stamps};
 use crate::registry::Registered;
 use crate::report::{Outcomes, Tier};
-use crate::request::{Lane, Meter, PartOf, RequestCache, RequestCore, outcome};
+use crate::request::{Lane, Meter, PartOf, RequestCache, RequestCore};
 use crate::shared::{Fill, Lease, Leased};
 use crate::source::Source;
 
@@ -162,7 +162,7 @@ enum Way<S: Source> {
 
 /// What our own load brought for a key, until it is stored.
 struct Loaded<S: Source> {
-    carried: Option<Carried<S>>,
+    carried: Carried<S>,
     policy: EntryPolicy,
     cost: Duration,
     tags: Tags,
@@ -312,11 +312,10 @@ impl<S: Source> Claim<S> {
     /// Answers from what a tier below carried.
     fn take(&mut self, at: usize, landed: Landed<S>) -> bool {
         self.items[at].answer = match landed {
-            Landed::Value(carried) => match self.unpack(&carried) {
-                Some(value) => Some(outcome(Some(value), false, Tier::Source)),
+            Landed::Found(carried) => match self.unpack(&carried) {
+                Some(known) => Some(Outcome::of(known, false, Tier::Source)),
                 None => return false,
             },
-            Landed::Absent => Some(outcome(None, false, Tier::Source)),
             Landed::Failed(error) => Some(self.failed(at, error)),
             Landed::Lost => return false,
         };
@@ -329,15 +328,18 @@ impl<S: Source> Claim<S> {
 
     /// What the shared tier has of a key for the case that the source fails.
     fn fallback(&self, at: usize) -> Option<Outcome<S::Value>> {
-        let value = self.unpack(self.items[at].backup.as_ref()?)?;
-        Some(Outcome::Stale { value, tier: Tier::Shared })
+        let known = self.unpack(self.items[at].backup.as_ref()?)?;
+        Some(Outcome::of(known, true, Tier::Shared))
     }
 
     /// A value that others may have as well; one of its own, where a hook changes it for each request.
-    fn unpack(&self, carried: &Carried<S>) -> Option<Arc<S::Value>> {
+    fn unpack(&self, carried: &Carried<S>) -> Option<Known<S::Value>> {
         match carried {
-            Carried::Live(value) => Some(value.clone()),
-            Carried::Packed(packed) => self.source.decode(packed.format, &packed.payload).ok(),
+            Carried::Live(value) => Some(Known::Value(value.clone())),
+            Carried::Packed(packed) => {
+                self.source.decode(packed.format, &packed.payload).ok().map(Known::Value)
+            }
+            Carried::Absent => Some(Known::Absent),
         }
     }
 

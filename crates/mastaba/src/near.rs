@@ -29,8 +29,7 @@ pub(crate) struct Near<K, T> {
 /// What near holds for a key.
 #[derive(Clone)]
 pub(crate) struct NearEntry<T> {
-    /// `None`: known to be absent.
-    pub(crate) value: Option<T>,
+    pub(crate) known: T,
     /// Up to when it is fresh, by the steady clock of this process: no jump of the clock keeps it.
     pub(crate) until_ms: u64,
     /// The era that it was read in.
@@ -87,11 +86,11 @@ impl<K: Eq + Hash + Clone, T: Clone> Near<K, T> {
     }
 
     /// A fresh entry of this era, whose key nobody has changed since it was read.
-    pub(crate) fn get(&self, key: &K, era: Era, changes: &Changes, now_ms: u64) -> Option<Option<T>> {
+    pub(crate) fn get(&self, key: &K, era: Era, changes: &Changes, now_ms: u64) -> Option<T> {
         let entry = self.entries.get(key)?;
         let current =
             entry.era.clears == era.clears && (!entry.tagged || entry.era.tag_bumps == era.tag_bumps);
-        (current && now_ms < entry.until_ms && changes.holds(entry.mark)).then_some(entry.value)
+        (current && now_ms < entry.until_ms && changes.holds(entry.mark)).then_some(entry.known)
     }
 
     /// To be taken before the tiers below are read, and given to [`Near::insert`].
@@ -162,7 +161,7 @@ mod tests {
 
     fn entry(value: &str, tagged: bool) -> NearEntry<String> {
         NearEntry {
-            value: Some(value.to_owned()),
+            known: value.to_owned(),
             until_ms: 100,
             era: ERA,
             tagged,
@@ -183,7 +182,7 @@ mod tests {
         assert!(!near.insert(1, entry("old", false), seen));
         assert_eq!(near.get(&1, ERA, &quiet(), 0), None);
         assert!(near.insert(1, entry("new", false), near.seen(&1)));
-        assert_eq!(near.get(&1, ERA, &quiet(), 0), Some(Some("new".to_owned())));
+        assert_eq!(near.get(&1, ERA, &quiet(), 0), Some("new".to_owned()));
     }
 
     #[test]
@@ -193,7 +192,7 @@ mod tests {
         near.insert(2, entry("tagged", true), near.seen(&2));
         assert_eq!(near.get(&1, ERA, &quiet(), 100), None, "its time is over");
         let tag = Era { tag_bumps: 1, ..ERA };
-        assert_eq!(near.get(&1, tag, &quiet(), 0), Some(Some("plain".to_owned())));
+        assert_eq!(near.get(&1, tag, &quiet(), 0), Some("plain".to_owned()));
         assert_eq!(near.get(&2, tag, &quiet(), 0), None);
         assert_eq!(near.get(&1, Era { clears: 1, ..ERA }, &quiet(), 0), None);
     }
@@ -203,7 +202,7 @@ mod tests {
         let (near, changes) = (near(), Changes::new(true));
         let mark = changes.mark(b"one");
         near.insert(1, NearEntry { mark, ..entry("old", false) }, near.seen(&1));
-        assert_eq!(near.get(&1, ERA, &changes, 0), Some(Some("old".to_owned())));
+        assert_eq!(near.get(&1, ERA, &changes, 0), Some("old".to_owned()));
         changes.changed(b"one");
         assert_eq!(near.get(&1, ERA, &changes, 0), None);
         // also where it comes late

@@ -18,6 +18,7 @@ mod traffic;
 mod waiting;
 
 use std::any::TypeId;
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -122,8 +123,8 @@ impl RequestCache {
     /// If the source failed, panicked or took too long ([`Error::is_source`], [`Error::is_timeout`]); the
     /// failure is not remembered. If the source is not registered ([`Error::is_usage`]).
     pub async fn get<S: Source>(&self, key: S::Key) -> Result<Option<Arc<S::Value>>, Error> {
-        if let Some(value) = self.recall::<S>(&key)? {
-            return Ok(value);
+        if let Some(known) = self.recall::<S>(&key)? {
+            return Ok(known.into_value());
         }
         let mut asked = [Asked::<S>::new(key)];
         self.read(&mut asked, false).await;
@@ -213,10 +214,7 @@ impl RequestCache {
         let mut asked = [Asked::<S>::new(key)];
         self.read(&mut asked, true).await;
         let [asked] = asked;
-        match asked.answer {
-            None => Ok(None),
-            answer => Ok(Some(into_value::<S>(answer)?.map_or(Known::Absent, Known::Value))),
-        }
+        asked.answer.map(Outcome::into_known).transpose()
     }
 
     /// Brings many keys into the request, for reads to come.
@@ -360,7 +358,7 @@ impl RequestCache {
 
     /// What tier 1 or near knows of a key, at a glance. [`claim`](RequestCache::claim) would find the same, and
     /// finds the rest.
-    fn recall<S: Source>(&self, key: &S::Key) -> Result<Option<Option<Arc<S::Value>>>, Error> {
+    fn recall<S: Source>(&self, key: &S::Key) -> Result<Option<Known<S::Value>>, Error> {
         if self.force != Force::No || self.nesting.is_some() {
             return Ok(None);
         }
@@ -368,16 +366,16 @@ impl RequestCache {
     }
 
     #[inline]
-    fn glance<S: Source>(&self, key: &S::Key) -> Option<Option<Arc<S::Value>>> {
+    fn glance<S: Source>(&self, key: &S::Key) -> Option<Known<S::Value>> {
         let mut state = lock(&self.inner.state);
         let state = &mut *state;
         let (id, call) = (TypeId::of::<S>(), state.call());
         let slot = state.slots.iter_mut().find(|(each, _)| *each == id)?;
         let slot = Slot::<S>::of(&mut slot.1);
         if let Some(cell) = slot.cells.get(key) {
-            let Memo::Known { value, .. } = &cell.memo else { return None };
+            let Memo::Known { known, .. } = &cell.memo else { return None };
             slot.outcomes.request_hits += 1;
-            return Some(value.clone());
+            return Some(known.clone());
         }
         if slot.lane(Force::No, false, state.wide_writes > 0, key) != Lane::Normal {
             return None;
@@ -408,8 +406,8 @@ impl RequestCache {
         let count = asked.len();
         slot.make_room(count);
         // the load whose loader or hook reads here, looked up by the first key that has to wait
-        let mut inside: Option<Option<Arc<Load>>> = None;
-        let mut load_inside = || inside.get_or_insert_with(|| self.load_inside()).clone();
+        let inside: OnceCell<Option<Arc<Load>>> = OnceCell::new();
+        let load_inside = || inside.get_or_init(|| self.load_inside()).clone();
         let claim_one = |asked: &mut [Asked<S>], nth: usize| {
             let asked = &mut asked[nth];
             if asked.answer.is_some() || asked.twin {
@@ -425,11 +423,11 @@ impl RequestCache {
                     Some(cell) => {
                         cell.call = call;
                         match &cell.memo {
-                            Memo::Known { value, stale, begun } => {
+                            Memo::Known { known, stale, begun } => {
                                 if let Some(nesting) = &self.nesting {
                                     nesting.saw(*begun, *stale || lane == Lane::Written);
                                 }
-                                asked.answer = Some(outcome(value.clone(), *stale, Tier::Request));
+                                asked.answer = Some(Outcome::of(known.clone(), *stale, Tier::Request));
                                 slot.outcomes.request_hits += 1;
                                 return;
                             }
@@ -458,9 +456,9 @@ impl RequestCache {
             // R6: what near holds may be from before the load that reads here
             if lane.asks_near()
                 && self.nesting.is_none()
-                && let Some(value) = slot.recall_near(&asked.key, call, fenced, glance, &self.inner.cache)
+                && let Some(known) = slot.recall_near(&asked.key, call, fenced, glance, &self.inner.cache)
             {
-                asked.answer = Some(outcome(value, false, Tier::Near));
+                asked.answer = Some(Outcome::of(known, false, Tier::Near));
                 return;
             }
             if peek && lane == Lane::Written {
@@ -507,19 +505,9 @@ pub(crate) fn collect<S: Source, K, T>(
         .map_err(|why| Error::panicked(S::NAME, "the iterator of keys", &why))
 }
 
-pub(crate) fn outcome<V>(value: Option<Arc<V>>, stale: bool, tier: Tier) -> Outcome<V> {
-    match value {
-        None => Outcome::Absent { tier },
-        Some(value) if stale => Outcome::Stale { value, tier },
-        Some(value) => Outcome::Value { value, tier },
-    }
-}
-
 fn into_value<S: Source>(answer: Option<Outcome<S::Value>>) -> Result<Option<Arc<S::Value>>, Error> {
     match answer {
-        Some(Outcome::Value { value, .. } | Outcome::Stale { value, .. }) => Ok(Some(value)),
-        Some(Outcome::Absent { .. }) => Ok(None),
-        Some(Outcome::Failed(error)) => Err(error),
+        Some(outcome) => Ok(outcome.into_known()?.into_value()),
         None => Err(cut_off_elsewhere(S::NAME)),
     }
 }

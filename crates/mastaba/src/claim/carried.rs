@@ -1,17 +1,20 @@
-//! Values as readers and flights share them.
+//! What is known of a key, as readers and flights share it.
 
 use std::sync::Arc;
 
+use crate::answer::Known;
 use crate::entry::Format;
 use crate::error::Error;
 use crate::source::Source;
 
-/// A value as readers share it.
+/// What is known of a key, as readers share it.
 pub(crate) enum Carried<S: Source> {
     /// The value itself.
     Live(Arc<S::Value>),
     /// Its encoding: the source has a hook that changes the value for each request.
     Packed(Arc<Packed>),
+    /// There is no row.
+    Absent,
 }
 
 impl<S: Source> Clone for Carried<S> {
@@ -19,17 +22,23 @@ impl<S: Source> Clone for Carried<S> {
         match self {
             Self::Live(value) => Self::Live(value.clone()),
             Self::Packed(packed) => Self::Packed(packed.clone()),
+            Self::Absent => Self::Absent,
         }
     }
 }
 
 impl<S: Source> Carried<S> {
-    /// The value, where it is shared as such.
-    pub(crate) fn live(self) -> Option<Arc<S::Value>> {
+    /// What is known, where that is shared as such: an encoding has to be decoded for each request.
+    pub(crate) fn known(self) -> Option<Known<S::Value>> {
         match self {
-            Self::Live(value) => Some(value),
+            Self::Live(value) => Some(Known::Value(value)),
+            Self::Absent => Some(Known::Absent),
             Self::Packed(_) => None,
         }
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
     }
 }
 
@@ -41,8 +50,7 @@ pub(crate) struct Packed {
 
 /// What a flight brings for a key.
 pub(crate) enum Landed<S: Source> {
-    Value(Carried<S>),
-    Absent,
+    Found(Carried<S>),
     Failed(Error),
     /// It cannot be shared: whoever joined loads for himself.
     Lost,
@@ -51,8 +59,7 @@ pub(crate) enum Landed<S: Source> {
 impl<S: Source> Clone for Landed<S> {
     fn clone(&self) -> Self {
         match self {
-            Self::Value(carried) => Self::Value(carried.clone()),
-            Self::Absent => Self::Absent,
+            Self::Found(carried) => Self::Found(carried.clone()),
             Self::Failed(error) => Self::Failed(error.clone()),
             Self::Lost => Self::Lost,
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::settle::Reader;
 use super::{Carried, Claim, Landed, Loaded, OF_A_KEY, Packed, Tags, Way};
-use crate::answer::Outcome;
+use crate::answer::{Known, Outcome};
 use crate::error::{BoxError, Error};
 use crate::event::Event;
 use crate::flight::{Flights, Late, Seat};
@@ -20,7 +20,7 @@ use crate::guarded::{Guarded, each, guard, let_go};
 use crate::limits::{Shown, later};
 use crate::policy::EntryPolicy;
 use crate::report::{Operation, Tier, counted};
-use crate::request::{Lane, Nesting, RequestCache, inside, outcome};
+use crate::request::{Lane, Nesting, RequestCache, inside};
 use crate::source::{Fetched, LoadContext, Source};
 use crate::telemetry;
 
@@ -43,7 +43,7 @@ struct Chunk<S: Source> {
 }
 
 /// What our own load brought for an item: its value or absence, and what of it may be stored.
-pub(super) type Brought<S> = (usize, Result<Option<Arc<<S as Source>::Value>>, Error>, Option<Loaded<S>>);
+pub(super) type Brought<S> = (usize, Result<Known<<S as Source>::Value>, Error>, Option<Loaded<S>>);
 
 impl<S: Source> Claim<S> {
     /// Loads what is ours to load and waits for what others load, at the same time. Keys whose flight may
@@ -78,9 +78,9 @@ impl<S: Source> Claim<S> {
             Some(arrived) => arrived,
             None => self.patiently(arrivals).await,
         };
-        for (at, landed) in arrived {
-            match landed {
-                Some(Some(landed)) => match self.take(at, landed) {
+        for (at, arrival) in arrived {
+            match arrival {
+                Arrival::Landed(landed) => match self.take(at, landed) {
                     true => {
                         let failed = matches!(self.items[at].answer, Some(Outcome::Failed(_)));
                         self.outcomes.joined += u64::from(!failed);
@@ -88,9 +88,9 @@ impl<S: Source> Claim<S> {
                     // it cannot be shared, so queueing for the next flight would not help
                     false => self.go_alone(at),
                 },
-                Some(None) => self.board_again(at),
+                Arrival::NotForUs => self.board_again(at),
                 // a loader's own read has waited long enough: two loads that wait for each other would for ever
-                None => self.go_alone(at),
+                Arrival::TooSlow => self.go_alone(at),
             }
         }
     }
@@ -152,7 +152,7 @@ impl<S: Source> Claim<S> {
             let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store) || self.items[at].held;
             self.items[at].sound = !unsound && self.lane != Lane::Written;
             self.items[at].answer = Some(match landed {
-                Ok(value) => outcome(value, false, Tier::Source),
+                Ok(known) => Outcome::of(known, false, Tier::Source),
                 Err(error) => self.failed(at, error),
             });
             self.items[at].loaded = loaded.map(Box::new);
@@ -250,24 +250,19 @@ impl<S: Source> Claim<S> {
         brought.reserve(own.len());
         for (chunk, ats) in join_all(chunks).await.into_iter().zip(own.chunks(most)) {
             for (fetched, at) in chunk.fetched.into_iter().zip(ats) {
-                let loaded = |carried: Option<Carried<S>>, mut policy: EntryPolicy| {
+                let loaded = |carried: Carried<S>, mut policy: EntryPolicy| {
                     policy.store &= policy.ttl != Some(Duration::ZERO);
                     // an absence has none
-                    let tags = if carried.is_some() { Tags::Unknown } else { Tags::Named(Vec::new()) };
+                    let tags = if carried.is_absent() { Tags::Named(Vec::new()) } else { Tags::Unknown };
                     chunk.storable.then_some(Loaded { carried, policy, cost: chunk.cost, tags })
                 };
                 brought.push(match fetched {
                     Fetch::Failed(error) => (*at, Err(error), None),
-                    Fetch::Absent(policy) => (*at, Ok(None), loaded(None, policy)),
+                    Fetch::Absent(policy) => (*at, Ok(Known::Absent), loaded(Carried::Absent, policy)),
                     Fetch::Row(value, policy) => {
-                        let carried = self.carry(*at, &value);
                         let value = Arc::new(value);
-                        let carried = match carried {
-                            Some(carried) => carried,
-                            None => Some(Carried::Live(value.clone())),
-                        };
-                        let loaded = carried.and_then(|carried| loaded(Some(carried), policy));
-                        (*at, Ok(Some(value)), loaded)
+                        let loaded = self.carry(*at, &value).and_then(|carried| loaded(carried, policy));
+                        (*at, Ok(Known::Value(value)), loaded)
                     }
                 });
             }
@@ -276,16 +271,16 @@ impl<S: Source> Claim<S> {
         brought
     }
 
-    /// How a loaded value is shared: as its encoding where a hook is going to change it for this request.
-    /// `Some(None)`: it cannot be encoded.
-    fn carry(&self, at: usize, value: &S::Value) -> Option<Option<Carried<S>>> {
+    /// How a loaded value is shared: as its encoding where a hook is going to change it for this request. `None`: it
+    /// cannot be encoded, and so not be shared.
+    fn carry(&self, at: usize, value: &Arc<S::Value>) -> Option<Carried<S>> {
         if !self.source.hooked() {
-            return None;
+            return Some(Carried::Live(value.clone()));
         }
         let mut payload = Vec::new();
         let (events, record) = (&self.request.cache.events, &self.items[at].record);
-        let format = self.source.encode(events, record, value, &mut payload);
-        Some(format.map(|format| Carried::Packed(Arc::new(Packed { format, payload }))))
+        let format = self.source.encode(events, record, value, &mut payload)?;
+        Some(Carried::Packed(Arc::new(Packed { format, payload })))
     }
 
     /// Lands the flights that have not landed yet.
@@ -305,17 +300,13 @@ impl<S: Source> Claim<S> {
             // that its loader said so of
             Some((_, Ok(_), None)) => Landed::Lost,
             Some((_, Ok(_), Some(loaded))) if !loaded.policy.store => Landed::Lost,
-            Some((_, Ok(None), _)) => Landed::Absent,
-            Some((_, Ok(Some(_)), Some(loaded))) => match &loaded.carried {
-                Some(carried) => Landed::Value(carried.clone()),
-                None => Landed::Lost,
-            },
+            Some((_, Ok(_), Some(loaded))) => Landed::Found(loaded.carried.clone()),
             // the lease found it
             None => match &self.items[at].answer {
                 Some(Outcome::Value { .. }) => {
-                    self.items[at].found.clone().map_or(Landed::Lost, Landed::Value)
+                    self.items[at].found.clone().map_or(Landed::Lost, Landed::Found)
                 }
-                Some(Outcome::Absent { .. }) => Landed::Absent,
+                Some(Outcome::Absent { .. }) => Landed::Found(Carried::Absent),
                 _ => Landed::Lost,
             },
         }
@@ -431,7 +422,9 @@ impl<S: Source> Claim<S> {
             self.request.cache.events.tell(Event::LoadFailed { source: S::NAME, keys: count, error });
         }
         let rows = fetched.rows.into_iter().zip(shapes);
-        entering.extend(rows.map(|((_, value), (at, tier, stale))| (at, outcome(Some(value), stale, tier))));
+        entering.extend(
+            rows.map(|((_, value), (at, tier, stale))| (at, Outcome::of(Known::Value(value), stale, tier))),
+        );
         entering.append(&mut broken);
         done
     }
@@ -440,7 +433,15 @@ impl<S: Source> Claim<S> {
 /// Other runtimes, each with what ends when nobody drives it any longer.
 type Foreign = Vec<(tokio::runtime::Id, Shared<BoxFuture<'static, ()>>)>;
 
-/// Waits for flights of other readers. Inner `None`: not to be taken; outer `None`: too slow.
+/// What became of waiting for the flight of another reader.
+enum Arrival<T> {
+    Landed(T),
+    /// It has ended, and what it brought, if anything, is not for this reader (`R5`).
+    NotForUs,
+    TooSlow,
+}
+
+/// Waits for flights of other readers.
 ///
 /// A flight on a runtime that nobody drives any longer is ended here, for all who wait for it.
 async fn arrivals<K: Eq + Hash, T: Clone>(
@@ -449,22 +450,22 @@ async fn arrivals<K: Eq + Hash, T: Clone>(
     too_long: impl Future<Output = ()> + Clone,
     foreign: &Foreign,
     flights: &Flights<K, T>,
-) -> Vec<(usize, Option<Option<T>>)> {
+) -> Vec<(usize, Arrival<T>)> {
     join_all(seats.into_iter().map(|(at, seat, late)| {
         let too_long = too_long.clone();
         let standstill = seat.home().and_then(|home| foreign.iter().find(|(id, _)| *id == home.id()));
         let standstill = OptionFuture::from(standstill.map(|(_, standstill)| standstill.clone()));
         async move {
-            let landed = tokio::select! {
+            let arrival = tokio::select! {
                 biased;
-                landed = seat.arrival(begun, late) => Some(landed),
-                () = too_long => None,
+                landed = seat.arrival(begun, late) => landed.map_or(Arrival::NotForUs, Arrival::Landed),
+                () = too_long => Arrival::TooSlow,
                 Some(()) = standstill => {
                     flights.ground(&seat);
-                    Some(None)
+                    Arrival::NotForUs
                 }
             };
-            (at, landed)
+            (at, arrival)
         }
     }))
     .await

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::fetch::Brought;
 use super::{Carried, Claim, Loaded, Tags, Way, millis};
+use crate::answer::Known;
 use crate::clock::{self, Now};
 use crate::codec;
 use crate::entry::{self, Fence, Format, Header, Kind, MAX_TAG_NAME};
@@ -22,8 +23,9 @@ impl<S: Source> Claim<S> {
         let mut untagged = Vec::new();
         for at in 0..self.items.len() {
             let item = &self.items[at];
-            let Some(Loaded { carried: Some(carried), .. }) = item.loaded.as_deref() else { continue };
+            let Some(Loaded { carried, .. }) = item.loaded.as_deref() else { continue };
             let named = match carried {
+                Carried::Absent => continue,
                 Carried::Live(value) => self.source.tags(&item.key, value),
                 Carried::Packed(packed) => match self.source.decode(packed.format, &packed.payload) {
                     Ok(value) => {
@@ -92,7 +94,7 @@ impl<S: Source> Claim<S> {
         let stamp = |tag: &str| carry.tags.get(tag).or_else(|| tags?.tags.get(tag)).copied().flatten();
         let names = own.iter().map(String::as_str);
         let stamped = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>()?;
-        let record = match self.source.policy.keeps(loaded.carried.is_none(), loaded.policy) {
+        let record = match self.source.policy.keeps(loaded.carried.is_absent(), loaded.policy) {
             true => self.record(&item.record, loaded, stood, &stamped),
             false => Ok(Some(self.nothing(stood))),
         };
@@ -117,11 +119,14 @@ impl<S: Source> Claim<S> {
     /// What has tags of its own is left for the end: their stamps are still to be read.
     pub(super) async fn fill_early(&self, brought: &[Brought<S>]) -> Vec<(usize, bool)> {
         let mut early = Vec::new();
-        for (at, value, loaded) in brought {
-            let (Ok(value), Some(loaded)) = (value, loaded) else { continue };
+        for (at, known, loaded) in brought {
+            let (Ok(known), Some(loaded)) = (known, loaded) else { continue };
             let key = &self.items[*at].key;
             // what panics here does so again at the end, where it is said
-            let own = value.as_ref().map_or(Ok(Vec::new()), |value| self.source.tags(key, value));
+            let own = match known {
+                Known::Value(value) => self.source.tags(key, value),
+                Known::Absent => Ok(Vec::new()),
+            };
             if own.is_ok_and(|own| own.is_empty()) {
                 early.extend(self.fill_of(*at, loaded, &[], None).map(|fill| (*at, fill)));
             }
@@ -155,7 +160,7 @@ impl<S: Source> Claim<S> {
         tags: &[(&str, u64)],
     ) -> Result<Option<(Bytes, Duration)>, String> {
         let policy = &self.source.policy;
-        let absent = loaded.carried.is_none();
+        let absent = loaded.carried.is_absent();
         if let Some((tag, _)) = tags.iter().find(|(tag, _)| tag.len() > MAX_TAG_NAME) {
             return Err(format!("its tag {tag:?} is longer than {MAX_TAG_NAME} bytes"));
         }
@@ -163,11 +168,11 @@ impl<S: Source> Claim<S> {
             return Err(format!("it has {} tags, and may have {}", tags.len(), entry::MAX_TAGS));
         }
         let (format, packed) = match &loaded.carried {
-            None => (Format::default(), codec::pack(Vec::new(), None)),
-            Some(Carried::Packed(packed)) => {
+            Carried::Absent => (Format::default(), codec::pack(Vec::new(), None)),
+            Carried::Packed(packed) => {
                 (packed.format, codec::pack(packed.payload.clone(), policy.compress_above))
             }
-            Some(Carried::Live(value)) => {
+            Carried::Live(value) => {
                 let mut payload = Vec::new();
                 match self.source.encode(&self.request.cache.events, key, value, &mut payload) {
                     Some(format) => (format, codec::pack(payload, policy.compress_above)),
@@ -219,7 +224,7 @@ impl<S: Source> Claim<S> {
         let (item, now_ms) = (&mut self.items[at], Now::look().steady_ms);
         let (Some(near), Some(loaded)) = (&source.near, item.loaded.take()) else { return };
         let Tags::Named(tags) = &loaded.tags else { return };
-        let absent = loaded.carried.is_none();
+        let absent = loaded.carried.is_absent();
         let keeps = source.policy.keeps(absent, loaded.policy);
         // Left alone: nothing was stored that could prove it. But the mark, the era and the count of the stripe are from
         // before the load, and whoever voids the key from then on changes one of them (R13).
@@ -229,8 +234,8 @@ impl<S: Source> Claim<S> {
         }
         let soft = source.policy.ages(absent, loaded.policy).soft;
         let size = match &loaded.carried {
-            Some(Carried::Packed(packed)) => packed.payload.len(),
-            Some(Carried::Live(value)) if near.by_bytes() => {
+            Carried::Packed(packed) => packed.payload.len(),
+            Carried::Live(value) if near.by_bytes() => {
                 let mut payload = Vec::new();
                 if source.encode(&self.request.cache.events, &item.record, value, &mut payload).is_none() {
                     return;
@@ -241,7 +246,7 @@ impl<S: Source> Claim<S> {
         };
         let tagged = !tags.is_empty() || !S::TAGS.is_empty();
         let entry = NearEntry {
-            value: loaded.carried,
+            known: loaded.carried,
             until_ms: now_ms.saturating_add(millis(soft)),
             era: self.era,
             tagged,

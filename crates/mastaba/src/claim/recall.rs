@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::verdict::{Footing, Found, Remark, Rules, Unproven, Verdict};
 use super::{Carried, Claim, Item, OF_A_KEY, Way};
-use crate::answer::Outcome;
+use crate::answer::{Known, Outcome};
 use crate::coherence::Mark;
 use crate::entry::Fence;
 use crate::error::Error;
@@ -14,7 +14,6 @@ use crate::near::NearEntry;
 use crate::region::Stamps;
 use crate::registry::{HIDDEN, Once};
 use crate::report::Tier;
-use crate::request::outcome;
 use crate::source::Source;
 use crate::sync::AtomicBool;
 
@@ -141,11 +140,11 @@ impl<S: Source> Claim<S> {
                 return;
             }
             let Some(found) = near.get(&ask.key, era, changes, now_ms) else { return };
-            let value = match found {
-                None => None,
-                Some(Carried::Live(value)) => Some(value),
-                Some(Carried::Packed(packed)) => match source.decode(packed.format, &packed.payload) {
-                    Ok(value) => Some(value),
+            let known = match found {
+                Carried::Absent => Known::Absent,
+                Carried::Live(value) => Known::Value(value),
+                Carried::Packed(packed) => match source.decode(packed.format, &packed.payload) {
+                    Ok(value) => Known::Value(value),
                     Err(_) => {
                         // out with it, or every read would look at it; the shared tier was not read for the key yet (R13)
                         let _ = near.invalidate([&ask.key]);
@@ -154,7 +153,7 @@ impl<S: Source> Claim<S> {
                     }
                 },
             };
-            claim.answer(at, outcome(value, false, Tier::Near));
+            claim.answer(at, Outcome::of(known, false, Tier::Near));
         });
     }
 
@@ -254,11 +253,11 @@ impl<S: Source> Claim<S> {
                     self.tell_near(ask.key.clone(), (ask.seen, ask.mark), carried, &found);
                 }
                 self.asks[at].refresh = found.refresh;
-                self.answer(at, outcome(found.value, false, Tier::Shared));
+                self.answer(at, Outcome::of(found.known, false, Tier::Shared));
             }
             Verdict::Stale(found) => {
                 self.asks[at].refresh = found.refresh;
-                self.answer(at, outcome(found.value, true, Tier::Shared));
+                self.answer(at, Outcome::of(found.known, true, Tier::Shared));
             }
             Verdict::Unproven(unproven) => self.asks[at].met = Some(Box::new(Met::Unproven(*unproven))),
             Verdict::Miss(footing, remark) => {
@@ -295,7 +294,7 @@ impl<S: Source> Claim<S> {
                         self.tell_near(item.key.clone(), known, carried.clone(), &found);
                     }
                     if flies {
-                        self.items[at].found = carried;
+                        self.items[at].found = Some(carried);
                     }
                 }
                 self.answer_late(at, found, false);
@@ -321,14 +320,14 @@ impl<S: Source> Claim<S> {
             (item.sealed, item.held) = (true, true);
         }
         item.refresh = found.refresh;
-        item.answer = Some(outcome(found.value, stale, Tier::Shared));
+        item.answer = Some(Outcome::of(found.known, stale, Tier::Shared));
     }
 
-    fn tell_near(&self, key: S::Key, (seen, mark): (u64, Mark), value: Option<Carried<S>>, found: &Found<S>) {
+    fn tell_near(&self, key: S::Key, (seen, mark): (u64, Mark), known: Carried<S>, found: &Found<S>) {
         let Some(near) = &self.source.near else { return };
         let now_ms = self.now.steady_ms;
         let entry = NearEntry {
-            value,
+            known,
             // not by the time that it was made: that is of another clock
             until_ms: now_ms.saturating_add(found.left_ms),
             era: self.era,

@@ -2,7 +2,7 @@
 
 use super::recall::Ask;
 use super::{Claim, Item};
-use crate::answer::{Answered, Outcome};
+use crate::answer::{Answered, Known, Outcome};
 use crate::guarded::each;
 use crate::report::{Outcomes, Tier};
 use crate::request::{Cell, Lane, Memo, Slot};
@@ -138,18 +138,18 @@ pub(super) fn remember<S: Source>(
     (lane, part, begun, sound_since): (Lane, u64, u64, u64),
     answer: Option<&Outcome<S::Value>>,
 ) {
-    let known = match answer {
-        Some(Outcome::Value { value, .. }) => Some((Some(value.clone()), false)),
-        Some(Outcome::Stale { value, .. }) => Some((Some(value.clone()), true)),
-        Some(Outcome::Absent { .. }) => Some((None, false)),
+    let found = match answer {
+        Some(Outcome::Value { value, .. }) => Some((Known::Value(value.clone()), false)),
+        Some(Outcome::Stale { value, .. }) => Some((Known::Value(value.clone()), true)),
+        Some(Outcome::Absent { .. }) => Some((Known::Absent, false)),
         Some(Outcome::Failed(_)) | None => None,
     };
     if let Some(cell) = slot.cells.get_mut(key)
         && matches!(&cell.memo, Memo::Coming { part: of, .. } if of.id == part)
     {
-        match known {
-            Some((value, stale)) => {
-                *cell = Cell { call: 0, memo: Memo::Known { value, stale, begun: sound_since } };
+        match found {
+            Some((known, stale)) => {
+                *cell = Cell { call: 0, memo: Memo::Known { known, stale, begun: sound_since } };
             }
             // a failure is not remembered
             None => drop(slot.cells.remove(key)),
@@ -161,16 +161,16 @@ pub(super) fn remember<S: Source>(
     let replaces = || {
         let written = wide || slot.written.contains(key) || begun <= slot.forgotten;
         let newer = match slot.cells.get(key).map(|cell| &cell.memo) {
-            Some(Memo::Known { begun: known, .. }) => *known > begun || lane == Lane::Peek,
+            Some(Memo::Known { begun: before, .. }) => *before > begun || lane == Lane::Peek,
             Some(Memo::Coming { .. }) => true,
             None => false,
         };
         !matches!(lane, Lane::Normal | Lane::Written) && !written && !newer
     };
-    if let Some((value, stale)) = known
+    if let Some((known, stale)) = found
         && replaces()
     {
-        let memo = Memo::Known { value, stale, begun: sound_since };
+        let memo = Memo::Known { known, stale, begun: sound_since };
         slot.cells.insert(key.clone(), Cell { call: 0, memo });
     }
 }

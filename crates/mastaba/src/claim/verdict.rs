@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Carried, Packed, millis};
+use crate::answer::Known;
 use crate::clock::{Now, SKEW_MS};
 use crate::codec;
 use crate::entry::{EntryRef, Fence, Header, Kind};
@@ -51,9 +52,9 @@ pub(super) enum Verdict<S: Source> {
     Miss(Footing<S>, Option<Remark>),
 }
 
-/// A value, or a known absence.
+/// What was found of a key.
 pub(super) struct Found<S: Source> {
-    pub(super) value: Option<Arc<S::Value>>,
+    pub(super) known: Known<S::Value>,
     /// Its encoding, where a hook is going to change it for each request.
     pub(super) packed: Option<Packed>,
     /// To be loaded anew in the background, under this fence.
@@ -70,7 +71,7 @@ pub(super) struct Found<S: Source> {
 /// What is good if its tags are.
 pub(super) struct Unproven<S: Source> {
     header: Header,
-    value: Option<Arc<S::Value>>,
+    known: Known<S::Value>,
     packed: Option<Packed>,
     size: u32,
     /// Beside those whose stamps were read with it.
@@ -80,8 +81,8 @@ pub(super) struct Unproven<S: Source> {
     kept: bool,
 }
 
-/// A value with its encoding, where a hook is going to change it for each request.
-type Decoded<S> = (Option<Arc<<S as Source>::Value>>, Option<Packed>);
+/// What is known, and the encoding of a value, where a hook is going to change it for each request.
+type Decoded<S> = (Known<<S as Source>::Value>, Option<Packed>);
 
 /// What a miss stands on: what is known of the key's place in the shared tier, and so how it may be filled (`R1`).
 pub(super) enum Footing<S: Source> {
@@ -170,15 +171,15 @@ impl<'a, S: Source> Rules<'a, S> {
         let comparable = Registered::<S>::same_tags(header.schema, schema);
         let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
         let mut tags: Vec<(String, u64)> = Vec::new();
-        let (mut known, mut tagged) = (true, !S::TAGS.is_empty());
+        let (mut stamps_hold, mut tagged) = (true, !S::TAGS.is_empty());
         for (tag, stamp) in entry.tags() {
             tagged = true;
             match self.stamps.tags.get(tag) {
-                Some(now) => known &= *now == Some(stamp),
+                Some(now) => stamps_hold &= *now == Some(stamp),
                 None => tags.push((tag.to_owned(), stamp)),
             }
         }
-        if (comparable && !current) || !known || expired {
+        if (comparable && !current) || !stamps_hold || expired {
             return miss(Footing::Outdated(header.fence), None);
         }
         if header.schema != schema {
@@ -193,11 +194,11 @@ impl<'a, S: Source> Rules<'a, S> {
             };
             return miss(footing, Some(Remark::OtherShape));
         }
-        let (mut value, mut packed) = (None, None);
+        let (mut known, mut packed) = (Known::Absent, None);
         let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
         if !absent {
             match self.decode(entry, &header) {
-                Ok((decoded, encoded)) => (value, packed) = (Some(decoded), encoded),
+                Ok((decoded, encoded)) => (known, packed) = (Known::Value(decoded), encoded),
                 // sound, and of no use: replaced as an outdated one is
                 Err(Undecoded { cause, why }) => {
                     return miss(Footing::Outdated(header.fence), Some(Remark::Foreign { cause, why }));
@@ -205,9 +206,9 @@ impl<'a, S: Source> Rules<'a, S> {
             }
         }
         if tags.is_empty() {
-            return self.accept(&header, (value, packed), size, (tagged, kept), *now);
+            return self.accept(&header, (known, packed), size, (tagged, kept), *now);
         }
-        Verdict::Unproven(Box::new(Unproven { header, value, packed, size, tags, tagged, kept }))
+        Verdict::Unproven(Box::new(Unproven { header, known, packed, size, tags, tagged, kept }))
     }
 
     /// The value, and its encoding where it is handed on before the hook has changed it.
@@ -229,7 +230,7 @@ impl<'a, S: Source> Rules<'a, S> {
         let holds = hit.tags.iter().all(|(tag, stamp)| stamps.tags.get(tag) == Some(&Some(*stamp)));
         match (holds, hit.kept) {
             (true, _) => {
-                self.accept(&hit.header, (hit.value, hit.packed), hit.size, (hit.tagged, hit.kept), now)
+                self.accept(&hit.header, (hit.known, hit.packed), hit.size, (hit.tagged, hit.kept), now)
             }
             (false, true) => Verdict::Miss(Footing::Held(None), None),
             (false, false) => Verdict::Miss(Footing::Outdated(hit.header.fence), None),
@@ -240,7 +241,7 @@ impl<'a, S: Source> Rules<'a, S> {
     fn accept(
         &self,
         header: &Header,
-        (value, packed): Decoded<S>,
+        (known, packed): Decoded<S>,
         size: u32,
         (tagged, kept): (bool, bool),
         now: Now,
@@ -257,20 +258,21 @@ impl<'a, S: Source> Rules<'a, S> {
         let (fresh, stale) = (left_ms > 0, now.unix_ms < soft.saturating_add(millis(policy.stale)));
         let due = match fresh {
             true => {
-                value.is_some() && refresh_early(policy.early_refresh, cost, Duration::from_millis(left_ms))
+                !known.is_absent()
+                    && refresh_early(policy.early_refresh, cost, Duration::from_millis(left_ms))
             }
             false => true,
         };
         let refresh = (due && !kept && self.lane != Lane::Peek).then_some(header.fence);
         let left_ms = left_ms.min(header.soft_ms);
-        let mut found = Found { value, packed, refresh, left_ms, size, tagged, kept };
+        let mut found = Found { known, packed, refresh, left_ms, size, tagged, kept };
         match (fresh, stale) {
             (true, _) => Verdict::Fresh(found),
             (false, true) => Verdict::Stale(found),
             // Past serving while it is refreshed: kept for the case that the source fails. So that it stays there for
             // others in that case, it is replaced under its own fence and not by a lease.
             (false, false) => {
-                let backup = found.carried();
+                let backup = (!found.known.is_absent()).then(|| found.carried());
                 let footing =
                     if kept { Footing::Held(backup) } else { Footing::Replaced(header.fence, backup) };
                 Verdict::Miss(footing, None)
@@ -281,10 +283,11 @@ impl<'a, S: Source> Rules<'a, S> {
 
 impl<S: Source> Found<S> {
     /// As others may share it.
-    pub(super) fn carried(&mut self) -> Option<Carried<S>> {
-        match self.packed.take() {
-            Some(packed) => Some(Carried::Packed(Arc::new(packed))),
-            None => self.value.clone().map(Carried::Live),
+    pub(super) fn carried(&mut self) -> Carried<S> {
+        match (self.packed.take(), &self.known) {
+            (Some(packed), _) => Carried::Packed(Arc::new(packed)),
+            (None, Known::Value(value)) => Carried::Live(value.clone()),
+            (None, Known::Absent) => Carried::Absent,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::Force;
-use crate::answer::Answered;
+use crate::answer::{Answered, Known};
 use crate::batch::Part;
 use crate::cache::CacheCore;
 use crate::clock::Now;
@@ -60,7 +60,7 @@ impl Glance {
 /// What the request knows of a key.
 pub(crate) enum Memo<S: Source> {
     Known {
-        value: Option<Arc<S::Value>>,
+        known: Known<S::Value>,
         stale: bool,
         /// The tick at which the read began that found it.
         begun: u64,
@@ -159,7 +159,7 @@ impl<S: Source> Slot<S> {
         fenced: &[usize],
         glance: &mut Glance,
         cache: &CacheCore,
-    ) -> Option<Option<Arc<S::Value>>> {
+    ) -> Option<Known<S::Value>> {
         let near = self.source.near.as_ref()?;
         if self.source.hooked() {
             return None; // its values are made for each request, in the task of the batch
@@ -168,16 +168,13 @@ impl<S: Source> Slot<S> {
         if !region.near_answers(fenced.contains(&region.id())) {
             return None; // or after the ping that travels with the batch
         }
-        let value = match near.get(key, region.era(), &region.changes, glance.steady_ms)? {
-            None => None,
-            Some(carried) => Some(carried.live()?),
-        };
+        let known = near.get(key, region.era(), &region.changes, glance.steady_ms)?.known()?;
         glance.count();
         self.outcomes.near_hits += 1;
-        self.outcomes.absent += u64::from(value.is_none());
-        let memo = Memo::Known { value: value.clone(), stale: false, begun: cache.now() };
+        self.outcomes.absent += u64::from(known.is_absent());
+        let memo = Memo::Known { known: known.clone(), stale: false, begun: cache.now() };
         self.cells.insert(key.clone(), Cell { call, memo });
-        Some(value)
+        Some(known)
     }
 
     /// Adds a key to the part that gathers in this lane, and gives that and the index of the key in it.

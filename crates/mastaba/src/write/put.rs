@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Write;
+use crate::answer::Known;
 use crate::claim::OF_A_KEY;
 use crate::error::Error;
 use crate::guarded::{Sheltered, guard};
@@ -64,7 +65,7 @@ pub(super) fn give<S: Source>(
     let slot = Slot::<S>::of(&mut state.slots[at].1);
     let given = guard(|| {
         for (key, value) in put {
-            let memo = Memo::Known { value: Some(value), stale: false, begun };
+            let memo = Memo::Known { known: Known::Value(value), stale: false, begun };
             slot.cells.insert(key, Cell { call: 0, memo });
         }
     });

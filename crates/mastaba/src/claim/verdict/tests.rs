@@ -54,7 +54,9 @@ enum Said {
 }
 
 fn said(verdict: &Verdict<Doubles>) -> Said {
-    let of = |found: &Found<Doubles>| (found.value.as_deref().copied(), found.refresh, found.kept);
+    let of = |found: &Found<Doubles>| {
+        (found.known.clone().into_value().as_deref().copied(), found.refresh, found.kept)
+    };
     match verdict {
         Verdict::Fresh(found) => {
             let (value, refresh, kept) = of(found);
