@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
-use mastaba::{End, Scope};
+use mastaba::{Scope, ScopeEnd};
 use pin_project_lite::pin_project;
 
 pin_project! {
@@ -35,7 +35,7 @@ impl<B: MessageBody> ScopedBody<B> {
             BodySize::Stream => None,
         };
         if let Some(scope) = &mut scope {
-            scope.set_end(if left == Some(0) { End::Complete } else { End::CutOff });
+            scope.set_end(if left == Some(0) { ScopeEnd::Complete } else { ScopeEnd::CutOff });
         }
         Self { inner, scope, left }
     }
@@ -59,9 +59,9 @@ impl<B: MessageBody> MessageBody for ScopedBody<B> {
             *left = left.saturating_sub(chunk.len() as u64);
         }
         let ended = match &chunk {
-            Some(Err(_)) => End::Failed,
-            Some(Ok(_)) if *this.left != Some(0) => End::CutOff,
-            Some(Ok(_)) | None => End::Complete,
+            Some(Err(_)) => ScopeEnd::Failed,
+            Some(Ok(_)) if *this.left != Some(0) => ScopeEnd::CutOff,
+            Some(Ok(_)) | None => ScopeEnd::Complete,
         };
         if let Some(scope) = this.scope {
             scope.set_end(ended);

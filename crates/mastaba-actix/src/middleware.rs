@@ -11,7 +11,7 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forwar
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpMessage};
-use mastaba::{Budget, Cache, End, OverBudget, Scope};
+use mastaba::{Budget, Cache, OverBudget, Scope, ScopeEnd};
 use pin_project_lite::pin_project;
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
@@ -27,11 +27,11 @@ use crate::body::ScopedBody;
 /// response future was dropped, because the client went away.
 #[derive(Clone)]
 pub struct MastabaCache {
-    settings: Arc<Settings>,
+    options: Arc<Options>,
 }
 
 #[derive(Clone)]
-struct Settings {
+struct Options {
     cache: Cache,
     server_timing: bool,
     budget: Option<Budget>,
@@ -41,35 +41,35 @@ struct Settings {
 impl MastabaCache {
     /// A middleware over this cache.
     pub fn new(cache: Cache) -> Self {
-        let settings =
-            Settings { cache, server_timing: cfg!(debug_assertions), budget: None, on_over_budget: None };
-        Self { settings: Arc::new(settings) }
+        let options =
+            Options { cache, server_timing: cfg!(debug_assertions), budget: None, on_over_budget: None };
+        Self { options: Arc::new(options) }
     }
 
     /// Whether responses get a `Server-Timing` header, which the developer tools of browsers show: trips,
     /// statements and milliseconds per tier, as they were known when the head of the response was made. It
     /// has no keys in it. By default in debug builds only.
     pub fn server_timing(self, shown: bool) -> Self {
-        self.set(|settings| settings.server_timing = shown)
+        self.set(|options| options.server_timing = shown)
     }
 
     /// What a request may cost: one that costs more is warned about when it has ended, once, in one line. A handler sets a budget of its own with `cache.stash().insert(Budget { .. })`.
     pub fn budget(self, budget: Budget) -> Self {
-        self.set(|settings| settings.budget = Some(budget))
+        self.set(|options| options.budget = Some(budget))
     }
 
     /// Is called for every request that exceeded its budget, after the warning. For a metric, or for a test.
     pub fn on_over_budget(self, listener: impl Fn(&OverBudget) + Send + Sync + 'static) -> Self {
-        self.set(|settings| settings.on_over_budget = Some(Arc::new(listener)))
+        self.set(|options| options.on_over_budget = Some(Arc::new(listener)))
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+    fn set(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(Arc::make_mut(&mut self.options));
         self
     }
 }
 
-impl Settings {
+impl Options {
     fn open(&self, request: &ServiceRequest) -> Scope {
         // the pattern, not the path: paths have keys in them
         let route = request.match_pattern().unwrap_or_default();
@@ -96,14 +96,14 @@ where
     type Future = Ready<Result<CacheService<S>, ()>>;
 
     fn new_transform(&self, inner: S) -> Self::Future {
-        ready(Ok(CacheService { inner, settings: self.settings.clone() }))
+        ready(Ok(CacheService { inner, options: self.options.clone() }))
     }
 }
 
 /// What [`MastabaCache`] makes of a service.
 pub struct CacheService<S> {
     inner: S,
-    settings: Arc<Settings>,
+    options: Arc<Options>,
 }
 
 impl<S, B> Service<ServiceRequest> for CacheService<S>
@@ -118,9 +118,9 @@ where
     forward_ready!(inner);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let mut scope = self.settings.open(&request);
+        let mut scope = self.options.open(&request);
         // until there is a response whose body has ended
-        scope.set_end(End::CutOff);
+        scope.set_end(ScopeEnd::CutOff);
         let unread = request.method() == Method::HEAD;
         request.extensions_mut().insert(mastaba::RequestCache::clone(&scope));
         let span = scope.span().clone();
@@ -128,7 +128,7 @@ where
         ResponseFuture {
             inner: inner.instrument(span),
             scope: Some(scope),
-            server_timing: self.settings.server_timing,
+            server_timing: self.options.server_timing,
             unread,
         }
     }
@@ -165,7 +165,7 @@ where
                 // an error is a response that is yet to be made, further out
                 if let Some(scope) = &mut scope {
                     scope.set_status(error.as_response_error().status_code().as_u16());
-                    scope.set_end(End::Complete);
+                    scope.set_end(ScopeEnd::Complete);
                 }
                 return Poll::Ready(Err(error));
             }
@@ -190,9 +190,9 @@ where
 impl fmt::Debug for MastabaCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MastabaCache")
-            .field("cache", &self.settings.cache)
-            .field("server_timing", &self.settings.server_timing)
-            .field("budget", &self.settings.budget)
+            .field("cache", &self.options.cache)
+            .field("server_timing", &self.options.server_timing)
+            .field("budget", &self.options.budget)
             .finish_non_exhaustive()
     }
 }

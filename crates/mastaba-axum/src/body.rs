@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
-use mastaba::{End, Scope};
+use mastaba::{Scope, ScopeEnd};
 use pin_project_lite::pin_project;
 
 pin_project! {
@@ -30,7 +30,7 @@ impl<B: Body> ScopedBody<B> {
     pub(crate) fn new(inner: B, mut scope: Option<Scope>, left: Option<u64>) -> Self {
         if let Some(scope) = &mut scope {
             let done = inner.is_end_stream() || left == Some(0);
-            scope.set_end(if done { End::Complete } else { End::CutOff });
+            scope.set_end(if done { ScopeEnd::Complete } else { ScopeEnd::CutOff });
         }
         Self { inner, scope, left }
     }
@@ -58,13 +58,17 @@ impl<B: Body> Body for ScopedBody<B> {
             *left = left.saturating_sub(data);
         }
         let ended = match &frame {
-            Some(Err(_)) => Some(End::Failed),
-            None => Some(End::Complete),
-            Some(Ok(_)) if this.inner.is_end_stream() => Some(End::Complete),
+            Some(Err(_)) => Some(ScopeEnd::Failed),
+            None => Some(ScopeEnd::Complete),
+            Some(Ok(_)) if this.inner.is_end_stream() => Some(ScopeEnd::Complete),
             Some(Ok(_)) => None,
         };
         if let Some(scope) = this.scope {
-            scope.set_end(ended.unwrap_or(if *this.left == Some(0) { End::Complete } else { End::CutOff }));
+            scope.set_end(ended.unwrap_or(if *this.left == Some(0) {
+                ScopeEnd::Complete
+            } else {
+                ScopeEnd::CutOff
+            }));
         }
         if ended.is_some() {
             drop(this.scope.take());

@@ -19,11 +19,11 @@ use crate::service::CacheService;
 /// response future was dropped, because the client went away or the handler panicked.
 #[derive(Clone)]
 pub struct CacheLayer {
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) options: Arc<Options>,
 }
 
 #[derive(Clone)]
-pub(crate) struct Settings {
+pub(crate) struct Options {
     cache: Cache,
     pub(crate) server_timing: bool,
     budget: Option<Budget>,
@@ -34,33 +34,33 @@ pub(crate) struct Settings {
 impl CacheLayer {
     /// A layer over this cache.
     pub fn new(cache: Cache) -> Self {
-        let settings = Settings {
+        let options = Options {
             cache,
             server_timing: cfg!(debug_assertions),
             budget: None,
             on_over_budget: None,
             route: Arc::new(matched_path),
         };
-        Self { settings: Arc::new(settings) }
+        Self { options: Arc::new(options) }
     }
 
     /// Whether responses get a `Server-Timing` header, which the developer tools of browsers show: trips,
     /// statements and milliseconds per tier, as they were known when the head of the response was made. It
     /// has no keys in it. By default in debug builds only.
     pub fn server_timing(self, shown: bool) -> Self {
-        self.set(|settings| settings.server_timing = shown)
+        self.set(|options| options.server_timing = shown)
     }
 
     /// What a request may cost: one that costs more is warned about when it has ended, once, in one line; its
     /// whole report is a line at level `DEBUG` (target `mastaba::report`). For single routes,
     /// [`BudgetLayer`](crate::BudgetLayer).
     pub fn budget(self, budget: Budget) -> Self {
-        self.set(|settings| settings.budget = Some(budget))
+        self.set(|options| options.budget = Some(budget))
     }
 
     /// Is called for every request that exceeded its budget, after the warning. For a metric, or for a test.
     pub fn on_over_budget(self, listener: impl Fn(&OverBudget) + Send + Sync + 'static) -> Self {
-        self.set(|settings| settings.on_over_budget = Some(Arc::new(listener)))
+        self.set(|options| options.on_over_budget = Some(Arc::new(listener)))
     }
 
     /// How a request's route is called in its line and its span. By default the path that axum matched, such
@@ -76,16 +76,16 @@ impl CacheLayer {
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
     pub fn route(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
-        self.set(|settings| settings.route = Arc::new(name))
+        self.set(|options| options.route = Arc::new(name))
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+    fn set(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(Arc::make_mut(&mut self.options));
         self
     }
 }
 
-impl Settings {
+impl Options {
     pub(crate) fn open(&self, parts: &Parts) -> Scope {
         let mut scope = self.cache.scope((self.route)(parts)).method(parts.method.as_str());
         if let Some(budget) = self.budget {
@@ -113,17 +113,17 @@ impl<S> Layer<S> for CacheLayer {
     type Service = CacheService<S>;
 
     fn layer(&self, inner: S) -> CacheService<S> {
-        CacheService { inner, settings: self.settings.clone() }
+        CacheService { inner, options: self.options.clone() }
     }
 }
 
 impl fmt::Debug for CacheLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.settings.fmt(f)
+        self.options.fmt(f)
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheLayer")
             .field("cache", &self.cache)

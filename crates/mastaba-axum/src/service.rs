@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use mastaba::{End, Scope};
+use mastaba::{Scope, ScopeEnd};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
 use crate::body::ScopedBody;
-use crate::layer::Settings;
+use crate::layer::Options;
 
 /// What [`CacheLayer`](crate::CacheLayer) makes of a service.
 #[derive(Clone, Debug)]
 pub struct CacheService<S> {
     pub(crate) inner: S,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) options: Arc<Options>,
 }
 
 impl<S, B, R> Service<Request<B>> for CacheService<S>
@@ -36,9 +36,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        let mut scope = self.settings.open(&parts);
+        let mut scope = self.options.open(&parts);
         // until there is a response whose body has ended
-        scope.set_end(End::CutOff);
+        scope.set_end(ScopeEnd::CutOff);
         let without_body = parts.method == Method::HEAD || parts.method == Method::CONNECT;
         parts.extensions.insert(mastaba::RequestCache::clone(&scope));
         let span = scope.span().clone();
@@ -46,7 +46,7 @@ where
         ResponseFuture {
             inner: inner.instrument(span),
             scope: Some(scope),
-            server_timing: self.settings.server_timing,
+            server_timing: self.options.server_timing,
             without_body,
         }
     }
@@ -80,7 +80,7 @@ where
         let mut response = match answered {
             Ok(response) => response,
             Err(error) => {
-                scope.iter_mut().for_each(|scope| scope.set_end(End::Failed));
+                scope.iter_mut().for_each(|scope| scope.set_end(ScopeEnd::Failed));
                 return Poll::Ready(Err(error));
             }
         };

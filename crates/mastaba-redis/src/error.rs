@@ -13,13 +13,13 @@ use std::fmt;
 /// assert!(error.is_config() && error.to_string().contains("redis://"), "{error}");
 /// ```
 pub struct ConnectError {
-    kind: Kind,
+    kind: ConnectErrorKind,
     sentence: String,
     cause: Option<redis::RedisError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ConnectErrorKind {
     Config,
     Refused,
     Unreachable,
@@ -27,16 +27,16 @@ enum Kind {
 
 impl ConnectError {
     pub(crate) fn config(sentence: impl Into<String>) -> Self {
-        Self { kind: Kind::Config, sentence: sentence.into(), cause: None }
+        Self { kind: ConnectErrorKind::Config, sentence: sentence.into(), cause: None }
     }
 
     /// The server was reached, and it or its setup does not do.
     pub(crate) fn refused(sentence: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, sentence: sentence.into(), cause: None }
+        Self { kind: ConnectErrorKind::Refused, sentence: sentence.into(), cause: None }
     }
 
     pub(crate) fn unreachable(sentence: impl Into<String>) -> Self {
-        Self { kind: Kind::Unreachable, sentence: sentence.into(), cause: None }
+        Self { kind: ConnectErrorKind::Unreachable, sentence: sentence.into(), cause: None }
     }
 
     pub(crate) fn because(mut self, cause: redis::RedisError) -> Self {
@@ -46,17 +46,17 @@ impl ConnectError {
 
     /// The configuration is wrong: nothing was tried.
     pub fn is_config(&self) -> bool {
-        self.kind == Kind::Config
+        self.kind == ConnectErrorKind::Config
     }
 
     /// The server answered, and cannot be used: a wrong password, an old version, a replica.
     pub fn is_refused(&self) -> bool {
-        self.kind == Kind::Refused
+        self.kind == ConnectErrorKind::Refused
     }
 
     /// Nobody answered, or TLS did not come about.
     pub fn is_unreachable(&self) -> bool {
-        self.kind == Kind::Unreachable
+        self.kind == ConnectErrorKind::Unreachable
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::ConnectError;
 use crate::hub::Hub;
 use crate::own::OwnChange;
 use crate::script;
-use crate::wire::{Command, Reply, Wire};
+use crate::wire::{Command, ServerReply, Wire};
 
 /// A backend over Redis or Valkey. Clones share its connections.
 ///
@@ -72,7 +72,7 @@ impl Redis {
         if self.inner.hub.config.prefix.is_empty() { key.clone() } else { self.inner.hub.full(key).into() }
     }
 
-    async fn run(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+    async fn run(&self, commands: Vec<Command>) -> Result<Vec<ServerReply>, Fault> {
         self.inner.wire.run(commands).await
     }
 
@@ -97,16 +97,16 @@ impl Redis {
     }
 
     /// What the stamps came to. One that is no number is replaced.
-    async fn stamps(&self, asks: &[Stamp], replies: Vec<Reply>) -> Result<Vec<u64>, Fault> {
+    async fn stamps(&self, asks: &[Stamp], replies: Vec<ServerReply>) -> Result<Vec<u64>, Fault> {
         let mut numbers = Vec::with_capacity(asks.len());
         for (ask, reply) in asks.iter().zip(replies) {
             numbers.push(match reply {
-                Reply::Nil | Reply::Done => ask.value,
-                Reply::Bytes(bytes) if bytes.len() == 8 => {
+                ServerReply::Nil | ServerReply::Done => ask.value,
+                ServerReply::Bytes(bytes) if bytes.len() == 8 => {
                     u64::from_le_bytes(bytes[..].try_into().unwrap_or_default())
                 }
-                Reply::Bytes(_) => self.replace_stamp(ask).await?,
-                Reply::Refused(code, _) if code == "WRONGTYPE" => self.replace_stamp(ask).await?,
+                ServerReply::Bytes(_) => self.replace_stamp(ask).await?,
+                ServerReply::Refused(code, _) if code == "WRONGTYPE" => self.replace_stamp(ask).await?,
                 other => return Err(unexpected("a stamp", &other)),
             });
         }
@@ -118,16 +118,16 @@ impl Redis {
         let remove = Command::new("UNLINK", &[self.full(&ask.key)]);
         let replies = self.run_in_order(vec![remove, self.ask_stamp(ask)]).await?;
         match replies.into_iter().nth(1) {
-            Some(Reply::Nil | Reply::Done) => Ok(ask.value),
-            Some(Reply::Bytes(bytes)) if bytes.len() == 8 => {
+            Some(ServerReply::Nil | ServerReply::Done) => Ok(ask.value),
+            Some(ServerReply::Bytes(bytes)) if bytes.len() == 8 => {
                 Ok(u64::from_le_bytes(bytes[..].try_into().unwrap_or_default()))
             }
-            other => Err(unexpected("a stamp", &other.unwrap_or(Reply::Nil))),
+            other => Err(unexpected("a stamp", &other.unwrap_or(ServerReply::Nil))),
         }
     }
 
     /// One after the other also where they are for several nodes.
-    async fn run_in_order(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+    async fn run_in_order(&self, commands: Vec<Command>) -> Result<Vec<ServerReply>, Fault> {
         if !self.is_cluster() {
             return self.run(commands).await;
         }
@@ -169,9 +169,9 @@ impl Redis {
                 return Ok(Leased::Granted);
             }
             match self.run(vec![self.lease_command(ask)]).await?.pop() {
-                Some(Reply::Nil | Reply::Done) => return Ok(Leased::Granted),
-                Some(Reply::Bytes(record)) => found = record,
-                other => return Err(unexpected("a lease", &other.unwrap_or(Reply::Nil))),
+                Some(ServerReply::Nil | ServerReply::Done) => return Ok(Leased::Granted),
+                Some(ServerReply::Bytes(record)) => found = record,
+                other => return Err(unexpected("a lease", &other.unwrap_or(ServerReply::Nil))),
             }
         }
         Ok(Leased::Found(found))
@@ -182,9 +182,9 @@ impl Redis {
         let remove = Command::new("UNLINK", &[self.full(&ask.key)]);
         let replies = self.run_in_order(vec![remove, self.lease_command(ask)]).await?;
         match replies.into_iter().nth(1) {
-            Some(Reply::Nil | Reply::Done) => Ok(Leased::Granted),
-            Some(Reply::Bytes(record)) => Ok(Leased::Found(record)),
-            other => Err(unexpected("a lease", &other.unwrap_or(Reply::Nil))),
+            Some(ServerReply::Nil | ServerReply::Done) => Ok(Leased::Granted),
+            Some(ServerReply::Bytes(record)) => Ok(Leased::Found(record)),
+            other => Err(unexpected("a lease", &other.unwrap_or(ServerReply::Nil))),
         }
     }
 
@@ -200,8 +200,8 @@ impl Redis {
         let ttl = ttl.map_or(Bytes::from_static(b"0"), millis);
         let command = Command::script(&script::SWAP, self.full(key), [before, record, ttl]);
         match self.run(vec![command]).await?.pop() {
-            Some(Reply::Number(done)) => Ok(done == 1),
-            other => Err(unexpected("a swap", &other.unwrap_or(Reply::Nil))),
+            Some(ServerReply::Number(done)) => Ok(done == 1),
+            other => Err(unexpected("a swap", &other.unwrap_or(ServerReply::Nil))),
         }
     }
 
@@ -212,8 +212,8 @@ impl Redis {
         let (replies, again) = self.inner.wire.run_again(commands).await?;
         for (key, reply) in keys.iter().zip(replies) {
             match reply {
-                Reply::Number(0) => {}
-                Reply::Number(_) => self.forget_kept(key).await?,
+                ServerReply::Number(0) => {}
+                ServerReply::Number(_) => self.forget_kept(key).await?,
                 other => return Err(unexpected("an invalidation", &other)),
             }
         }
@@ -224,16 +224,16 @@ impl Redis {
     /// becomes a new one with the next lease (`R12`).
     async fn renew(&self, stamps: &[Stamp]) -> Result<(), Fault> {
         let replies = self.run(stamps.iter().map(|ask| self.set_stamp(ask)).collect()).await?;
-        if replies.iter().all(|reply| *reply == Reply::Done) {
+        if replies.iter().all(|reply| *reply == ServerReply::Done) {
             return Ok(());
         }
-        let is_full = |reply: &Reply| matches!(reply, Reply::Refused(code, _) if code == "OOM");
-        if let Some(other) = replies.iter().find(|reply| **reply != Reply::Done && !is_full(reply)) {
+        let is_full = |reply: &ServerReply| matches!(reply, ServerReply::Refused(code, _) if code == "OOM");
+        if let Some(other) = replies.iter().find(|reply| **reply != ServerReply::Done && !is_full(reply)) {
             return Err(unexpected("a stamp", other));
         }
         // all of them, in their order: one that was taken came before one that was not
         let removed = stamps.iter().map(|ask| Command::new("UNLINK", &[self.full(&ask.key)])).collect();
-        match self.run(removed).await?.iter().find(|reply| !matches!(reply, Reply::Number(_))) {
+        match self.run(removed).await?.iter().find(|reply| !matches!(reply, ServerReply::Number(_))) {
             Some(other) => Err(unexpected("a stamp", other)),
             None => Ok(()),
         }
@@ -272,9 +272,11 @@ impl Shared for Redis {
         let mut leased = Vec::with_capacity(leases.len());
         for (ask, reply) in leases.iter().zip(replies) {
             leased.push(match reply {
-                Reply::Nil | Reply::Done => Leased::Granted,
-                Reply::Bytes(record) => self.lease_over_foreign(ask, record).await?,
-                Reply::Refused(code, _) if code == "WRONGTYPE" => self.lease_over_other_type(ask).await?,
+                ServerReply::Nil | ServerReply::Done => Leased::Granted,
+                ServerReply::Bytes(record) => self.lease_over_foreign(ask, record).await?,
+                ServerReply::Refused(code, _) if code == "WRONGTYPE" => {
+                    self.lease_over_other_type(ask).await?
+                }
                 other => return Err(unexpected("a lease", &other)),
             });
         }
@@ -353,9 +355,9 @@ fn expiry(ttl: Option<Duration>) -> impl Iterator<Item = Bytes> {
     ttl.map(|ttl| [Bytes::from_static(b"PX"), millis(ttl)]).into_iter().flatten()
 }
 
-fn unexpected(what: &str, reply: &Reply) -> Fault {
+fn unexpected(what: &str, reply: &ServerReply) -> Fault {
     match reply {
-        Reply::Refused(code, said) => {
+        ServerReply::Refused(code, said) => {
             Fault::new(FaultKind::Refused, format!("redis refused {what}: {code} {said}"))
         }
         _ => Fault::new(FaultKind::Damaged, format!("redis answered {what} with something else")),

@@ -25,8 +25,8 @@ use crate::script::Script;
 /// The connections of a backend, one set per runtime that uses it. Clones share them.
 #[derive(Clone)]
 pub(crate) enum Wire {
-    Single(Arc<PerRuntime<single::Link>>),
-    Cluster(Arc<PerRuntime<cluster::Link>>),
+    Single(Arc<PerRuntime<single::SingleLink>>),
+    Cluster(Arc<PerRuntime<cluster::ClusterLink>>),
 }
 
 /// A command for one key, or for several of one server.
@@ -43,9 +43,9 @@ struct Call {
 }
 
 /// One argument, in two pieces.
-struct Joined<'a>([&'a [u8]; 2]);
+struct TwoPieces<'a>([&'a [u8]; 2]);
 
-impl ToRedisArgs for Joined<'_> {
+impl ToRedisArgs for TwoPieces<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         let mut argument = out.writer_for_next_arg();
         for piece in self.0 {
@@ -56,7 +56,7 @@ impl ToRedisArgs for Joined<'_> {
 
 /// What a server answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub(crate) enum ServerReply {
     Nil,
     Done,
     Number(i64),
@@ -120,8 +120,10 @@ impl Wire {
         }
         let optional = hub.config.at_start == AtStart::Optional;
         Ok(match &hub.config.servers {
-            Servers::Cluster(nodes) => Self::Cluster(cluster::Link::connect(&hub, nodes, optional).await?),
-            _ => Self::Single(single::Link::connect(&hub, optional).await?),
+            Servers::Cluster(nodes) => {
+                Self::Cluster(cluster::ClusterLink::connect(&hub, nodes, optional).await?)
+            }
+            _ => Self::Single(single::SingleLink::connect(&hub, optional).await?),
         })
     }
 
@@ -132,7 +134,7 @@ impl Wire {
         let mut cmd = Cmd::with_capacity(1 + keys.len(), 4 + bytes);
         cmd.arg("MGET");
         for key in keys {
-            cmd.arg(Joined([prefix, key]));
+            cmd.arg(TwoPieces([prefix, key]));
         }
         let value = match self {
             Self::Single(links) => links.here().map_err(fault)?.one(&cmd).await,
@@ -155,18 +157,18 @@ impl Wire {
 
     /// Commands for keys of their own, in one trip; in a cluster in one per node. Those that follow each other
     /// for one node are carried out in their order.
-    pub(crate) async fn run(&self, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+    pub(crate) async fn run(&self, commands: Vec<Command>) -> Result<Vec<ServerReply>, Fault> {
         self.run_again(commands).await.map(|(replies, _)| replies)
     }
 
     /// The same, and whether some had to be sent again, which then were carried out after those that follow them.
-    pub(crate) async fn run_again(&self, commands: Vec<Command>) -> Result<(Vec<Reply>, bool), Fault> {
+    pub(crate) async fn run_again(&self, commands: Vec<Command>) -> Result<(Vec<ServerReply>, bool), Fault> {
         let (commands, scripts): (Vec<_>, Vec<_>) =
             commands.into_iter().map(|command| (command.cmd, command.script)).unzip();
         let mut replies = self.send(commands).await?;
         // a server that was flushed of its scripts, or is another one by now, learns them again
         let forgotten: Vec<_> = (0..replies.len())
-            .filter(|at| matches!(&replies[*at], Reply::Refused(code, _) if code == "NOSCRIPT"))
+            .filter(|at| matches!(&replies[*at], ServerReply::Refused(code, _) if code == "NOSCRIPT"))
             .filter_map(|at| {
                 // the same with the script itself, which the server then knows again
                 let call = scripts[at].as_ref()?;
@@ -183,7 +185,7 @@ impl Wire {
         Ok((replies, some))
     }
 
-    async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Reply>, Fault> {
+    async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<ServerReply>, Fault> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
@@ -220,15 +222,15 @@ impl Wire {
     }
 }
 
-fn reply(value: RedisResult<Value>) -> Result<Reply, Fault> {
+fn reply(value: RedisResult<Value>) -> Result<ServerReply, Fault> {
     match value {
-        Ok(Value::Nil) => Ok(Reply::Nil),
-        Ok(Value::Okay) => Ok(Reply::Done),
-        Ok(Value::Int(number)) => Ok(Reply::Number(number)),
-        Ok(Value::Boolean(is)) => Ok(Reply::Number(is.into())),
+        Ok(Value::Nil) => Ok(ServerReply::Nil),
+        Ok(Value::Okay) => Ok(ServerReply::Done),
+        Ok(Value::Int(number)) => Ok(ServerReply::Number(number)),
+        Ok(Value::Boolean(is)) => Ok(ServerReply::Number(is.into())),
         Ok(Value::ServerError(error)) => refusal(&error.into()),
         Ok(other) => match into_bytes(other) {
-            Ok(bytes) => Ok(bytes.map_or(Reply::Nil, Reply::Bytes)),
+            Ok(bytes) => Ok(bytes.map_or(ServerReply::Nil, ServerReply::Bytes)),
             Err(other) => {
                 Err(Fault::new(FaultKind::Damaged, format!("a command was answered with {}", sort(&other))))
             }
@@ -239,12 +241,12 @@ fn reply(value: RedisResult<Value>) -> Result<Reply, Fault> {
 }
 
 /// An error of the server about one command, unless it speaks for all of them.
-fn refusal(error: &RedisError) -> Result<Reply, Fault> {
+fn refusal(error: &RedisError) -> Result<ServerReply, Fault> {
     let code = error.code().unwrap_or("ERR").to_owned();
     if matches!(code.as_str(), "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH" | "NOPERM") {
         return Err(fault(error.clone()));
     }
-    Ok(Reply::Refused(code, error.detail().unwrap_or_default().to_owned()))
+    Ok(ServerReply::Refused(code, error.detail().unwrap_or_default().to_owned()))
 }
 
 fn into_bytes(value: Value) -> Result<Option<Bytes>, Value> {

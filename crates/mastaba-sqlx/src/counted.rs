@@ -17,8 +17,8 @@ use sqlx_core::transaction::TransactionManager;
 
 use self::collected::Collected;
 pub use self::savepoint::Savepoint;
-use self::watched::{Seen, Watched};
-use crate::commit::Failed;
+use self::watched::{Observed, WatchedStatement};
+use crate::commit::CommitFailure;
 use crate::dialect::Dialect;
 use crate::outbox::Outbox;
 
@@ -33,7 +33,7 @@ pub struct Counted<DB: Dialect> {
     transaction: sqlx::Transaction<'static, DB>,
     collected: Collected,
     request: RequestCache,
-    seen: Seen,
+    seen: Observed,
     /// Where what is collected is written down, in whichever write mode.
     outbox: Option<Outbox<DB>>,
 }
@@ -42,7 +42,7 @@ impl<DB: Dialect> Counted<DB> {
     /// The write begins after the transaction: what has not begun has nothing to discard.
     pub(crate) fn new(transaction: sqlx::Transaction<'static, DB>, request: RequestCache) -> Self {
         let collected = Collected::new(request.write());
-        Self { transaction, collected, request, seen: Seen::default(), outbox: None }
+        Self { transaction, collected, request, seen: Observed::default(), outbox: None }
     }
 
     /// Takes the write out, which then belongs to whoever commits.
@@ -66,7 +66,7 @@ impl<DB: Dialect> Counted<DB> {
     }
 
     /// Makes sure that COMMIT would commit: on PostgreSQL it rolls back without an error where a statement has failed.
-    pub(crate) async fn is_sound(&mut self) -> Result<(), Failed> {
+    pub(crate) async fn is_sound(&mut self) -> Result<(), CommitFailure> {
         if let Some(error) = self.over() {
             return Err(self.rolled_back(error));
         }
@@ -78,17 +78,17 @@ impl<DB: Dialect> Counted<DB> {
         done.map_err(|error| self.rolled_back(error))
     }
 
-    fn rolled_back(&self, error: sqlx::Error) -> Failed {
+    fn rolled_back(&self, error: sqlx::Error) -> CommitFailure {
         let conflict = self.seen.conflict || DB::is_conflict(&error);
-        Failed { error, rolled_back: true, conflict }
+        CommitFailure { error, rolled_back: true, conflict }
     }
 
-    pub(crate) async fn commit(self) -> Result<(), Failed> {
+    pub(crate) async fn commit(self) -> Result<(), CommitFailure> {
         let trip = self.request.database_trip("commit", 0);
         // where it fails, sqlx rolls back what may still be open
         let done = self.transaction.commit().await;
         trip.ended(done.is_ok());
-        done.map_err(|error| Failed {
+        done.map_err(|error| CommitFailure {
             rolled_back: DB::is_rolled_back(&error),
             conflict: DB::is_conflict(&error),
             error,
@@ -121,7 +121,7 @@ impl<'c, DB: Dialect> Executor<'c> for &'c mut Counted<DB> {
         }
         let trip = self.request.database_trip("statement", 1);
         let answers = DB::fetch_many(&mut self.transaction, query);
-        Watched::new(&mut self.seen, trip).many::<DB>(answers)
+        WatchedStatement::new(&mut self.seen, trip).many::<DB>(answers)
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<DB::Row>>>
@@ -134,7 +134,7 @@ impl<'c, DB: Dialect> Executor<'c> for &'c mut Counted<DB> {
         }
         let trip = self.request.database_trip("statement", 1);
         let row = DB::fetch_optional(&mut self.transaction, query);
-        Box::pin(Watched::new(&mut self.seen, trip).one::<DB, _>(row))
+        Box::pin(WatchedStatement::new(&mut self.seen, trip).one::<DB, _>(row))
     }
 
     fn prepare_with<'e>(
@@ -150,7 +150,7 @@ impl<'c, DB: Dialect> Executor<'c> for &'c mut Counted<DB> {
         }
         let trip = self.request.database_trip("prepare", 0);
         let statement = DB::prepare_with(&mut self.transaction, sql, parameters);
-        Box::pin(Watched::new(&mut self.seen, trip).one::<DB, _>(statement))
+        Box::pin(WatchedStatement::new(&mut self.seen, trip).one::<DB, _>(statement))
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<DB>>>

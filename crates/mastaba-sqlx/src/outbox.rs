@@ -174,7 +174,7 @@ impl<DB: Dialect> Outbox<DB> {
     }
 
     /// The rows of a write, and what becomes of them afterwards.
-    pub(crate) fn rows(&self, write: &Write) -> Rows<DB> {
+    pub(crate) fn rows(&self, write: &Write) -> OutboxRows<DB> {
         let bodies: Vec<_> = write.outgoing().iter().map(Outgoing::to_bytes).collect();
         let number = fastrand::i64(..);
         if !bodies.is_empty() {
@@ -188,7 +188,7 @@ impl<DB: Dialect> Outbox<DB> {
                 }
             });
         }
-        Rows { outbox: self.clone(), number, bodies }
+        OutboxRows { outbox: self.clone(), number, bodies }
     }
 
     /// What fails here stays for a relay.
@@ -216,13 +216,13 @@ impl<DB: Dialect> Outbox<DB> {
 }
 
 /// What a write leaves in the table.
-pub(crate) struct Rows<DB: Dialect> {
+pub(crate) struct OutboxRows<DB: Dialect> {
     outbox: Outbox<DB>,
     number: i64,
     bodies: Vec<Vec<u8>>,
 }
 
-impl<DB: Dialect> Rows<DB> {
+impl<DB: Dialect> OutboxRows<DB> {
     /// How many statements write them down.
     pub(crate) fn statements(&self) -> usize {
         self.bodies.len().div_ceil(ROWS)

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::servers::process::free_port;
 use crate::servers::wait;
-use link::Link;
+use link::ProxyLink;
 
 /// Where bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +84,12 @@ impl Proxy {
 
     /// Passes everything on again. A connection that has lost bytes stays silent: it has a hole.
     pub async fn pass(&self) {
-        self.turn(Mode::Pass).await;
+        self.turn(LinkMode::Pass).await;
     }
 
     /// Closes its port, so that the system refuses connections, and all connections that it has.
     pub async fn refuse(&self) {
-        self.board.state().mode = Mode::Pass;
+        self.board.state().mode = LinkMode::Pass;
         let door = self.door().take();
         if let Some(door) = door {
             door.abort();
@@ -101,19 +101,19 @@ impl Proxy {
 
     /// Holds back each piece of what is sent this long, in both directions. Nothing is lost.
     pub async fn slow(&self, by: Duration) {
-        self.turn(Mode::Slow(by)).await;
+        self.turn(LinkMode::Slow(by)).await;
     }
 
     /// Accepts and reads, but answers nothing and passes nothing on, as behind a cable that was pulled. Nobody learns
     /// of it, for connections stay open.
     pub async fn half_open(&self) {
-        self.turn(Mode::Swallow { to_server: true, to_client: true }).await;
+        self.turn(LinkMode::Swallow { to_server: true, to_client: true }).await;
     }
 
     /// Loses what goes in this direction, and passes the other one on.
     pub async fn swallow(&self, what: Direction) {
         let to_server = what == Direction::ToServer;
-        self.turn(Mode::Swallow { to_server, to_client: !to_server }).await;
+        self.turn(LinkMode::Swallow { to_server, to_client: !to_server }).await;
     }
 
     /// Closes all connections that are open now, and waits until they are closed. New ones are welcome.
@@ -130,7 +130,7 @@ impl Proxy {
     /// [`cut_marked`](Self::cut_marked), and from now on closes each connection that sends these words before the server
     /// sees them; until [`pass`](Self::pass) or another one of those that change what happens.
     pub async fn ban(&self, words: &str) {
-        self.turn(Mode::Ban(words.to_owned())).await;
+        self.turn(LinkMode::Ban(words.to_owned())).await;
         self.cut_marked(words).await;
     }
 
@@ -147,13 +147,13 @@ impl Proxy {
         self.board.state().trap = Some(words.to_owned());
     }
 
-    async fn cut_those(&self, which: impl Fn(&Link) -> bool) {
+    async fn cut_those(&self, which: impl Fn(&ProxyLink) -> bool) {
         self.catch_up().await;
-        let mut cut: Vec<Arc<Link>> = self.board.state().links.clone();
+        let mut cut: Vec<Arc<ProxyLink>> = self.board.state().links.clone();
         cut.retain(|link| which(link));
         cut.iter().for_each(|link| link.cut());
         let is_gone =
-            |link: &Arc<Link>| !self.board.state().links.iter().any(|other| Arc::ptr_eq(other, link));
+            |link: &Arc<ProxyLink>| !self.board.state().links.iter().any(|other| Arc::ptr_eq(other, link));
         wait::until("connections that close", async || cut.iter().all(is_gone)).await;
     }
 
@@ -171,7 +171,7 @@ impl Proxy {
         wait::until("a proxy that accepts", async || !self.board.state().own.contains(&own)).await;
     }
 
-    async fn turn(&self, mode: Mode) {
+    async fn turn(&self, mode: LinkMode) {
         self.board.state().mode = mode;
         wait::until("a port that is free again", async || self.listen().await).await;
     }
@@ -200,7 +200,7 @@ impl Drop for Proxy {
 }
 
 #[derive(Clone, Debug, Default)]
-enum Mode {
+enum LinkMode {
     #[default]
     Pass,
     Slow(Duration),
@@ -211,7 +211,7 @@ enum Mode {
     Ban(String),
 }
 
-impl Mode {
+impl LinkMode {
     fn swallows(&self, what: Direction) -> bool {
         match (self, what) {
             (Self::Swallow { to_server, .. }, Direction::ToServer) => *to_server,
@@ -230,10 +230,10 @@ struct Board {
 
 #[derive(Debug, Default)]
 struct State {
-    mode: Mode,
+    mode: LinkMode,
     /// The words of the request whose answer will be lost.
     trap: Option<String>,
-    links: Vec<Arc<Link>>,
+    links: Vec<Arc<ProxyLink>>,
     accepted: usize,
     /// Where connections of our own come from, until they are accepted.
     own: Vec<SocketAddr>,
@@ -252,7 +252,7 @@ async fn accept(listener: TcpListener, board: Arc<Board>) {
             tokio::task::yield_now().await;
             continue;
         };
-        let link = Arc::new(Link::default());
+        let link = Arc::new(ProxyLink::default());
         {
             let mut state = board.state();
             if let Some(index) = state.own.iter().position(|own| *own == from) {

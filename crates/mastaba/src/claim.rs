@@ -16,7 +16,7 @@ mod sort;
 mod turn;
 mod verdict;
 
-pub(crate) use self::carried::{Carried, Landed, Packed};
+pub(crate) use self::carried::{Carried, Encoded, Landed};
 pub(crate) use self::direct::load_in;
 pub(crate) use self::panics::OF_A_KEY;
 use self::recall::Ask;
@@ -336,8 +336,8 @@ impl<S: Source> Claim<S> {
     fn unpack(&self, carried: &Carried<S>) -> Option<Known<S::Value>> {
         match carried {
             Carried::Live(value) => Some(Known::Value(value.clone())),
-            Carried::Packed(packed) => {
-                self.source.decode(packed.format, &packed.payload).ok().map(Known::Value)
+            Carried::Encoded(encoded) => {
+                self.source.decode(encoded.format, &encoded.payload).ok().map(Known::Value)
             }
             Carried::Absent => Some(Known::Absent),
         }

@@ -157,12 +157,12 @@ impl Changes {
     }
 
     /// To be taken before a ping is sent.
-    pub(crate) fn asks(&self) -> Asked {
-        Asked { gaps: self.gaps.load(Ordering::Acquire), sent_us: micros() }
+    pub(crate) fn asks(&self) -> PingUnderWay {
+        PingUnderWay { gaps: self.gaps.load(Ordering::Acquire), sent_us: micros() }
     }
 
     /// The ping was answered: everything that was acknowledged before it has been told, unless there was a gap.
-    pub(crate) fn answered(&self, asked: Asked) -> bool {
+    pub(crate) fn answered(&self, asked: PingUnderWay) -> bool {
         let whole = self.gaps.load(Ordering::Acquire) == asked.gaps;
         if whole {
             // A test may have moved the clock of one runtime: a time that has not come here says nothing, and must not
@@ -188,7 +188,7 @@ impl Changes {
 
 /// A ping under way.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct PingUnderWay {
     gaps: u64,
     sent_us: u64,
 }

@@ -27,7 +27,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 pub struct Error(Arc<Inner>);
 
 struct Inner {
-    kind: Kind,
+    kind: ErrorKind,
     sentence: String,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
     /// Of settings with something wrong in them: the rest.
@@ -35,7 +35,7 @@ struct Inner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ErrorKind {
     Source,
     Timeout,
     Panic,
@@ -47,20 +47,20 @@ enum Kind {
 impl Error {
     /// The source failed to look.
     pub(crate) fn source(sentence: impl Into<String>, cause: BoxError) -> Self {
-        Self::new(Kind::Source, sentence, Some(Arc::from(cause)))
+        Self::new(ErrorKind::Source, sentence, Some(Arc::from(cause)))
     }
 
     /// The source answered with rows that cannot be used.
     pub(crate) fn rows(sentence: impl Into<String>) -> Self {
-        Self::new(Kind::Source, sentence, None)
+        Self::new(ErrorKind::Source, sentence, None)
     }
 
     pub(crate) fn timeout(sentence: impl Into<String>) -> Self {
-        Self::new(Kind::Timeout, sentence, None)
+        Self::new(ErrorKind::Timeout, sentence, None)
     }
 
     pub(crate) fn panic(sentence: impl Into<String>) -> Self {
-        Self::new(Kind::Panic, sentence, None)
+        Self::new(ErrorKind::Panic, sentence, None)
     }
 
     /// The user's code panicked: what of a source, and what it said.
@@ -70,12 +70,12 @@ impl Error {
 
     /// The shared tier did not confirm an invalidation.
     pub(crate) fn shared(sentence: impl Into<String>, cause: Fault) -> Self {
-        Self::new(Kind::Shared, sentence, Some(Arc::new(cause)))
+        Self::new(ErrorKind::Shared, sentence, Some(Arc::new(cause)))
     }
 
     /// Settings are wrong, and this is what could be read of them all the same.
     pub(crate) fn settings(sentence: impl Into<String>, understood: Option<Box<Understood>>) -> Self {
-        let (kind, sentence) = (Kind::Config, sentence.into());
+        let (kind, sentence) = (ErrorKind::Config, sentence.into());
         Self(Arc::new(Inner { kind, sentence, cause: None, understood }))
     }
 
@@ -84,7 +84,7 @@ impl Error {
     }
 
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
-        Self::new(Kind::Usage, sentence, None)
+        Self::new(ErrorKind::Usage, sentence, None)
     }
 
     /// The same of one source, whose name the sentence begins with.
@@ -93,42 +93,46 @@ impl Error {
         Self::new(*kind, format!("source {source}: {sentence}"), cause.clone())
     }
 
-    fn new(kind: Kind, sentence: impl Into<String>, cause: Option<Arc<dyn StdError + Send + Sync>>) -> Self {
+    fn new(
+        kind: ErrorKind,
+        sentence: impl Into<String>,
+        cause: Option<Arc<dyn StdError + Send + Sync>>,
+    ) -> Self {
         Self(Arc::new(Inner { kind, sentence: sentence.into(), cause, understood: None }))
     }
 
     /// The source failed: its own error is the cause, or its rows could not be used, or it panicked.
     pub fn is_source(&self) -> bool {
-        matches!(self.0.kind, Kind::Source | Kind::Panic)
+        matches!(self.0.kind, ErrorKind::Source | ErrorKind::Panic)
     }
 
     /// The source did not answer within its hard budget; or the shared tier is out, and the turn of the load would
     /// have come later than that (see
     /// [`RegionPolicy::outage_loads_per_second`](crate::RegionPolicy::outage_loads_per_second)).
     pub fn is_timeout(&self) -> bool {
-        self.0.kind == Kind::Timeout
+        self.0.kind == ErrorKind::Timeout
     }
 
     /// The program's own code panicked: a loader, a hook, `tags`, a key or a value. The sentence names the source, what
     /// panicked, and the panic's message. Only the keys that it was run for fail.
     pub fn is_panic(&self) -> bool {
-        self.0.kind == Kind::Panic
+        self.0.kind == ErrorKind::Panic
     }
 
     /// The shared tier did not confirm an invalidation. Only writes fail with this.
     pub fn is_shared(&self) -> bool {
-        self.0.kind == Kind::Shared
+        self.0.kind == ErrorKind::Shared
     }
 
     /// The configuration is wrong; the sentence lists everything that was found.
     pub fn is_config(&self) -> bool {
-        self.0.kind == Kind::Config
+        self.0.kind == ErrorKind::Config
     }
 
     /// The program used the library wrongly: an unregistered source, a call outside of a runtime, a loader
     /// that waits for itself.
     pub fn is_usage(&self) -> bool {
-        self.0.kind == Kind::Usage
+        self.0.kind == ErrorKind::Usage
     }
 
     /// The cause, if it is an `E`: the error that a source returned, for example.

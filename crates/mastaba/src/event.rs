@@ -310,13 +310,13 @@ impl fmt::Display for Event {
                 f,
                 "a write was dropped before it was published: {} not invalidated{}",
                 were(*collected),
-                Named { sources, sample }
+                SourcesAndKeys { sources, sample }
             ),
             Self::InvalidationUnconfirmed { region, sources, collected, sample, fault } => write!(
                 f,
                 "region {region}: the shared tier has not confirmed that {} invalidated, which is sent again{}: {fault}",
                 were(*collected),
-                Named { sources, sample }
+                SourcesAndKeys { sources, sample }
             ),
             Self::InvalidationsConfirmed { region, collected, after } => write!(
                 f,
@@ -359,12 +359,12 @@ fn were(collected: usize) -> String {
 }
 
 /// The sources of a write, and some of its keys.
-struct Named<'a> {
+struct SourcesAndKeys<'a> {
     sources: &'a [&'static str],
     sample: &'a [String],
 }
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for SourcesAndKeys<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.sources, self.sample) {
             ([], _) => Ok(()),

@@ -23,10 +23,10 @@ pub(crate) struct Flights<K, T> {
     table: Mutex<Table<K, T>>,
 }
 
-type Table<K, T> = HashMap<K, Lane<T>, foldhash::fast::RandomState>;
+type Table<K, T> = HashMap<K, Carriers<T>, foldhash::fast::RandomState>;
 
 /// The flights that carry one key.
-struct Lane<T> {
+struct Carriers<T> {
     /// May be joined.
     open: Option<Seat<T>>,
     /// Voided by an invalidation, and still under way.
@@ -110,7 +110,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
             |(boarded, mine, table), nth| boarded.push(self.board_one(keys[nth], (load, home), mine, table)),
             |(boarded, _, table), _, why| {
                 boarded.push(Boarding::Failed(why));
-                table.retain(|_, lane| lane.open.is_some() || !lane.voided.is_empty());
+                table.retain(|_, carriers| carriers.open.is_some() || !carriers.voided.is_empty());
             },
         );
         let (boarded, mine, table) = at_work;
@@ -125,11 +125,11 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         mine: &mut Option<Departure<K, T>>,
         table: &mut Table<K, T>,
     ) -> Boarding<T> {
-        let lane = table.entry(key.clone()).or_insert(Lane { open: None, voided: Vec::new() });
-        if let Some(seat) = &lane.open {
+        let carriers = table.entry(key.clone()).or_insert(Carriers { open: None, voided: Vec::new() });
+        if let Some(seat) = &carriers.open {
             return Boarding::Joined(seat.clone());
         }
-        if let [seat, _, ..] = &lane.voided[..] {
+        if let [seat, _, ..] = &carriers.voided[..] {
             return Boarding::Queued(seat.clone());
         }
         // the last that may panic: what follows is done as a whole
@@ -143,7 +143,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
             }),
             keys: Vec::new(),
         });
-        lane.open = Some(Seat { flight: departure.flight.clone(), at: departure.keys.len() });
+        carriers.open = Some(Seat { flight: departure.flight.clone(), at: departure.keys.len() });
         departure.keys.push(key);
         Boarding::Own
     }
@@ -157,8 +157,8 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         let voided = guard(|| {
             let mut table = lock(&self.table);
             for key in keys {
-                if let Some(lane) = table.get_mut(key) {
-                    lane.voided.extend(lane.open.take());
+                if let Some(carriers) = table.get_mut(key) {
+                    carriers.voided.extend(carriers.open.take());
                 }
             }
         });
@@ -170,8 +170,8 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
 
     /// After an invalidation by tag or of a whole region: no later read joins any flight.
     pub(crate) fn void_all(&self) {
-        for lane in lock(&self.table).values_mut() {
-            lane.voided.extend(lane.open.take());
+        for carriers in lock(&self.table).values_mut() {
+            carriers.voided.extend(carriers.open.take());
         }
     }
 }
@@ -254,8 +254,8 @@ impl<K: Eq + Hash, T> Departure<K, T> {
         let other = |seat: &Seat<T>| !Arc::ptr_eq(&seat.flight, &self.flight);
         let left = guard(|| {
             for key in &self.keys {
-                if let Some(lane) = table.get_mut(key)
-                    && lane.leave(other)
+                if let Some(carriers) = table.get_mut(key)
+                    && carriers.leave(other)
                 {
                     table.remove(key);
                 }
@@ -272,13 +272,13 @@ impl<K: Eq + Hash, T> Departure<K, T> {
 /// panic, once for each.
 fn remove<K, T>(table: &mut Table<K, T>, keeps: impl Fn(&Seat<T>) -> bool) {
     for _ in 0..=table.len() {
-        if guard(|| table.retain(|_, lane| !lane.leave(&keeps))).is_ok() {
+        if guard(|| table.retain(|_, carriers| !carriers.leave(&keeps))).is_ok() {
             break;
         }
     }
 }
 
-impl<T> Lane<T> {
+impl<T> Carriers<T> {
     /// Keeps these seats; whether none is left.
     fn leave(&mut self, keeps: impl Fn(&Seat<T>) -> bool) -> bool {
         self.open = self.open.take().filter(&keeps);

@@ -120,8 +120,8 @@ pub fn fill(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: 
 
 /// [`crate::shared::Shared::invalidate`], for one key: removes it, or makes a hold forget what it kept.
 pub fn invalidate(standing: Option<Standing<'_>>, now_ms: u64) -> Change {
-    let Some(held) = Held::read(standing, now_ms) else { return Change::Remove };
-    Held { kept: None, ..held }.change()
+    let Some(held) = HoldRecord::read(standing, now_ms) else { return Change::Remove };
+    HoldRecord { kept: None, ..held }.change()
 }
 
 /// [`crate::shared::Shared::hold`], for one key.
@@ -133,7 +133,7 @@ pub fn hold(
     now_ms: u64,
     ask: &Hold,
 ) -> Result<Change, Fault> {
-    let mut held = Held::read(standing, now_ms).unwrap_or_else(|| Held {
+    let mut held = HoldRecord::read(standing, now_ms).unwrap_or_else(|| HoldRecord {
         of: Header::new(Kind::Hold, Fence::random(), incarnation),
         holders: Vec::new(),
         kept: keepable(standing, incarnation, now_ms),
@@ -163,7 +163,7 @@ pub fn hold(
 /// After a commit also whatever came to stand there since a hold that was lost: it may be from before.
 pub fn end(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: &End) -> (Change, Ended) {
     let committed = ask.outcome == WriteOutcome::Committed;
-    let Some(mut held) = Held::read(standing, now_ms) else {
+    let Some(mut held) = HoldRecord::read(standing, now_ms) else {
         // a record that is a hold without holders has expired and goes as well
         let gone = if committed || is_hold(standing) { Change::Remove } else { Change::Keep };
         return (gone, Ended::Gone);
@@ -187,13 +187,13 @@ pub fn end(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: &
 
 /// A hold, taken apart.
 #[derive(Debug)]
-struct Held<'a> {
+struct HoldRecord<'a> {
     of: Header,
     holders: Vec<Holder>,
     kept: Option<Standing<'a>>,
 }
 
-impl<'a> Held<'a> {
+impl<'a> HoldRecord<'a> {
     /// `None` where nobody holds, or no longer.
     fn read(standing: Option<Standing<'a>>, now_ms: u64) -> Option<Self> {
         let entry = EntryRef::read(live(standing, now_ms)?.record).ok()?;

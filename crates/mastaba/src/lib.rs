@@ -103,7 +103,7 @@ pub use relation::{Expand, Expanded};
 pub use replicated::{Checked, Positions, Prefer, Replicated};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
 pub use request::{DatabaseTrip, Force, LoadIn, RequestCache, Stash};
-pub use scope::{End, OverBudget, Scope};
+pub use scope::{OverBudget, Scope, ScopeEnd};
 pub use source::{Fetched, LoadContext, Rows, Source};
 pub use write::{CommitError, Committed, Keyed, Keys, Lost, Outgoing, Published, Savepoint, Settled, Write};
 

@@ -22,7 +22,7 @@ use crate::policy::{Policy, RegionPolicy};
 use crate::report::{Operation, counted};
 use crate::request::Meter;
 use crate::shared::erased::DynShared;
-use crate::shared::guard::{self, Change, Guard};
+use crate::shared::guard::{self, Guard, Shift};
 use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp};
 use crate::sync::lock;
 use crate::telemetry;
@@ -155,7 +155,7 @@ impl RegionCore {
             said: Seldom::default(),
         });
         if let Some(shared) = region.shared.as_ref().filter(|_| told) {
-            shared.listen(region.space.prefix(), Arc::new(Ear(Arc::downgrade(&region))))?;
+            shared.listen(region.space.prefix(), Arc::new(RegionListener(Arc::downgrade(&region))))?;
             region.keep_told();
         }
         Ok(region)
@@ -482,10 +482,10 @@ impl RegionCore {
     }
 
     /// What is to be said of a trip. What is known already, because the breaker is open, is not said again.
-    fn tell(&self, operation: &'static str, took: Duration, fault: Option<&Fault>, change: Change) {
+    fn tell(&self, operation: &'static str, took: Duration, fault: Option<&Fault>, change: Shift) {
         let region = || self.name.clone();
         match fault {
-            Some(_) if matches!(change, Change::Known | Change::StillOpen) => {}
+            Some(_) if matches!(change, Shift::Known | Shift::StillOpen) => {}
             Some(fault) => {
                 let fault = fault.clone();
                 self.events.tell(Event::SharedFault { region: region(), operation, fault });
@@ -497,17 +497,17 @@ impl RegionCore {
             None => {}
         }
         match (change, fault) {
-            (Change::Opened(failures), Some(fault)) => {
+            (Shift::Opened(failures), Some(fault)) => {
                 telemetry::breaker_opened(&self.name);
                 let fault = fault.clone();
                 self.events.tell(Event::BreakerOpened { region: region(), failures, fault });
             }
-            (Change::Closed(after), _) => {
+            (Shift::Closed(after), _) => {
                 telemetry::breaker_closed(&self.name);
                 self.guard.recovered();
                 self.events.tell(Event::BreakerClosed { region: region(), after });
             }
-            (Change::StillOpen, _) => telemetry::breaker_still_open(&self.name),
+            (Shift::StillOpen, _) => telemetry::breaker_still_open(&self.name),
             _ => {}
         }
     }
@@ -571,9 +571,9 @@ impl Drop for Keeping {
 }
 
 /// Hears of changes by others for a region, and does not keep it alive.
-struct Ear(Weak<RegionCore>);
+struct RegionListener(Weak<RegionCore>);
 
-impl Listener for Ear {
+impl Listener for RegionListener {
     fn changed(&self, key: &[u8]) {
         let Some(region) = self.0.upgrade() else { return };
         if key == region.generation_key {

@@ -30,7 +30,7 @@ pub(crate) use self::meter::Meter;
 pub(crate) use self::nesting::{Nesting, endless, inside};
 pub(crate) use self::slot::{Cell, Lane, Memo, PartOf, Slot};
 pub use self::stash::Stash;
-pub(crate) use self::state::{Asking, RequestCore, State};
+pub(crate) use self::state::{Asking, RequestCore, RequestState};
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
 use crate::cache::{Cache, CacheCore};
@@ -401,7 +401,7 @@ impl RequestCache {
         let (call, wide) = (state.next_call(), state.wide_writes > 0);
         let at = self.inner.slot::<S>(state)?;
         // apart from each other, so that the slot is looked up once for all keys
-        let State { slots, gathering, fenced, glance, turn, next_part, .. } = &mut *state;
+        let RequestState { slots, gathering, fenced, glance, turn, next_part, .. } = &mut *state;
         let slot = Slot::<S>::of(&mut slots[at].1);
         let count = asked.len();
         slot.make_room(count);

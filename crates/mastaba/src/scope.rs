@@ -17,7 +17,7 @@ use crate::request::RequestCache;
 /// `elapsed_us`), and, if a [`Budget`] was exceeded, one at level `WARN` that begins with `N+1?`. The whole table of that
 /// report is a line at level `DEBUG` of its own (target `mastaba::report`).
 ///
-/// `end` says how the work ended: see [`End`].
+/// `end` says how the work ended: see [`ScopeEnd`].
 ///
 /// Both are said inside of the scope's [`span`](Scope::span). Clones of the request that outlive the scope
 /// go on to work; what they cost after its end is not told.
@@ -27,7 +27,7 @@ pub struct Scope {
     name: String,
     method: Option<String>,
     status: Option<u16>,
-    end: End,
+    end: ScopeEnd,
     budget: Option<Budget>,
     on_over_budget: Option<Box<Listener>>,
 }
@@ -35,7 +35,7 @@ pub struct Scope {
 /// How the work of a [`Scope`] ended, for its line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum End {
+pub enum ScopeEnd {
     /// It was done.
     #[default]
     Complete,
@@ -47,7 +47,7 @@ pub enum End {
     Panicked,
 }
 
-impl fmt::Display for End {
+impl fmt::Display for ScopeEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Complete => "complete",
@@ -108,7 +108,7 @@ impl Cache {
             name,
             method: None,
             status: None,
-            end: End::Complete,
+            end: ScopeEnd::Complete,
             budget: None,
             on_over_budget: None,
         }
@@ -164,29 +164,29 @@ impl Scope {
         self.status = Some(status);
     }
 
-    /// How the work has ended, or will have if the scope is dropped now; [`End::Complete`] unless something else is said.
+    /// How the work has ended, or will have if the scope is dropped now; [`ScopeEnd::Complete`] unless something else is said.
     ///
-    /// Who may be dropped in the middle says [`End::CutOff`] at the start and [`End::Complete`] at the end, as
+    /// Who may be dropped in the middle says [`ScopeEnd::CutOff`] at the start and [`ScopeEnd::Complete`] at the end, as
     /// [`run`](Scope::run) and the layers for web frameworks do.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// use mastaba_test::world::World;
-    /// use mastaba::End;
+    /// use mastaba::ScopeEnd;
     ///
     /// let mut scope = World::new().await.cache.scope("a stream");
-    /// scope.set_end(End::CutOff);
+    /// scope.set_end(ScopeEnd::CutOff);
     /// // .. whatever may be dropped, and then:
-    /// scope.set_end(End::Complete);
-    /// assert_eq!(scope.end(), End::Complete);
+    /// scope.set_end(ScopeEnd::Complete);
+    /// assert_eq!(scope.end(), ScopeEnd::Complete);
     /// # });
     /// ```
-    pub fn set_end(&mut self, end: End) {
+    pub fn set_end(&mut self, end: ScopeEnd) {
         self.end = end;
     }
 
     /// How the work ended, as [`set_end`](Scope::set_end) has said last.
-    pub fn end(&self) -> End {
+    pub fn end(&self) -> ScopeEnd {
         self.end
     }
 
@@ -200,11 +200,11 @@ impl Scope {
     /// the middle, its line says that it was cut off.
     pub async fn run<T, F: Future<Output = T>>(mut self, work: impl FnOnce(RequestCache) -> F) -> T {
         let span = self.span.clone();
-        self.set_end(End::CutOff);
+        self.set_end(ScopeEnd::CutOff);
         async move {
             let mut scope = self; // whole, and not only its fields
             let done = work(scope.request.clone()).await;
-            scope.set_end(End::Complete);
+            scope.set_end(ScopeEnd::Complete);
             done
         }
         .instrument(span)
@@ -219,7 +219,7 @@ impl Scope {
         }
         let _inside = self.span.enter();
         let report = self.request.report();
-        let end = if std::thread::panicking() { End::Panicked } else { self.end };
+        let end = if std::thread::panicking() { ScopeEnd::Panicked } else { self.end };
         tracing::debug!(
             target: "mastaba::request",
             method = self.method,
@@ -233,7 +233,7 @@ impl Scope {
             loaded = report.sum(|outcomes| outcomes.loaded),
             elapsed_us = report.elapsed.as_micros() as u64,
             "{}",
-            if end == End::Complete { "request".to_owned() } else { format!("request, {end}") }
+            if end == ScopeEnd::Complete { "request".to_owned() } else { format!("request, {end}") }
         );
         if let Some(budget) = budget.filter(|budget| !report.is_within(*budget)) {
             self.warn(&OverBudget { name: self.name.clone(), budget, report });

@@ -8,7 +8,7 @@ use mastaba::{Fault, entry};
 
 use super::{Inner, Redis, millis, unexpected};
 use crate::script;
-use crate::wire::{Command, Reply};
+use crate::wire::{Command, ServerReply};
 
 /// A script holds up everybody else, so it stores no more than this at once: that takes the server a millisecond at most.
 /// What is beyond follows in the same trip, and others have their turn in between.
@@ -51,21 +51,21 @@ impl Redis {
             places = Vec::new();
             for (piece, reply) in pieces.into_iter().zip(replies) {
                 match reply {
-                    Reply::Done | Reply::Number(1) => filled[piece.places[0]] = Filled::Stored,
-                    Reply::Nil | Reply::Number(0) => {}
-                    Reply::Refused(code, _) if code == "WRONGTYPE" && piece.places.len() == 1 => {}
-                    Reply::Refused(_, said) if piece.compares && said.contains("syntax") => {
+                    ServerReply::Done | ServerReply::Number(1) => filled[piece.places[0]] = Filled::Stored,
+                    ServerReply::Nil | ServerReply::Number(0) => {}
+                    ServerReply::Refused(code, _) if code == "WRONGTYPE" && piece.places.len() == 1 => {}
+                    ServerReply::Refused(_, said) if piece.compares && said.contains("syntax") => {
                         // the server is not what it said it is: nothing was stored, and scripts can do the same
                         hub.compares_no_longer();
                         compares = false;
                         places.extend(piece.places);
                     }
-                    Reply::Refused(code, _) if code == "CROSSSLOT" && piece.places.len() > 1 => {
+                    ServerReply::Refused(code, _) if code == "CROSSSLOT" && piece.places.len() > 1 => {
                         hub.one_key_from_now_on();
                         most_keys = 1;
                         places.extend(piece.places);
                     }
-                    Reply::Bytes(digits) if is_answer(&digits, piece.places.len()) => {
+                    ServerReply::Bytes(digits) if is_answer(&digits, piece.places.len()) => {
                         let stored = piece.places.into_iter().zip(digits).filter(|(_, digit)| *digit == b'1');
                         stored.for_each(|(at, _)| filled[at] = Filled::Stored);
                     }

@@ -10,7 +10,7 @@ use mastaba::shared::{End, Ended, Hold};
 use mastaba::{Fault, FaultKind, clock};
 
 use super::{Redis, unexpected};
-use crate::wire::{Command, Reply};
+use crate::wire::{Command, ServerReply};
 
 /// How often a key that others change meanwhile is tried.
 const TRIES: usize = 64;
@@ -58,14 +58,14 @@ impl Redis {
             let full = self.full(key);
             let look = ["GET", "PTTL"].map(|name| Command::new(name, std::slice::from_ref(&full))).into();
             let replies = self.run(look).await?;
-            let [record, expiry] = &replies[..] else { return Err(unexpected("a hold", &Reply::Nil)) };
+            let [record, expiry] = &replies[..] else { return Err(unexpected("a hold", &ServerReply::Nil)) };
             let record = match record {
-                Reply::Nil => None,
-                Reply::Bytes(record) => Some(record.clone()),
+                ServerReply::Nil => None,
+                ServerReply::Bytes(record) => Some(record.clone()),
                 other => return Err(unexpected("a hold", other)),
             };
             let left_ms = match expiry {
-                Reply::Number(left) => u64::try_from(*left).ok(),
+                ServerReply::Number(left) => u64::try_from(*left).ok(),
                 other => return Err(unexpected("a hold", other)),
             };
             let now_ms = now_of(record.as_ref(), left_ms);

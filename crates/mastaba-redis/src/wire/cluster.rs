@@ -28,7 +28,7 @@ use crate::hub::{Greeting, Hub, LOOK_EVERY};
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// The connections of one runtime to a cluster. One task looks after its nodes, and ends with the link.
-pub(crate) struct Link {
+pub(crate) struct ClusterLink {
     state: watch::Receiver<State>,
     hub: Arc<Hub>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Link {
 /// `None`: the first attempt is under way.
 type State = Option<Result<ClusterConnection<Greeted>, RedisError>>;
 
-impl Link {
+impl ClusterLink {
     /// Connects on the runtime of the caller; others connect when they ask for the first time.
     pub(crate) async fn connect(
         hub: &Arc<Hub>,

@@ -128,7 +128,7 @@ async fn warn_of_a_needless_password(connection: &mut MultiplexedConnection, hub
 
 /// Hears what one connection is told.
 #[derive(Default)]
-pub(super) struct Ear {
+pub(super) struct Tracker {
     hub: OnceLock<Arc<Hub>>,
     /// The [`Hub::wanted`] that the connection tracks.
     tracked: AtomicU64,
@@ -136,7 +136,7 @@ pub(super) struct Ear {
     setting: tokio::sync::Mutex<()>,
 }
 
-impl Ear {
+impl Tracker {
     pub(super) fn of(hub: &Arc<Hub>) -> Arc<Self> {
         let ear = Self::default();
         let _ = ear.hub.set(hub.clone());

@@ -24,11 +24,11 @@ type Begin<L> = dyn Fn() -> RedisResult<(Arc<L>, Keeping)> + Send + Sync;
 pub(crate) struct PerRuntime<L> {
     hub: Weak<Hub>,
     begin: Box<Begin<L>>,
-    links: RwLock<Vec<Place<L>>>,
+    links: RwLock<Vec<RuntimeLink<L>>>,
     next: AtomicU64,
 }
 
-struct Place<L> {
+struct RuntimeLink<L> {
     runtime: Id,
     number: u64,
     link: Arc<L>,
@@ -82,7 +82,7 @@ impl<L: Send + Sync + 'static> PerRuntime<L> {
             return Ok(place.link.clone());
         }
         let (link, keeping) = begin()?;
-        links.push(Place { runtime: runtime.id(), number, link: link.clone() });
+        links.push(RuntimeLink { runtime: runtime.id(), number, link: link.clone() });
         // Not under the lock: a runtime that is about to end drops the task at once, and with it what leaves.
         drop(links);
         let leaving = Leaving { links: Arc::downgrade(self), number };

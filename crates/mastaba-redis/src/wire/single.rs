@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::explain::{at_start, discreet, explain};
-use super::greet::{self, Ear};
+use super::greet::{self, Tracker};
 use super::per_runtime::{Keeping, PerRuntime, current};
 use super::tcp_settings;
 use crate::config::{RedisConfig, Servers};
@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection of one runtime, which comes back by itself. One task keeps it, and ends with the link.
-pub(crate) struct Link {
+pub(crate) struct SingleLink {
     hub: Arc<Hub>,
     state: watch::Receiver<State>,
     /// Something is wrong with the connection of this number.
@@ -35,18 +35,18 @@ pub(crate) struct Link {
 enum State {
     /// It is new, or was lost just now, and the first attempt to get it is under way.
     Connecting,
-    Up(Connection),
+    Up(LiveConnection),
     Down(RedisError),
 }
 
 #[derive(Clone)]
-struct Connection {
+struct LiveConnection {
     number: u64,
     /// What the server said that it is, and the incarnation that this makes of the store (`R11`).
     greeted: u64,
     incarnation: u64,
     wire: MultiplexedConnection,
-    ear: Arc<Ear>,
+    ear: Arc<Tracker>,
 }
 
 #[derive(Default)]
@@ -62,7 +62,7 @@ enum Opener {
     Sentinel(Box<SentinelClient>),
 }
 
-impl Link {
+impl SingleLink {
     /// Connects on the runtime of the caller; others connect when they ask for the first time.
     pub(crate) async fn connect(
         hub: &Arc<Hub>,
@@ -95,7 +95,7 @@ impl Link {
     }
 
     /// The connection, or why there is none. Waits for the first attempt after a loss, and for none after it.
-    async fn connection(&self) -> RedisResult<Connection> {
+    async fn connection(&self) -> RedisResult<LiveConnection> {
         if let State::Up(connection) = &*self.state.borrow()
             && self.is_current(connection)
         {
@@ -116,7 +116,7 @@ impl Link {
 
     /// Whether a connection leads to the store that the process reckons with. The link of another runtime may have found
     /// a new master: what stands in the old one must not be taken for what stands in the new one (`R11`).
-    fn is_current(&self, connection: &Connection) -> bool {
+    fn is_current(&self, connection: &LiveConnection) -> bool {
         let store = self.hub.incarnation();
         let current = store == 0 || store == connection.incarnation;
         if !current {
@@ -234,7 +234,7 @@ async fn keep(mut opener: Opener, hub: Weak<Hub>, tell: watch::Sender<State>, su
 }
 
 /// Ends when the server no longer answers, or is another one (`R11`). Some networks swallow a connection silently.
-async fn watch_over(connection: &Connection, hub: &Weak<Hub>, number: u64) {
+async fn watch_over(connection: &LiveConnection, hub: &Weak<Hub>, number: u64) {
     debug_assert_eq!(connection.number, number);
     let mut wire = connection.wire.clone();
     loop {
@@ -261,9 +261,9 @@ async fn open(
     hub: &Arc<Hub>,
     number: u64,
     suspect: &Arc<Suspect>,
-) -> RedisResult<Connection> {
+) -> RedisResult<LiveConnection> {
     let work = async {
-        let ear = Ear::of(hub);
+        let ear = Tracker::of(hub);
         let (hearing, suspect) = (ear.clone(), suspect.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(hub.config.connect_timeout))
@@ -295,7 +295,7 @@ async fn open(
         let greeted = greeting.incarnation;
         let incarnation = hub.set_members([(String::new(), greeted)].into());
         ear.track(&mut wire).await?;
-        Ok(Connection { number, greeted, incarnation, wire, ear })
+        Ok(LiveConnection { number, greeted, incarnation, wire, ear })
     };
     match timeout(hub.config.connect_timeout * 2, work).await {
         Ok(done) => done.map_err(|error| discreet(&hub.config, error)),

@@ -3,9 +3,9 @@
 use mastaba::Write;
 
 use super::Counted;
-use crate::commit::Failed;
+use crate::commit::CommitFailure;
 use crate::dialect::Dialect;
-use crate::outbox::{NoOutbox, Outbox, Rows};
+use crate::outbox::{NoOutbox, Outbox, OutboxRows};
 
 impl<DB: Dialect> Counted<DB> {
     /// Writes down what it voids in the outbox of the cache, whatever the write modes of its regions are, so that it is
@@ -22,14 +22,14 @@ impl<DB: Dialect> Counted<DB> {
     }
 
     /// The rows of its write, if it is to leave any.
-    pub(crate) fn rows(&self, write: &Write) -> Option<Rows<DB>> {
+    pub(crate) fn rows(&self, write: &Write) -> Option<OutboxRows<DB>> {
         let of_its_regions = || write.degrades().then(|| Outbox::attached(&self.request)).flatten();
         let rows = self.outbox.clone().or_else(of_its_regions)?.rows(write);
         (rows.statements() > 0).then_some(rows)
     }
 
     /// The last statement before COMMIT. An error of it is a known rollback.
-    pub(crate) async fn write_down(&mut self, rows: &Rows<DB>) -> Result<(), Failed> {
+    pub(crate) async fn write_down(&mut self, rows: &OutboxRows<DB>) -> Result<(), CommitFailure> {
         let trip = self.request.database_trip("outbox", rows.statements());
         let done = rows.insert(&mut self.transaction).await;
         trip.ended(done.is_ok());

@@ -11,7 +11,7 @@ use crate::dialect::Dialect;
 
 /// What the statements up to now tell of the transaction.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct Observed {
     /// A statement has failed or was cut off, or the plain connection was lent: nobody knows here whether the database
     /// would still commit.
     pub(super) unsure: bool,
@@ -21,7 +21,7 @@ pub(super) struct Seen {
     ended: Option<String>,
 }
 
-impl Seen {
+impl Observed {
     /// Why nothing more may be sent: the database has ended the transaction, and would commit each statement by itself.
     pub(super) fn over(&self) -> Option<sqlx::Error> {
         let said = self.ended.as_deref()?;
@@ -38,8 +38,8 @@ impl Seen {
 }
 
 /// One statement on its way. Until it has come to its end, nobody is sure of the transaction.
-pub(super) struct Watched<'s> {
-    seen: &'s mut Seen,
+pub(super) struct WatchedStatement<'s> {
+    seen: &'s mut Observed,
     /// Whether there was a doubt before.
     unsure: bool,
     /// Until it has ended.
@@ -50,8 +50,8 @@ pub(super) struct Watched<'s> {
     answered: bool,
 }
 
-impl<'s> Watched<'s> {
-    pub(super) fn new(seen: &'s mut Seen, trip: DatabaseTrip) -> Self {
+impl<'s> WatchedStatement<'s> {
+    pub(super) fn new(seen: &'s mut Observed, trip: DatabaseTrip) -> Self {
         let unsure = std::mem::replace(&mut seen.unsure, true);
         Self { seen, unsure, trip: Some(trip), results: 0, answered: false }
     }
@@ -98,7 +98,7 @@ impl<'s> Watched<'s> {
 type Answers<'s, DB> =
     BoxStream<'s, sqlx::Result<Either<<DB as sqlx::Database>::QueryResult, <DB as sqlx::Database>::Row>>>;
 
-impl Drop for Watched<'_> {
+impl Drop for WatchedStatement<'_> {
     fn drop(&mut self) {
         // whoever has read enough of a stream drops it
         if let Some(trip) = self.trip.take().filter(|_| self.answered) {

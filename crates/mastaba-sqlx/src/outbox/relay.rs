@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::unread::Unread;
 use super::Outbox;
-use super::statements::{HEADS, Head, Row};
+use super::statements::{HEADS, Head, OutboxRow};
 use crate::dialect::Dialect;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -89,15 +89,15 @@ struct Worker<DB: Dialect> {
 }
 
 /// Why a pass did not come to its end.
-struct Failed(String);
+struct PassFailed(String);
 
-impl From<sqlx::Error> for Failed {
+impl From<sqlx::Error> for PassFailed {
     fn from(error: sqlx::Error) -> Self {
         Self(error.to_string())
     }
 }
 
-impl From<Error> for Failed {
+impl From<Error> for PassFailed {
     fn from(error: Error) -> Self {
         Self(error.to_string())
     }
@@ -119,7 +119,7 @@ impl<DB: Dialect> Worker<DB> {
                     let poll = self.outbox.core.poll.mul_f64(1.0 - 0.25 * fastrand::f64());
                     let _ = timeout(poll, wake.notified()).await;
                 }
-                Err(Failed(why)) => {
+                Err(PassFailed(why)) => {
                     if away.is_none() {
                         away = Some(Instant::now());
                         self.cache.tell(Event::OutboxAway { table: self.table(), why });
@@ -132,7 +132,7 @@ impl<DB: Dialect> Worker<DB> {
     }
 
     /// Everything that is due now, page by page.
-    async fn pass(&mut self) -> Result<(), Failed> {
+    async fn pass(&mut self) -> Result<(), PassFailed> {
         self.waiting.retain(|_, published| !published.is_confirmed());
         let any = {
             let mut connection = self.outbox.core.pool.acquire().await?;
@@ -147,7 +147,7 @@ impl<DB: Dialect> Worker<DB> {
     }
 
     /// Voids and deletes one page of writes. Gives where the next one begins.
-    async fn page(&mut self, after: i64) -> Result<Option<i64>, Failed> {
+    async fn page(&mut self, after: i64) -> Result<Option<i64>, PassFailed> {
         let core = self.outbox.core.clone();
         let mut held = DB::begin(&core.pool).await?;
         let heads = DB::heads(&mut held, &core.table, after).await?;
@@ -184,8 +184,8 @@ impl<DB: Dialect> Worker<DB> {
     }
 
     /// The writes that can be relayed, with all of their pieces, in their order.
-    fn read(&mut self, heads: &[Head], rows: Vec<Row>) -> (Vec<i64>, Vec<Outgoing>) {
-        let mut of_writes: HashMap<i64, Vec<Row>> = HashMap::new();
+    fn read(&mut self, heads: &[Head], rows: Vec<OutboxRow>) -> (Vec<i64>, Vec<Outgoing>) {
+        let mut of_writes: HashMap<i64, Vec<OutboxRow>> = HashMap::new();
         rows.into_iter().for_each(|row| of_writes.entry(row.write).or_default().push(row));
         let (mut done, mut pieces) = (Vec::new(), Vec::new());
         for head in heads {
@@ -206,14 +206,14 @@ impl<DB: Dialect> Worker<DB> {
         (done, pieces)
     }
 
-    fn decode(&self, head: &Head, rows: &[Row]) -> Result<Vec<Outgoing>, (i64, String)> {
+    fn decode(&self, head: &Head, rows: &[OutboxRow]) -> Result<Vec<Outgoing>, (i64, String)> {
         let whole = i32::try_from(rows.len()).is_ok_and(|len| len == head.pieces)
             && (0..).zip(rows).all(|(piece, row): (i32, _)| row.piece == piece);
         if !whole {
             let why = format!("its write has {} rows, and {} of them are here", head.pieces, rows.len());
             return Err((head.id, why));
         }
-        let piece = |row: &Row| {
+        let piece = |row: &OutboxRow| {
             let piece =
                 Outgoing::from_bytes(&row.body).and_then(|piece| self.cache.check(&piece).map(|()| piece));
             piece.map_err(|error| (row.id, error.to_string()))

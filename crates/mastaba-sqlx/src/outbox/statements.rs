@@ -28,7 +28,7 @@ pub struct Head {
 
 /// A row of a write.
 #[derive(Debug)]
-pub struct Row {
+pub struct OutboxRow {
     /// Its `id`.
     pub id: i64,
     /// The write.
@@ -75,7 +75,7 @@ pub trait Statements: Database {
         connection: &'a mut Self::Connection,
         table: &'a str,
         writes: &'a [i64],
-    ) -> Answer<'a, Vec<Row>>;
+    ) -> Answer<'a, Vec<OutboxRow>>;
     /// Wakes a relay whenever a write is handed over, for ever. `None`: the database cannot.
     fn wakes(pool: &Pool<Self>, table: &str, wake: Arc<Notify>) -> Option<BoxFuture<'static, ()>>;
 }
@@ -160,7 +160,7 @@ macro_rules! statements {
             connection: &'a mut Self::Connection,
             table: &'a str,
             writes: &'a [i64],
-        ) -> Answer<'a, Vec<Row>> {
+        ) -> Answer<'a, Vec<OutboxRow>> {
             let mut query = QueryBuilder::<$database>::new(format!(
                 "select id, write_id, piece, body from {} where write_id in ",
                 Self::quoted(table)
@@ -169,7 +169,7 @@ macro_rules! statements {
             Box::pin(async move {
                 let found: Vec<(i64, i64, i32, Vec<u8>)> =
                     query.build_query_as().persistent(false).fetch_all(connection).await?;
-                let row = |(id, write, piece, body)| Row { id, write, piece, body };
+                let row = |(id, write, piece, body)| OutboxRow { id, write, piece, body };
                 Ok(found.into_iter().map(row).collect())
             })
         }

@@ -27,7 +27,7 @@ pub(super) struct Trial<B> {
 
 /// A record, as far as checks look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenRecord {
     pub(super) kind: Kind,
     pub(super) fence: Fence,
     pub(super) payload: Vec<u8>,
@@ -119,13 +119,13 @@ impl<B: Shared> Trial<B> {
         Ok(fence)
     }
 
-    pub(super) async fn read(&self, keys: &[Bytes]) -> Checked<Vec<Option<Seen>>> {
+    pub(super) async fn read(&self, keys: &[Bytes]) -> Checked<Vec<Option<SeenRecord>>> {
         let records = self.store.read(keys).await.map_err(fault("read"))?;
         same(&records.len(), &keys.len(), "answers to a read")?;
         records.into_iter().map(|record| record.map(|it| seen(&it)).transpose()).collect()
     }
 
-    pub(super) async fn at(&self, key: &Bytes) -> Checked<Option<Seen>> {
+    pub(super) async fn at(&self, key: &Bytes) -> Checked<Option<SeenRecord>> {
         let mut records = self.read(std::slice::from_ref(key)).await?;
         Ok(records.pop().flatten())
     }
@@ -168,8 +168,12 @@ impl<B: Shared> Trial<B> {
     }
 }
 
-pub(super) fn seen(record: &Bytes) -> Checked<Seen> {
+pub(super) fn seen(record: &Bytes) -> Checked<SeenRecord> {
     let entry =
         EntryRef::read(record).map_err(|foreign| format!("a record is not the entry it was: {foreign}"))?;
-    Ok(Seen { kind: entry.header().kind, fence: entry.header().fence, payload: entry.payload().to_vec() })
+    Ok(SeenRecord {
+        kind: entry.header().kind,
+        fence: entry.header().fence,
+        payload: entry.payload().to_vec(),
+    })
 }

@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 
-use super::{Board, Direction, Mode};
+use super::{Board, Direction, LinkMode};
 
 /// So much of what a client sends is remembered.
 const MEMORY: usize = 1 << 20;
 
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct ProxyLink {
     sent: Mutex<Vec<u8>>,
     cut: Notify,
     /// The next answer is lost, and the connection with it.
@@ -27,12 +27,12 @@ pub(super) struct Link {
 
 /// How a connection ends.
 #[derive(PartialEq, Eq)]
-enum End {
+enum ConnectionEnd {
     Close,
     Reset,
 }
 
-impl Link {
+impl ProxyLink {
     /// Has the connection closed.
     pub(super) fn cut(&self) {
         self.cut.notify_one();
@@ -46,14 +46,14 @@ impl Link {
     pub(super) async fn run(&self, mut client: TcpStream, board: &Board) {
         let end = tokio::select! {
             end = self.carry(&mut client, board) => end,
-            () = self.cut.notified() => End::Close,
+            () = self.cut.notified() => ConnectionEnd::Close,
         };
-        if end == End::Reset {
+        if end == ConnectionEnd::Reset {
             let _ = client.set_zero_linger();
         }
     }
 
-    async fn carry(&self, client: &mut TcpStream, board: &Board) -> End {
+    async fn carry(&self, client: &mut TcpStream, board: &Board) -> ConnectionEnd {
         let _ = client.set_nodelay(true);
         let server = TcpStream::connect(board.server).await;
         let (from_client, to_client) = client.split();
@@ -62,7 +62,7 @@ impl Link {
             if board.state().mode.swallows(Direction::ToClient) {
                 return drain(from_client).await;
             }
-            return End::Close;
+            return ConnectionEnd::Close;
         };
         let _ = server.set_nodelay(true);
         let (from_server, to_server) = server.split();
@@ -72,21 +72,21 @@ impl Link {
         }
     }
 
-    async fn requests(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, board: &Board) -> End {
+    async fn requests(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, board: &Board) -> ConnectionEnd {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let bytes = match from.read(&mut buffer).await {
                 Ok(1..) if self.lost_to_server.load(Ordering::SeqCst) => continue,
                 Ok(0) => break,
                 Ok(count) => &buffer[..count],
-                Err(_) => return End::Close,
+                Err(_) => return ConnectionEnd::Close,
             };
             self.remember(bytes);
             let mode = board.state().mode.clone();
             match &mode {
-                Mode::Slow(by) => tokio::time::sleep(*by).await,
-                Mode::Ban(words) if self.has_sent(words) => return End::Close,
-                Mode::Swallow { to_server: true, .. } => {
+                LinkMode::Slow(by) => tokio::time::sleep(*by).await,
+                LinkMode::Ban(words) if self.has_sent(words) => return ConnectionEnd::Close,
+                LinkMode::Swallow { to_server: true, .. } => {
                     self.lost_to_server.store(true, Ordering::SeqCst);
                     continue;
                 }
@@ -109,15 +109,15 @@ impl Link {
             // the server may still answer; when it closes too, the other direction ends the connection
             return pending().await;
         }
-        End::Close
+        ConnectionEnd::Close
     }
 
-    async fn answers(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, board: &Board) -> End {
+    async fn answers(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, board: &Board) -> ConnectionEnd {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let read = from.read(&mut buffer).await;
             if self.trapped.load(Ordering::SeqCst) {
-                return End::Reset;
+                return ConnectionEnd::Reset;
             }
             let mode = board.state().mode.clone();
             if mode.swallows(Direction::ToClient) || self.lost_to_client.load(Ordering::SeqCst) {
@@ -128,12 +128,12 @@ impl Link {
                     Ok(0) | Err(_) => return pending().await,
                 }
             }
-            let Ok(count @ 1..) = read else { return End::Close };
-            if let Mode::Slow(by) = mode {
+            let Ok(count @ 1..) = read else { return ConnectionEnd::Close };
+            if let LinkMode::Slow(by) = mode {
                 tokio::time::sleep(by).await;
             }
             if to.write_all(&buffer[..count]).await.is_err() {
-                return End::Close;
+                return ConnectionEnd::Close;
             }
         }
     }
@@ -146,10 +146,10 @@ impl Link {
 }
 
 /// Reads until the client closes.
-async fn drain(mut from: ReadHalf<'_>) -> End {
+async fn drain(mut from: ReadHalf<'_>) -> ConnectionEnd {
     let mut buffer = vec![0; 1024];
     while matches!(from.read(&mut buffer).await, Ok(1..)) {}
-    End::Close
+    ConnectionEnd::Close
 }
 
 /// Whether words follow each other in what was sent, by the letter or as arguments of commands.

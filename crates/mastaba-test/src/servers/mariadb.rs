@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::missing::missing;
-use super::process::{Held, Process, Signal, Started, free_port};
+use super::process::{Process, Running, Signal, Started, free_port};
 use super::programs::Program;
 
 /// A server with one empty database `test`, which lets `root` in without a password and does not care whether data reach
@@ -30,7 +30,7 @@ use super::programs::Program;
 pub struct Mariadb {
     port: u16,
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Held,
+    process: Running,
     folder: TempDir,
     /// It has a binary log, under this id.
     logs_as: Option<u32>,
@@ -65,7 +65,7 @@ impl Mariadb {
         }
         let folder =
             tempfile::Builder::new().prefix("mastaba-mariadb-").tempdir().expect("a temporary folder");
-        let mut server = Self { port: 0, process: Held::default(), folder, logs_as };
+        let mut server = Self { port: 0, process: Running::default(), folder, logs_as };
         server.init().await;
         loop {
             server.port = free_port();

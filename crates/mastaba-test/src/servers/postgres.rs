@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::missing::missing;
-use super::process::{Held, Process, Signal, Started, free_port};
+use super::process::{Process, Running, Signal, Started, free_port};
 use super::programs::Program;
 
 /// A server with one empty database, which trusts everybody and does not care whether data reach the disk.
@@ -30,7 +30,7 @@ use super::programs::Program;
 pub struct Postgres {
     port: u16,
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Held,
+    process: Running,
     folder: TempDir,
 }
 
@@ -78,7 +78,7 @@ impl Postgres {
     fn in_a_folder() -> Self {
         let folder =
             tempfile::Builder::new().prefix("mastaba-postgres-").tempdir().expect("a temporary folder");
-        let server = Self { port: 0, process: Held::default(), folder };
+        let server = Self { port: 0, process: Running::default(), folder };
         if let Some((user, group)) = server.user() {
             chown(server.folder.path(), Some(user), Some(group)).expect("root can give a folder away");
         }

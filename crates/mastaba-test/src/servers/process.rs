@@ -86,9 +86,9 @@ impl Drop for Process {
 
 /// The process of a server, while it runs.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<Option<Process>>);
+pub(super) struct Running(Mutex<Option<Process>>);
 
-impl Held {
+impl Running {
     /// Waits until a process is [`ready`](started), and keeps it then.
     pub(super) async fn start(
         &self,

@@ -15,7 +15,7 @@ pub(super) use builder::CONTROL;
 pub use builder::RedisBuilder;
 
 use super::missing::missing;
-use super::process::{Held, Process, Signal, Started, free_port, signal};
+use super::process::{Process, Running, Signal, Started, free_port, signal};
 use super::programs::Program;
 use super::resp::{Connection, Reply};
 use super::tls::Certificates;
@@ -31,7 +31,7 @@ pub struct RedisServer {
     port: u16,
     bus: u16,
     // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Held,
+    process: Running,
     folder: TempDir,
     certificates: Option<Certificates>,
 }
@@ -58,7 +58,7 @@ impl RedisServer {
         let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
         let own = || shape.tls.then(|| Certificates::write(folder.path()));
         let certificates = shape.certificates.clone().or_else(own);
-        let mut server = Self { shape, port: 0, bus: 0, process: Held::default(), folder, certificates };
+        let mut server = Self { shape, port: 0, bus: 0, process: Running::default(), folder, certificates };
         loop {
             (server.port, server.bus) = (free_port(), free_port());
             server.shape.write(&server);

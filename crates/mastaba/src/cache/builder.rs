@@ -45,7 +45,7 @@ pub struct CacheBuilder {
 }
 
 /// A region that has its backend, and what its sources need to know.
-struct Opened {
+struct OpenedRegion {
     core: Arc<RegionCore>,
     config: Region,
 }
@@ -53,7 +53,7 @@ struct Opened {
 /// What sources are registered with.
 struct Assembly {
     namespace: String,
-    regions: BTreeMap<String, Opened>,
+    regions: BTreeMap<String, OpenedRegion>,
     events: Arc<Events>,
     sources: HashMap<TypeId, Arc<dyn AnySource>>,
     names: Vec<(&'static str, &'static str)>,
@@ -445,7 +445,7 @@ fn assemble(
     config: Region,
     backend: Backend,
     events: &Arc<Events>,
-) -> Result<Opened, String> {
+) -> Result<OpenedRegion, String> {
     let abilities = backend.0.abilities();
     if config.near.is_some() && abilities.reach != Reach::Process && !abilities.tells {
         return Err(format!(
@@ -468,7 +468,7 @@ fn assemble(
     let core = guard(make)
         .map_err(|why| format!("region {name}: its mangler panicked for the keys of its stamps: {why}"))?
         .map_err(|fault| format!("region {name}: {fault}"))?;
-    Ok(Opened { core, config })
+    Ok(OpenedRegion { core, config })
 }
 
 fn none() -> Backend {

@@ -12,7 +12,7 @@ pub(crate) enum Carried<S: Source> {
     /// The value itself.
     Live(Arc<S::Value>),
     /// Its encoding: the source has a hook that changes the value for each request.
-    Packed(Arc<Packed>),
+    Encoded(Arc<Encoded>),
     /// There is no row.
     Absent,
 }
@@ -21,7 +21,7 @@ impl<S: Source> Clone for Carried<S> {
     fn clone(&self) -> Self {
         match self {
             Self::Live(value) => Self::Live(value.clone()),
-            Self::Packed(packed) => Self::Packed(packed.clone()),
+            Self::Encoded(encoded) => Self::Encoded(encoded.clone()),
             Self::Absent => Self::Absent,
         }
     }
@@ -33,7 +33,7 @@ impl<S: Source> Carried<S> {
         match self {
             Self::Live(value) => Some(Known::Value(value)),
             Self::Absent => Some(Known::Absent),
-            Self::Packed(_) => None,
+            Self::Encoded(_) => None,
         }
     }
 
@@ -43,7 +43,7 @@ impl<S: Source> Carried<S> {
 }
 
 /// An encoded value, not compressed.
-pub(crate) struct Packed {
+pub(crate) struct Encoded {
     pub(crate) format: Format,
     pub(crate) payload: Vec<u8>,
 }

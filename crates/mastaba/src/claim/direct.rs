@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fetch::{Fetch, Step, guarded};
+use super::fetch::{Fetch, Stage, guarded};
 use crate::error::Error;
 use crate::event::Event;
 use crate::limits::later;
@@ -17,7 +17,7 @@ use crate::telemetry;
 use crate::waits::Load;
 
 /// A key with what was found.
-type Found<S> = (<S as Source>::Key, Option<Arc<<S as Source>::Value>>);
+type Pair<S> = (<S as Source>::Key, Option<Arc<<S as Source>::Value>>);
 
 /// Loads distinct keys through a connection, a call for as many as the source takes at a time, with the hooks that every
 /// load has. Nothing is stored, not even in the request: what an open transaction sees may never be committed (`R4`).
@@ -26,7 +26,7 @@ pub(crate) async fn load_in<S: LoadIn<C>, C: Send + ?Sized>(
     source: &Registered<S>,
     connection: &mut C,
     mut keys: Vec<S::Key>,
-) -> Result<Vec<Found<S>>, Error> {
+) -> Result<Vec<Pair<S>>, Error> {
     let most = source.policy.max_batch.max(1);
     let mut found = Vec::with_capacity(keys.len());
     while !keys.is_empty() {
@@ -58,7 +58,7 @@ async fn fetch<S: LoadIn<C>, C: Send + ?Sized>(
     let limit = limit(source);
     let began = Instant::now();
     let cx = LoadContext::new(&nested, true, limit.1, false);
-    let loaded = guarded::<S, _, _, _>(Step::Load, keys.len(), limit, || {
+    let loaded = guarded::<S, _, _, _>(Stage::Load, keys.len(), limit, || {
         inside(&load, source.source.load_in(connection, keys))
     });
     let done = match loaded.await {
@@ -86,7 +86,7 @@ async fn before_store<S: Source>(
     count: usize,
     rows: &mut Rows<S>,
 ) -> Result<(), Error> {
-    guarded::<S, _, _, _>(Step::BeforeStore, count, limit, || {
+    guarded::<S, _, _, _>(Stage::BeforeStore, count, limit, || {
         inside(load, source.source.before_store(cx, rows))
     })
     .await
@@ -96,8 +96,8 @@ async fn before_store<S: Source>(
 async fn after_fetch<S: Source>(
     request: &RequestCache,
     source: &Registered<S>,
-    found: Vec<Found<S>>,
-) -> Result<Vec<Found<S>>, Error> {
+    found: Vec<Pair<S>>,
+) -> Result<Vec<Pair<S>>, Error> {
     let (mut there, mut places, mut all) = (Vec::new(), Vec::new(), Vec::with_capacity(found.len()));
     for (at, (key, value)) in found.into_iter().enumerate() {
         match value {
@@ -114,7 +114,7 @@ async fn after_fetch<S: Source>(
         let cx = LoadContext::new(&nested, true, limit.1, false);
         let count = there.len();
         let mut fetched = Fetched::<S>::new(there);
-        let done = guarded::<S, _, _, _>(Step::AfterFetch, count, limit, || {
+        let done = guarded::<S, _, _, _>(Stage::AfterFetch, count, limit, || {
             inside(&load, source.source.after_fetch(&cx, &mut fetched))
         });
         done.await?;

@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, Either, OptionFuture, Shared, join_all, se
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::settle::Reader;
-use super::{Carried, Claim, Landed, Loaded, OF_A_KEY, Packed, Tags, Way};
+use super::{Carried, Claim, Encoded, Landed, Loaded, OF_A_KEY, Tags, Way};
 use crate::answer::{Known, Outcome};
 use crate::error::{BoxError, Error};
 use crate::event::Event;
@@ -280,7 +280,7 @@ impl<S: Source> Claim<S> {
         let mut payload = Vec::new();
         let (events, record) = (&self.request.cache.events, &self.items[at].record);
         let format = self.source.encode(events, record, value, &mut payload)?;
-        Some(Carried::Packed(Arc::new(Packed { format, payload })))
+        Some(Carried::Encoded(Arc::new(Encoded { format, payload })))
     }
 
     /// Lands the flights that have not landed yet.
@@ -327,12 +327,12 @@ impl<S: Source> Claim<S> {
         let began = Instant::now();
         let cx = LoadContext::new(&request, writer, deadline, self.lane.fills());
         let (source, count) = (&self.source.source, keys.len());
-        let loaded = guarded::<S, _, _, _>(Step::Load, count, (budget, deadline), || {
+        let loaded = guarded::<S, _, _, _>(Stage::Load, count, (budget, deadline), || {
             inside(load, source.load_many(&cx, &keys))
         });
         let done = match loaded.await {
             Ok(mut rows) => {
-                let done = guarded::<S, _, _, _>(Step::BeforeStore, count, (budget, deadline), || {
+                let done = guarded::<S, _, _, _>(Stage::BeforeStore, count, (budget, deadline), || {
                     inside(load, source.before_store(&cx, &mut rows))
                 });
                 done.await.map(|()| rows)
@@ -412,7 +412,7 @@ impl<S: Source> Claim<S> {
         let writer = self.lane == Lane::Written || self.request.wrote.load(Ordering::Relaxed);
         let cx = LoadContext::new(&request, writer, deadline, false);
         let mut fetched = Fetched::new(rows);
-        let done = guarded::<S, _, _, _>(Step::AfterFetch, count, (budget, deadline), || {
+        let done = guarded::<S, _, _, _>(Stage::AfterFetch, count, (budget, deadline), || {
             inside(load, self.source.source.after_fetch(&cx, &mut fetched))
         });
         let done = done.await;
@@ -473,13 +473,13 @@ async fn arrivals<K: Eq + Hash, T: Clone>(
 
 /// What of a source is run within its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Stage {
     Load,
     BeforeStore,
     AfterFetch,
 }
 
-impl Step {
+impl Stage {
     fn name(self) -> &'static str {
         match self {
             Self::Load => "loading",
@@ -491,7 +491,7 @@ impl Step {
 
 /// Runs the user's code within its budget; whatever becomes of it is an error that says so.
 pub(super) async fn guarded<'a, S: Source, T, E, F>(
-    step: Step,
+    step: Stage,
     count: usize,
     (budget, deadline): (Duration, Instant),
     work: impl FnOnce() -> F,
@@ -504,7 +504,7 @@ where
     match timeout_at(deadline, Guarded::new(work)).await {
         Ok(Ok(Ok(done))) => Ok(done),
         Ok(Ok(Err(cause))) => Err(failed_by::<S, _>(&format!("{what} {keys}"), cause)),
-        Ok(Err(why)) if step == Step::Load => {
+        Ok(Err(why)) if step == Stage::Load => {
             Err(Error::panic(format!("source {name}: the loader panicked while loading {keys}: {why}")))
         }
         Ok(Err(why)) => Err(Error::panic(format!("source {name}: {what} {keys} panicked: {why}"))),

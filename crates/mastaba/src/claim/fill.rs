@@ -27,7 +27,7 @@ impl<S: Source> Claim<S> {
             let named = match carried {
                 Carried::Absent => continue,
                 Carried::Live(value) => self.source.tags(&item.key, value),
-                Carried::Packed(packed) => match self.source.decode(packed.format, &packed.payload) {
+                Carried::Encoded(encoded) => match self.source.decode(encoded.format, &encoded.payload) {
                     Ok(value) => {
                         let named = self.source.tags(&item.key, &value);
                         let_go(value);
@@ -169,8 +169,8 @@ impl<S: Source> Claim<S> {
         }
         let (format, packed) = match &loaded.carried {
             Carried::Absent => (Format::default(), codec::pack(Vec::new(), None)),
-            Carried::Packed(packed) => {
-                (packed.format, codec::pack(packed.payload.clone(), policy.compress_above))
+            Carried::Encoded(encoded) => {
+                (encoded.format, codec::pack(encoded.payload.clone(), policy.compress_above))
             }
             Carried::Live(value) => {
                 let mut payload = Vec::new();
@@ -234,7 +234,7 @@ impl<S: Source> Claim<S> {
         }
         let soft = source.policy.ages(absent, loaded.policy).soft;
         let size = match &loaded.carried {
-            Carried::Packed(packed) => packed.payload.len(),
+            Carried::Encoded(encoded) => encoded.payload.len(),
             Carried::Live(value) if near.by_bytes() => {
                 let mut payload = Vec::new();
                 if source.encode(&self.request.cache.events, &item.record, value, &mut payload).is_none() {

@@ -143,7 +143,7 @@ impl<S: Source> Claim<S> {
             let known = match found {
                 Carried::Absent => Known::Absent,
                 Carried::Live(value) => Known::Value(value),
-                Carried::Packed(packed) => match source.decode(packed.format, &packed.payload) {
+                Carried::Encoded(encoded) => match source.decode(encoded.format, &encoded.payload) {
                     Ok(value) => Known::Value(value),
                     Err(_) => {
                         // out with it, or every read would look at it; the shared tier was not read for the key yet (R13)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Carried, Packed, millis};
+use super::{Carried, Encoded, millis};
 use crate::answer::Known;
 use crate::clock::{Now, SKEW_MS};
 use crate::codec;
@@ -56,7 +56,7 @@ pub(super) enum Verdict<S: Source> {
 pub(super) struct Found<S: Source> {
     pub(super) known: Known<S::Value>,
     /// Its encoding, where a hook is going to change it for each request.
-    pub(super) packed: Option<Packed>,
+    pub(super) encoded: Option<Encoded>,
     /// To be loaded anew in the background, under this fence.
     pub(super) refresh: Option<Fence>,
     /// For how long it is fresh, in milliseconds.
@@ -72,7 +72,7 @@ pub(super) struct Found<S: Source> {
 pub(super) struct Unproven<S: Source> {
     header: Header,
     known: Known<S::Value>,
-    packed: Option<Packed>,
+    encoded: Option<Encoded>,
     size: u32,
     /// Beside those whose stamps were read with it.
     tags: Vec<(String, u64)>,
@@ -82,7 +82,7 @@ pub(super) struct Unproven<S: Source> {
 }
 
 /// What is known, and the encoding of a value, where a hook is going to change it for each request.
-type Decoded<S> = (Known<<S as Source>::Value>, Option<Packed>);
+type Decoded<S> = (Known<<S as Source>::Value>, Option<Encoded>);
 
 /// What a miss stands on: what is known of the key's place in the shared tier, and so how it may be filled (`R1`).
 pub(super) enum Footing<S: Source> {
@@ -194,11 +194,11 @@ impl<'a, S: Source> Rules<'a, S> {
             };
             return miss(footing, Some(Remark::OtherShape));
         }
-        let (mut known, mut packed) = (Known::Absent, None);
+        let (mut known, mut encoded) = (Known::Absent, None);
         let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
         if !absent {
             match self.decode(entry, &header) {
-                Ok((decoded, encoded)) => (known, packed) = (Known::Value(decoded), encoded),
+                Ok((value, bytes)) => (known, encoded) = (Known::Value(value), bytes),
                 // sound, and of no use: replaced as an outdated one is
                 Err(Undecoded { cause, why }) => {
                     return miss(Footing::Outdated(header.fence), Some(Remark::Foreign { cause, why }));
@@ -206,9 +206,9 @@ impl<'a, S: Source> Rules<'a, S> {
             }
         }
         if tags.is_empty() {
-            return self.accept(&header, (known, packed), size, (tagged, kept), *now);
+            return self.accept(&header, (known, encoded), size, (tagged, kept), *now);
         }
-        Verdict::Unproven(Box::new(Unproven { header, known, packed, size, tags, tagged, kept }))
+        Verdict::Unproven(Box::new(Unproven { header, known, encoded, size, tags, tagged, kept }))
     }
 
     /// The value, and its encoding where it is handed on before the hook has changed it.
@@ -216,12 +216,12 @@ impl<'a, S: Source> Rules<'a, S> {
         &self,
         entry: &EntryRef<'_>,
         header: &Header,
-    ) -> Result<(Arc<S::Value>, Option<Packed>), Undecoded> {
+    ) -> Result<(Arc<S::Value>, Option<Encoded>), Undecoded> {
         let raw = codec::unpack(entry.payload(), header.compressed, MAX_RAW)
             .map_err(|why| Undecoded { cause: "does not unpack", why: why.to_string() })?;
         let value = self.source.decode(header.format, &raw)?;
         let keep = self.source.hooked();
-        Ok((value, keep.then(|| Packed { format: header.format, payload: raw.into_owned() })))
+        Ok((value, keep.then(|| Encoded { format: header.format, payload: raw.into_owned() })))
     }
 
     /// What was to be proven, once the stamps of its tags are known; `None`: they could not be read.
@@ -230,7 +230,7 @@ impl<'a, S: Source> Rules<'a, S> {
         let holds = hit.tags.iter().all(|(tag, stamp)| stamps.tags.get(tag) == Some(&Some(*stamp)));
         match (holds, hit.kept) {
             (true, _) => {
-                self.accept(&hit.header, (hit.known, hit.packed), hit.size, (hit.tagged, hit.kept), now)
+                self.accept(&hit.header, (hit.known, hit.encoded), hit.size, (hit.tagged, hit.kept), now)
             }
             (false, true) => Verdict::Miss(Footing::Held(None), None),
             (false, false) => Verdict::Miss(Footing::Outdated(hit.header.fence), None),
@@ -241,7 +241,7 @@ impl<'a, S: Source> Rules<'a, S> {
     fn accept(
         &self,
         header: &Header,
-        (known, packed): Decoded<S>,
+        (known, encoded): Decoded<S>,
         size: u32,
         (tagged, kept): (bool, bool),
         now: Now,
@@ -265,7 +265,7 @@ impl<'a, S: Source> Rules<'a, S> {
         };
         let refresh = (due && !kept && self.lane != Lane::Peek).then_some(header.fence);
         let left_ms = left_ms.min(header.soft_ms);
-        let mut found = Found { known, packed, refresh, left_ms, size, tagged, kept };
+        let mut found = Found { known, encoded, refresh, left_ms, size, tagged, kept };
         match (fresh, stale) {
             (true, _) => Verdict::Fresh(found),
             (false, true) => Verdict::Stale(found),
@@ -284,8 +284,8 @@ impl<'a, S: Source> Rules<'a, S> {
 impl<S: Source> Found<S> {
     /// As others may share it.
     pub(super) fn carried(&mut self) -> Carried<S> {
-        match (self.packed.take(), &self.known) {
-            (Some(packed), _) => Carried::Packed(Arc::new(packed)),
+        match (self.encoded.take(), &self.known) {
+            (Some(encoded), _) => Carried::Encoded(Arc::new(encoded)),
             (None, Known::Value(value)) => Carried::Live(value.clone()),
             (None, Known::Absent) => Carried::Absent,
         }

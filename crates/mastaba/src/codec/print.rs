@@ -95,7 +95,7 @@ impl Comparison {
 
 /// What an item is, in serde's data model.
 #[derive(Clone, Copy, Hash)]
-enum Kind {
+enum ItemKind {
     Bool,
     Signed(u8),
     Unsigned(u8),
@@ -132,12 +132,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn scalar(self, kind: Kind, value: impl Hash) -> Result<Print, NoPrint> {
+    fn scalar(self, kind: ItemKind, value: impl Hash) -> Result<Print, NoPrint> {
         let print = self.hash.hash_one((kind, value));
         Ok(Print { ordered: print, unordered: print })
     }
 
-    fn null(self, kind: Kind) -> Result<Print, NoPrint> {
+    fn null(self, kind: ItemKind) -> Result<Print, NoPrint> {
         // only readable formats are written with a single null
         if self.in_some && self.readable { Err(NoPrint::NullInSome) } else { self.scalar(kind, ()) }
     }
@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
     /// The fingerprint of what a `Some`, a newtype or a variant wraps.
     fn wrapped<T: Serialize + ?Sized>(
         self,
-        kind: Kind,
+        kind: ItemKind,
         head: impl Hash,
         in_some: bool,
         value: &T,
@@ -161,23 +161,34 @@ impl<'a> Walk<'a> {
     }
 
     /// What holds items; `steps` as many as the format takes.
-    fn items(self, kind: Kind, head: impl Hash, steps: usize, order: Order) -> Result<Items<'a>, NoPrint> {
+    fn items(
+        self,
+        kind: ItemKind,
+        head: impl Hash,
+        steps: usize,
+        order: Order,
+    ) -> Result<PrintedItems<'a>, NoPrint> {
         let head = self.hash.hash_one((kind, head));
-        Ok(Items { walk: self.down(steps)?, of: "", order, print: Print { ordered: head, unordered: head } })
+        Ok(PrintedItems {
+            walk: self.down(steps)?,
+            of: "",
+            order,
+            print: Print { ordered: head, unordered: head },
+        })
     }
 
     /// What holds the fields of the struct or the variant of an enum `of`.
     fn fields(
         self,
-        kind: Kind,
+        kind: ItemKind,
         of: &'static str,
         head: impl Hash,
         steps: usize,
-    ) -> Result<Items<'a>, NoPrint> {
+    ) -> Result<PrintedItems<'a>, NoPrint> {
         if let Some(written) = self.written {
             written.begin(of);
         }
-        Ok(Items { of, ..self.items(kind, (of, head), steps, Order::Kept)? })
+        Ok(PrintedItems { of, ..self.items(kind, (of, head), steps, Order::Kept)? })
     }
 }
 
@@ -210,58 +221,58 @@ macro_rules! scalars {
 impl<'a> Serializer for Walk<'a> {
     type Ok = Print;
     type Error = NoPrint;
-    type SerializeSeq = Items<'a>;
-    type SerializeTuple = Items<'a>;
-    type SerializeTupleStruct = Items<'a>;
-    type SerializeTupleVariant = Items<'a>;
+    type SerializeSeq = PrintedItems<'a>;
+    type SerializeTuple = PrintedItems<'a>;
+    type SerializeTupleStruct = PrintedItems<'a>;
+    type SerializeTupleVariant = PrintedItems<'a>;
     type SerializeMap = Pairs<'a>;
-    type SerializeStruct = Items<'a>;
-    type SerializeStructVariant = Items<'a>;
+    type SerializeStruct = PrintedItems<'a>;
+    type SerializeStructVariant = PrintedItems<'a>;
 
     fn is_human_readable(&self) -> bool {
         self.readable
     }
 
     scalars! {
-        serialize_bool bool as Kind::Bool,
-        serialize_i8 i8 as Kind::Signed(8),
-        serialize_i16 i16 as Kind::Signed(16),
-        serialize_i32 i32 as Kind::Signed(32),
-        serialize_i64 i64 as Kind::Signed(64),
-        serialize_i128 i128 as Kind::Signed(128),
-        serialize_u8 u8 as Kind::Unsigned(8),
-        serialize_u16 u16 as Kind::Unsigned(16),
-        serialize_u32 u32 as Kind::Unsigned(32),
-        serialize_u64 u64 as Kind::Unsigned(64),
-        serialize_u128 u128 as Kind::Unsigned(128),
-        serialize_char char as Kind::Char,
-        serialize_str &str as Kind::Str,
-        serialize_bytes &[u8] as Kind::Bytes,
+        serialize_bool bool as ItemKind::Bool,
+        serialize_i8 i8 as ItemKind::Signed(8),
+        serialize_i16 i16 as ItemKind::Signed(16),
+        serialize_i32 i32 as ItemKind::Signed(32),
+        serialize_i64 i64 as ItemKind::Signed(64),
+        serialize_i128 i128 as ItemKind::Signed(128),
+        serialize_u8 u8 as ItemKind::Unsigned(8),
+        serialize_u16 u16 as ItemKind::Unsigned(16),
+        serialize_u32 u32 as ItemKind::Unsigned(32),
+        serialize_u64 u64 as ItemKind::Unsigned(64),
+        serialize_u128 u128 as ItemKind::Unsigned(128),
+        serialize_char char as ItemKind::Char,
+        serialize_str &str as ItemKind::Str,
+        serialize_bytes &[u8] as ItemKind::Bytes,
     }
 
     // bit by bit: a NaN is itself, and 0.0 is not -0.0
     fn serialize_f32(self, value: f32) -> Result<Print, NoPrint> {
-        self.scalar(Kind::Float(32), value.to_bits())
+        self.scalar(ItemKind::Float(32), value.to_bits())
     }
 
     fn serialize_f64(self, value: f64) -> Result<Print, NoPrint> {
-        self.scalar(Kind::Float(64), value.to_bits())
+        self.scalar(ItemKind::Float(64), value.to_bits())
     }
 
     fn serialize_unit(self) -> Result<Print, NoPrint> {
-        self.null(Kind::Unit)
+        self.null(ItemKind::Unit)
     }
 
     fn serialize_none(self) -> Result<Print, NoPrint> {
-        self.null(Kind::None)
+        self.null(ItemKind::None)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Print, NoPrint> {
-        self.wrapped(Kind::Some, (), true, value)
+        self.wrapped(ItemKind::Some, (), true, value)
     }
 
     fn serialize_unit_struct(self, name: &'static str) -> Result<Print, NoPrint> {
-        self.scalar(Kind::UnitStruct, name)
+        self.scalar(ItemKind::UnitStruct, name)
     }
 
     fn serialize_unit_variant(
@@ -270,7 +281,7 @@ impl<'a> Serializer for Walk<'a> {
         number: u32,
         variant: &'static str,
     ) -> Result<Print, NoPrint> {
-        self.scalar(Kind::UnitVariant, (name, number, variant))
+        self.scalar(ItemKind::UnitVariant, (name, number, variant))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -279,7 +290,7 @@ impl<'a> Serializer for Walk<'a> {
         value: &T,
     ) -> Result<Print, NoPrint> {
         // it is written as what it wraps
-        self.wrapped(Kind::NewtypeStruct, name, self.in_some, value)
+        self.wrapped(ItemKind::NewtypeStruct, name, self.in_some, value)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -289,11 +300,11 @@ impl<'a> Serializer for Walk<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<Print, NoPrint> {
-        self.wrapped(Kind::NewtypeVariant, (name, number, variant), false, value)
+        self.wrapped(ItemKind::NewtypeVariant, (name, number, variant), false, value)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, NoPrint> {
-        self.items(Kind::Seq, (), 1, Order::Perhaps)
+    fn serialize_seq(self, _: Option<usize>) -> Result<PrintedItems<'a>, NoPrint> {
+        self.items(ItemKind::Seq, (), 1, Order::Perhaps)
     }
 
     fn collect_seq<I>(self, items: I) -> Result<Print, NoPrint>
@@ -302,17 +313,17 @@ impl<'a> Serializer for Walk<'a> {
         I::Item: Serialize,
     {
         let order = if is_unordered(type_name::<I>()) { Order::Free } else { Order::Perhaps };
-        let mut seq = self.items(Kind::Seq, (), 1, order)?;
+        let mut seq = self.items(ItemKind::Seq, (), 1, order)?;
         items.into_iter().try_for_each(|item| seq.item(&item))?;
         seq.done()
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<Items<'a>, NoPrint> {
-        self.items(Kind::Tuple, len, 1, Order::Kept)
+    fn serialize_tuple(self, len: usize) -> Result<PrintedItems<'a>, NoPrint> {
+        self.items(ItemKind::Tuple, len, 1, Order::Kept)
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<Items<'a>, NoPrint> {
-        self.items(Kind::TupleStruct, (name, len), 1, Order::Kept)
+    fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<PrintedItems<'a>, NoPrint> {
+        self.items(ItemKind::TupleStruct, (name, len), 1, Order::Kept)
     }
 
     fn serialize_tuple_variant(
@@ -321,16 +332,16 @@ impl<'a> Serializer for Walk<'a> {
         number: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Items<'a>, NoPrint> {
-        self.items(Kind::TupleVariant, (name, number, variant, len), 2, Order::Kept)
+    ) -> Result<PrintedItems<'a>, NoPrint> {
+        self.items(ItemKind::TupleVariant, (name, number, variant, len), 2, Order::Kept)
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Pairs<'a>, NoPrint> {
-        Ok(Pairs { items: self.items(Kind::Map, (), 1, Order::Free)?, key: None })
+        Ok(Pairs { items: self.items(ItemKind::Map, (), 1, Order::Free)?, key: None })
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Items<'a>, NoPrint> {
-        self.fields(Kind::Struct, name, (), 1)
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<PrintedItems<'a>, NoPrint> {
+        self.fields(ItemKind::Struct, name, (), 1)
     }
 
     fn serialize_struct_variant(
@@ -339,13 +350,13 @@ impl<'a> Serializer for Walk<'a> {
         number: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Items<'a>, NoPrint> {
-        self.fields(Kind::StructVariant, name, (number, variant), 2)
+    ) -> Result<PrintedItems<'a>, NoPrint> {
+        self.fields(ItemKind::StructVariant, name, (number, variant), 2)
     }
 }
 
 /// The items of one level, as they come.
-struct Items<'a> {
+struct PrintedItems<'a> {
     walk: Walk<'a>,
     /// The name of the struct or the enum.
     of: &'static str,
@@ -354,7 +365,7 @@ struct Items<'a> {
     print: Print,
 }
 
-impl Items<'_> {
+impl PrintedItems<'_> {
     fn add(&mut self, head: impl Hash, item: Print) {
         let hash = self.walk.hash;
         let in_order = |before: u64, item: u64| hash.hash_one((before, item));
@@ -383,7 +394,7 @@ impl Items<'_> {
     }
 
     fn skip(&mut self, name: &'static str) -> Result<(), NoPrint> {
-        self.add(name, self.walk.scalar(Kind::Skipped, ())?);
+        self.add(name, self.walk.scalar(ItemKind::Skipped, ())?);
         self.note(name, false);
         Ok(())
     }
@@ -403,7 +414,7 @@ impl Items<'_> {
 
 macro_rules! items {
     ($($of:ident $item:ident,)*) => {$(
-        impl ser::$of for Items<'_> {
+        impl ser::$of for PrintedItems<'_> {
             type Ok = Print;
             type Error = NoPrint;
             fn $item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NoPrint> {
@@ -425,7 +436,7 @@ items! {
 
 macro_rules! fields {
     ($($of:ident,)*) => {$(
-        impl ser::$of for Items<'_> {
+        impl ser::$of for PrintedItems<'_> {
             type Ok = Print;
             type Error = NoPrint;
             fn serialize_field<T: Serialize + ?Sized>(
@@ -449,7 +460,7 @@ fields! { SerializeStruct, SerializeStructVariant, }
 
 /// The pairs of a map, in any order.
 struct Pairs<'a> {
-    items: Items<'a>,
+    items: PrintedItems<'a>,
     /// Of the key whose value is to come.
     key: Option<Print>,
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
-use super::shape::{Body, Id, Kind, Scalar, Shape, Shapes};
+use super::shape::{Body, Id, Scalar, Shape, Shapes, TypeKind};
 
 /// The value does not fit.
 #[derive(Debug)]
@@ -56,16 +56,16 @@ impl<'a> Probe<'a> {
     }
 
     /// Items, each of which must have the next of `nodes`.
-    fn items(self, nodes: &'a [Id]) -> Items<'a> {
-        Items { probe: self, nodes, fields: &[], place: 0, repeat: None }
+    fn items(self, nodes: &'a [Id]) -> ProbedItems<'a> {
+        ProbedItems { probe: self, nodes, fields: &[], place: 0, repeat: None }
     }
 
-    fn repeated(self, nodes: &'a [Id], len: Option<usize>) -> Result<Items<'a>, Unfit> {
+    fn repeated(self, nodes: &'a [Id], len: Option<usize>) -> Result<ProbedItems<'a>, Unfit> {
         let items = len.and_then(|len| len.checked_mul(nodes.len())).ok_or(Unfit)?;
-        Ok(Items { repeat: Some(items), ..self.items(nodes) })
+        Ok(ProbedItems { repeat: Some(items), ..self.items(nodes) })
     }
 
-    fn kind(self) -> Result<&'a Kind, Unfit> {
+    fn kind(self) -> Result<&'a TypeKind, Unfit> {
         match self.shape() {
             Shape::Named(index) => Ok(&self.shapes.named[*index].kind),
             _ => Err(Unfit),
@@ -74,13 +74,13 @@ impl<'a> Probe<'a> {
 
     fn body(self) -> Result<&'a Body, Unfit> {
         match self.kind()? {
-            Kind::Struct(body) => Ok(body),
-            Kind::Enum(_) => Err(Unfit),
+            TypeKind::Struct(body) => Ok(body),
+            TypeKind::Enum(_) => Err(Unfit),
         }
     }
 
     fn variant(self, number: u32, name: &str) -> Result<&'a Body, Unfit> {
-        let Kind::Enum(variants) = self.kind()? else { return Err(Unfit) };
+        let TypeKind::Enum(variants) = self.kind()? else { return Err(Unfit) };
         match variants.get(number as usize) {
             Some(variant) if variant.name == name => variant.body.as_ref().ok_or(Unfit),
             _ => Err(Unfit),
@@ -98,16 +98,16 @@ impl<'a> Probe<'a> {
         }
     }
 
-    fn tuple(self, body: &'a Body) -> Result<Items<'a>, Unfit> {
+    fn tuple(self, body: &'a Body) -> Result<ProbedItems<'a>, Unfit> {
         match body {
             Body::Tuple(nodes) => Ok(self.items(nodes)),
             _ => Err(Unfit),
         }
     }
 
-    fn fields(self, body: &'a Body) -> Result<Items<'a>, Unfit> {
+    fn fields(self, body: &'a Body) -> Result<ProbedItems<'a>, Unfit> {
         match body {
-            Body::Struct(fields, nodes) => Ok(Items { fields, ..self.items(nodes) }),
+            Body::Struct(fields, nodes) => Ok(ProbedItems { fields, ..self.items(nodes) }),
             _ => Err(Unfit),
         }
     }
@@ -124,13 +124,13 @@ macro_rules! scalars {
 impl<'a> Serializer for Probe<'a> {
     type Ok = ();
     type Error = Unfit;
-    type SerializeSeq = Items<'a>;
-    type SerializeTuple = Items<'a>;
-    type SerializeTupleStruct = Items<'a>;
-    type SerializeTupleVariant = Items<'a>;
-    type SerializeMap = Items<'a>;
-    type SerializeStruct = Items<'a>;
-    type SerializeStructVariant = Items<'a>;
+    type SerializeSeq = ProbedItems<'a>;
+    type SerializeTuple = ProbedItems<'a>;
+    type SerializeTupleStruct = ProbedItems<'a>;
+    type SerializeTupleVariant = ProbedItems<'a>;
+    type SerializeMap = ProbedItems<'a>;
+    type SerializeStruct = ProbedItems<'a>;
+    type SerializeStructVariant = ProbedItems<'a>;
 
     fn is_human_readable(&self) -> bool {
         false
@@ -200,21 +200,21 @@ impl<'a> Serializer for Probe<'a> {
         self.newtype(self.variant(number, name)?, value)
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'a>, Unfit> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<ProbedItems<'a>, Unfit> {
         match self.shape() {
             Shape::Seq(item) => self.repeated(std::slice::from_ref(item), len),
             _ => Err(Unfit),
         }
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Items<'a>, Unfit> {
+    fn serialize_tuple(self, _: usize) -> Result<ProbedItems<'a>, Unfit> {
         match self.shape() {
             Shape::Tuple(nodes) => Ok(self.items(nodes)),
             _ => Err(Unfit),
         }
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, Unfit> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<ProbedItems<'a>, Unfit> {
         self.tuple(self.body()?)
     }
 
@@ -224,18 +224,18 @@ impl<'a> Serializer for Probe<'a> {
         number: u32,
         name: &'static str,
         _: usize,
-    ) -> Result<Items<'a>, Unfit> {
+    ) -> Result<ProbedItems<'a>, Unfit> {
         self.tuple(self.variant(number, name)?)
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Items<'a>, Unfit> {
+    fn serialize_map(self, len: Option<usize>) -> Result<ProbedItems<'a>, Unfit> {
         match self.shape() {
             Shape::Map(pair) => self.repeated(pair, len),
             _ => Err(Unfit),
         }
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, Unfit> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<ProbedItems<'a>, Unfit> {
         self.fields(self.body()?)
     }
 
@@ -245,13 +245,13 @@ impl<'a> Serializer for Probe<'a> {
         number: u32,
         name: &'static str,
         _: usize,
-    ) -> Result<Items<'a>, Unfit> {
+    ) -> Result<ProbedItems<'a>, Unfit> {
         self.fields(self.variant(number, name)?)
     }
 }
 
 /// The items of one level, as they come.
-struct Items<'a> {
+struct ProbedItems<'a> {
     probe: Probe<'a>,
     nodes: &'a [Id],
     fields: &'a [&'static str],
@@ -260,7 +260,7 @@ struct Items<'a> {
     repeat: Option<usize>,
 }
 
-impl Items<'_> {
+impl ProbedItems<'_> {
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unfit> {
         let place = if self.repeat.is_some() { self.place % self.nodes.len() } else { self.place };
         let node = *self.nodes.get(place).ok_or(Unfit)?;
@@ -279,7 +279,7 @@ impl Items<'_> {
 
 macro_rules! items {
     ($($of:ident $item:ident,)*) => {$(
-        impl ser::$of for Items<'_> {
+        impl ser::$of for ProbedItems<'_> {
             type Ok = ();
             type Error = Unfit;
             fn $item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unfit> {
@@ -301,7 +301,7 @@ items! {
 
 macro_rules! fields {
     ($($of:ident,)*) => {$(
-        impl ser::$of for Items<'_> {
+        impl ser::$of for ProbedItems<'_> {
             type Ok = ();
             type Error = Unfit;
             fn serialize_field<T: Serialize + ?Sized>(
@@ -324,7 +324,7 @@ macro_rules! fields {
 
 fields! { SerializeStruct, SerializeStructVariant, }
 
-impl ser::SerializeMap for Items<'_> {
+impl ser::SerializeMap for ProbedItems<'_> {
     type Ok = ();
     type Error = Unfit;
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unfit> {

@@ -46,15 +46,15 @@ pub(super) enum Shape {
 
 /// A struct or an enum.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct NamedType {
     /// Its serde name; not unique.
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: TypeKind,
 }
 
 /// What a named type is.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum TypeKind {
     Struct(Body),
     Enum(Vec<Variant>),
 }
@@ -93,7 +93,7 @@ impl Body {
 #[derive(Debug)]
 pub(super) struct Shapes {
     pub(super) nodes: Vec<Shape>,
-    pub(super) named: Vec<Named>,
+    pub(super) named: Vec<NamedType>,
 }
 
 impl Default for Shapes {
@@ -126,8 +126,8 @@ impl Shapes {
             Shape::Tuple(nodes) => nodes.iter().any(|node| self.open(*node, met)),
             Shape::Named(index) if !met.insert(*index) => false,
             Shape::Named(index) => match &self.named[*index].kind {
-                Kind::Struct(body) => body.nodes().iter().any(|node| self.open(*node, met)),
-                Kind::Enum(variants) => variants.iter().any(|variant| {
+                TypeKind::Struct(body) => body.nodes().iter().any(|node| self.open(*node, met)),
+                TypeKind::Enum(variants) => variants.iter().any(|variant| {
                     let mut nodes = variant.body.iter().flat_map(Body::nodes);
                     !variant.made || nodes.any(|node| self.open(*node, met))
                 }),
@@ -160,8 +160,8 @@ impl Shapes {
                     return Ok(*size);
                 }
                 let size = match &self.named[*index].kind {
-                    Kind::Struct(body) => self.sum(body.nodes(), met)?,
-                    Kind::Enum(variants) => {
+                    TypeKind::Struct(body) => self.sum(body.nodes(), met)?,
+                    TypeKind::Enum(variants) => {
                         for variant in variants {
                             let body = variant.body.as_ref();
                             let body = body.ok_or_else(|| Stop::new("a variant could not be made"))?;
@@ -208,8 +208,8 @@ impl Shapes {
                 met.insert(*index, next);
                 let named = &self.named[*index];
                 match &named.kind {
-                    Kind::Struct(body) => self.body("Struct", named.name, body, met, out),
-                    Kind::Enum(variants) => {
+                    TypeKind::Struct(body) => self.body("Struct", named.name, body, met, out),
+                    TypeKind::Enum(variants) => {
                         write!(out, "Enum {:?}{{", named.name).unwrap_or_default();
                         for variant in variants {
                             match &variant.body {

@@ -13,11 +13,11 @@ use std::fmt;
 
 use serde::de::{self, DeserializeOwned};
 
-use super::shape::{Body, Id, Kind, Named, Shape, Shapes, Variant};
+use super::shape::{Body, Id, NamedType, Shape, Shapes, TypeKind, Variant};
 
 mod visit;
 
-use visit::{Items, Trace};
+use visit::{Trace, TracedItems};
 
 /// Why a type cannot be traced. Also the error of every `Deserialize` implementation on the way.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl<'s> Tracer<'s> {
     /// The last sample was refused, or one before it: takes the next one there.
     fn other_sample(&mut self) -> bool {
         for (named, variant) in std::mem::take(&mut self.begun) {
-            if let Kind::Enum(variants) = &mut self.shapes.named[named].kind {
+            if let TypeKind::Enum(variants) = &mut self.shapes.named[named].kind {
                 variants[variant].made = false;
                 self.made -= 1;
             }
@@ -164,13 +164,13 @@ impl<'s> Tracer<'s> {
         node: Id,
         rust: &'static str,
         name: &'static str,
-        kind: impl FnOnce(&mut Self) -> Kind,
+        kind: impl FnOnce(&mut Self) -> TypeKind,
     ) -> Result<usize, Stop> {
         let index = match self.known.get(&(rust, name)) {
             Some(index) => *index,
             None => {
                 let kind = kind(self);
-                self.shapes.named.push(Named { name, kind });
+                self.shapes.named.push(NamedType { name, kind });
                 self.known.insert((rust, name), self.shapes.named.len() - 1);
                 self.shapes.named.len() - 1
             }
@@ -189,17 +189,17 @@ impl<'s> Tracer<'s> {
     fn below<T>(
         &mut self,
         nodes: Vec<Id>,
-        visit: impl FnOnce(Items<'_, 's>) -> Result<T, Stop>,
+        visit: impl FnOnce(TracedItems<'_, 's>) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
         self.depth += 1;
-        let made = visit(Items { tracer: self, nodes: nodes.into_iter() })?;
+        let made = visit(TracedItems { tracer: self, nodes: nodes.into_iter() })?;
         self.depth -= 1;
         Ok(made)
     }
 
     /// The variant to make now: one that was not made, or leads to one that was not.
     fn choose(&self, index: usize) -> usize {
-        let Kind::Enum(variants) = &self.shapes.named[index].kind else { return 0 };
+        let TypeKind::Enum(variants) = &self.shapes.named[index].kind else { return 0 };
         let leads_on = |variant: &Variant| {
             variant.body.iter().flat_map(Body::nodes).any(|node| self.shapes.is_open(*node))
         };

@@ -17,7 +17,7 @@ use super::quiet::try_out;
 
 mod listen;
 
-use listen::{Ear, Listen};
+use listen::{Heard, Listen};
 
 /// The names of fields that structs wrote, by the name of the struct or the enum.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ pub(super) fn fields<V: Value>(value: &V, bytes: &[u8], most: usize) -> Vec<Stri
         return Vec::new();
     }
     let written = written.0.into_inner();
-    let ear = Ear::default();
+    let ear = Heard::default();
     if read::<V>(bytes, &ear).is_none() {
         return Vec::new();
     }
@@ -73,13 +73,13 @@ pub(super) fn fields<V: Value>(value: &V, bytes: &[u8], most: usize) -> Vec<Stri
 
 /// Of which type a value is asked for under `field`, if it follows all others.
 fn asked_for<V: Value>(bytes: &[u8], of: &'static str, field: &'static str) -> Option<&'static str> {
-    let ear = Ear { add: Some((of, field)), ..Ear::default() };
+    let ear = Heard { add: Some((of, field)), ..Heard::default() };
     // it is not what `bytes` say, so it is made up
     let _ = try_out(|| read::<V>(bytes, &ear));
     ear.asked_for.get()
 }
 
-fn read<V: DeserializeOwned>(bytes: &[u8], ear: &Ear) -> Option<V> {
+fn read<V: DeserializeOwned>(bytes: &[u8], ear: &Heard) -> Option<V> {
     let mut from = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
     V::deserialize(Listen { inner: &mut from, ear }).ok()
 }

@@ -25,7 +25,7 @@ pub(super) const TOP: [&str; 2] = ["data_dir", "namespace"];
 /// Reads everything, or lists everything that is wrong.
 pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
     let Input { form, problems, doubts, .. } = input;
-    let mut reader = Reader { form, settings: Settings::default(), problems, doubts };
+    let mut reader = SettingsReader { form, settings: Settings::default(), problems, doubts };
     let mut seen = BTreeMap::new();
     for pair in &input.pairs {
         match seen.insert(&pair.key, &pair.written) {
@@ -37,7 +37,7 @@ pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
             Some(before) => reader.problems.push(format!("{}: the same setting as {before}", pair.written)),
         }
     }
-    let Reader { mut settings, problems, doubts, .. } = reader;
+    let SettingsReader { mut settings, problems, doubts, .. } = reader;
     if problems.is_empty() {
         return Ok(settings);
     }
@@ -71,14 +71,14 @@ fn is_region_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-struct Reader {
+struct SettingsReader {
     form: Form,
     settings: Settings,
     problems: Problems,
     doubts: Doubts,
 }
 
-impl Reader {
+impl SettingsReader {
     fn read(&mut self, pair: &Pair) {
         let Some(text) = &pair.value else { return self.read_empty_table(pair) };
         match pair.key.strip_prefix("cache.") {

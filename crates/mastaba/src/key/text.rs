@@ -21,8 +21,8 @@ use serde::ser::{self, Serializer};
 const MOST_DEPTH: usize = 64;
 
 /// Appends `value`.
-pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Refused> {
-    value.serialize(Text { out, left: MOST_DEPTH })
+pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), NotWritten> {
+    value.serialize(KeyText { out, left: MOST_DEPTH })
 }
 
 /// Appends the name of a tag. Like a key it does not begin with `%`, so that a hashed tag is recognisable.
@@ -66,35 +66,35 @@ fn variant_name(name: &str, out: &mut Vec<u8>) {
 
 /// What a `Serialize` implementation said when it failed.
 #[derive(Debug)]
-pub(super) struct Refused(String);
+pub(super) struct NotWritten(String);
 
-impl fmt::Display for Refused {
+impl fmt::Display for NotWritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for NotWritten {}
 
-impl ser::Error for Refused {
+impl ser::Error for NotWritten {
     fn custom<T: fmt::Display>(said: T) -> Self {
         Self(said.to_string())
     }
 }
 
-struct Text<'a> {
+struct KeyText<'a> {
     out: &'a mut Vec<u8>,
     /// How many steps down are left.
     left: usize,
 }
 
-impl<'a> Text<'a> {
-    fn put(self, text: impl AsRef<[u8]>) -> Result<(), Refused> {
+impl<'a> KeyText<'a> {
+    fn put(self, text: impl AsRef<[u8]>) -> Result<(), NotWritten> {
         self.out.extend_from_slice(text.as_ref());
         Ok(())
     }
 
-    fn digits(self, mut number: u64, negative: bool) -> Result<(), Refused> {
+    fn digits(self, mut number: u64, negative: bool) -> Result<(), NotWritten> {
         let mut digits = [0; 20];
         let mut first = digits.len();
         loop {
@@ -111,40 +111,40 @@ impl<'a> Text<'a> {
         self.put(&digits[first..])
     }
 
-    fn down(self) -> Result<Self, Refused> {
+    fn down(self) -> Result<Self, NotWritten> {
         let left = self.left.checked_sub(1);
-        let left = left.ok_or_else(|| Refused(format!("it is nested deeper than {MOST_DEPTH} steps")))?;
+        let left = left.ok_or_else(|| NotWritten(format!("it is nested deeper than {MOST_DEPTH} steps")))?;
         Ok(Self { left, ..self })
     }
 
-    fn items(self, open: u8, close: u8) -> Result<Items<'a>, Refused> {
+    fn items(self, open: u8, close: u8) -> Result<TextItems<'a>, NotWritten> {
         let Self { out, left } = self.down()?;
         out.push(open);
-        Ok(Items { out, left, close, first: true })
+        Ok(TextItems { out, left, close, first: true })
     }
 }
 
 macro_rules! integers {
     ($($signed:ident $signed_type:ty, $unsigned:ident $unsigned_type:ty;)*) => {$(
-        fn $signed(self, v: $signed_type) -> Result<(), Refused> {
+        fn $signed(self, v: $signed_type) -> Result<(), NotWritten> {
             self.digits(i64::from(v).unsigned_abs(), v < 0)
         }
-        fn $unsigned(self, v: $unsigned_type) -> Result<(), Refused> {
+        fn $unsigned(self, v: $unsigned_type) -> Result<(), NotWritten> {
             self.digits(u64::from(v), false)
         }
     )*};
 }
 
-impl<'a> Serializer for Text<'a> {
+impl<'a> Serializer for KeyText<'a> {
     type Ok = ();
-    type Error = Refused;
-    type SerializeSeq = Items<'a>;
-    type SerializeTuple = Items<'a>;
-    type SerializeTupleStruct = Items<'a>;
-    type SerializeTupleVariant = Items<'a>;
-    type SerializeMap = Items<'a>;
-    type SerializeStruct = Items<'a>;
-    type SerializeStructVariant = Items<'a>;
+    type Error = NotWritten;
+    type SerializeSeq = TextItems<'a>;
+    type SerializeTuple = TextItems<'a>;
+    type SerializeTupleStruct = TextItems<'a>;
+    type SerializeTupleVariant = TextItems<'a>;
+    type SerializeMap = TextItems<'a>;
+    type SerializeStruct = TextItems<'a>;
+    type SerializeStructVariant = TextItems<'a>;
 
     fn is_human_readable(&self) -> bool {
         true
@@ -157,56 +157,61 @@ impl<'a> Serializer for Text<'a> {
         serialize_i64 i64, serialize_u64 u64;
     }
 
-    fn serialize_i128(self, v: i128) -> Result<(), Refused> {
+    fn serialize_i128(self, v: i128) -> Result<(), NotWritten> {
         self.put(v.to_string())
     }
-    fn serialize_u128(self, v: u128) -> Result<(), Refused> {
+    fn serialize_u128(self, v: u128) -> Result<(), NotWritten> {
         self.put(v.to_string())
     }
-    fn serialize_bool(self, v: bool) -> Result<(), Refused> {
+    fn serialize_bool(self, v: bool) -> Result<(), NotWritten> {
         self.put(if v { "true" } else { "false" })
     }
-    fn serialize_f32(self, v: f32) -> Result<(), Refused> {
+    fn serialize_f32(self, v: f32) -> Result<(), NotWritten> {
         self.put(format!("{v:?}"))
     }
-    fn serialize_f64(self, v: f64) -> Result<(), Refused> {
+    fn serialize_f64(self, v: f64) -> Result<(), NotWritten> {
         self.put(format!("{v:?}"))
     }
 
-    fn serialize_char(self, v: char) -> Result<(), Refused> {
+    fn serialize_char(self, v: char) -> Result<(), NotWritten> {
         self.out.push(b'\'');
         escape(v.encode_utf8(&mut [0; 4]), self.out, |byte| needs_escape(byte) || byte == b'\'');
         self.put("'")
     }
 
-    fn serialize_str(self, v: &str) -> Result<(), Refused> {
+    fn serialize_str(self, v: &str) -> Result<(), NotWritten> {
         self.out.push(b'"');
         escape(v, self.out, needs_escape);
         self.put("\"")
     }
 
-    fn serialize_bytes(self, v: &[u8]) -> Result<(), Refused> {
+    fn serialize_bytes(self, v: &[u8]) -> Result<(), NotWritten> {
         self.out.extend_from_slice(b"x\"");
         v.iter().for_each(|byte| hex(*byte, self.out));
         self.put("\"")
     }
 
-    fn serialize_none(self) -> Result<(), Refused> {
+    fn serialize_none(self) -> Result<(), NotWritten> {
         self.put("~")
     }
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotWritten> {
         self.out.push(b'+');
         value.serialize(self.down()?)
     }
 
-    fn serialize_unit(self) -> Result<(), Refused> {
+    fn serialize_unit(self) -> Result<(), NotWritten> {
         self.put("()")
     }
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Refused> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), NotWritten> {
         self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Refused> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), NotWritten> {
         variant_name(variant, self.out);
         Ok(())
     }
@@ -215,7 +220,7 @@ impl<'a> Serializer for Text<'a> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), NotWritten> {
         value.serialize(self.down()?)
     }
 
@@ -225,22 +230,22 @@ impl<'a> Serializer for Text<'a> {
         _index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), NotWritten> {
         variant_name(variant, self.out);
         self.out.push(b'(');
         let Self { out, left } = self.down()?;
-        value.serialize(Text { out: &mut *out, left })?;
+        value.serialize(KeyText { out: &mut *out, left })?;
         out.push(b')');
         Ok(())
     }
 
-    fn serialize_seq(self, _len: Option<usize>) -> Result<Items<'a>, Refused> {
+    fn serialize_seq(self, _len: Option<usize>) -> Result<TextItems<'a>, NotWritten> {
         self.items(b'[', b']')
     }
-    fn serialize_tuple(self, _len: usize) -> Result<Items<'a>, Refused> {
+    fn serialize_tuple(self, _len: usize) -> Result<TextItems<'a>, NotWritten> {
         self.items(b'(', b')')
     }
-    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Items<'a>, Refused> {
+    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<TextItems<'a>, NotWritten> {
         self.items(b'(', b')')
     }
     fn serialize_tuple_variant(
@@ -249,14 +254,14 @@ impl<'a> Serializer for Text<'a> {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Result<Items<'a>, Refused> {
+    ) -> Result<TextItems<'a>, NotWritten> {
         variant_name(variant, self.out);
         self.items(b'(', b')')
     }
-    fn serialize_map(self, _len: Option<usize>) -> Result<Items<'a>, Refused> {
+    fn serialize_map(self, _len: Option<usize>) -> Result<TextItems<'a>, NotWritten> {
         self.items(b'{', b'}')
     }
-    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Items<'a>, Refused> {
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<TextItems<'a>, NotWritten> {
         self.items(b'(', b')')
     }
     fn serialize_struct_variant(
@@ -265,28 +270,28 @@ impl<'a> Serializer for Text<'a> {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Result<Items<'a>, Refused> {
+    ) -> Result<TextItems<'a>, NotWritten> {
         variant_name(variant, self.out);
         self.items(b'(', b')')
     }
 }
 
 /// Values between brackets, with commas.
-struct Items<'a> {
+struct TextItems<'a> {
     out: &'a mut Vec<u8>,
     left: usize,
     close: u8,
     first: bool,
 }
 
-impl Items<'_> {
-    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+impl TextItems<'_> {
+    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotWritten> {
         self.comma();
         self.value(value)
     }
 
-    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-        value.serialize(Text { out: self.out, left: self.left })
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotWritten> {
+        value.serialize(KeyText { out: self.out, left: self.left })
     }
 
     fn comma(&mut self) {
@@ -296,13 +301,13 @@ impl Items<'_> {
     }
 
     /// A field that is left out keeps its place: the next one must not be taken for it.
-    fn hole(&mut self) -> Result<(), Refused> {
+    fn hole(&mut self) -> Result<(), NotWritten> {
         self.comma();
         self.out.push(b'_');
         Ok(())
     }
 
-    fn close(self) -> Result<(), Refused> {
+    fn close(self) -> Result<(), NotWritten> {
         self.out.push(self.close);
         Ok(())
     }
@@ -310,13 +315,13 @@ impl Items<'_> {
 
 macro_rules! items {
     ($($of:ident $item:ident,)*) => {$(
-        impl ser::$of for Items<'_> {
+        impl ser::$of for TextItems<'_> {
             type Ok = ();
-            type Error = Refused;
-            fn $item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+            type Error = NotWritten;
+            fn $item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotWritten> {
                 self.item(value)
             }
-            fn end(self) -> Result<(), Refused> {
+            fn end(self) -> Result<(), NotWritten> {
                 self.close()
             }
         }
@@ -332,20 +337,20 @@ items! {
 
 macro_rules! fields {
     ($($of:ident,)*) => {$(
-        impl ser::$of for Items<'_> {
+        impl ser::$of for TextItems<'_> {
             type Ok = ();
-            type Error = Refused;
+            type Error = NotWritten;
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 _name: &'static str,
                 value: &T,
-            ) -> Result<(), Refused> {
+            ) -> Result<(), NotWritten> {
                 self.item(value)
             }
-            fn skip_field(&mut self, _name: &'static str) -> Result<(), Refused> {
+            fn skip_field(&mut self, _name: &'static str) -> Result<(), NotWritten> {
                 self.hole()
             }
-            fn end(self) -> Result<(), Refused> {
+            fn end(self) -> Result<(), NotWritten> {
                 self.close()
             }
         }
@@ -354,17 +359,17 @@ macro_rules! fields {
 
 fields! { SerializeStruct, SerializeStructVariant, }
 
-impl ser::SerializeMap for Items<'_> {
+impl ser::SerializeMap for TextItems<'_> {
     type Ok = ();
-    type Error = Refused;
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+    type Error = NotWritten;
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NotWritten> {
         self.item(key)
     }
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotWritten> {
         self.out.push(b'=');
         self.value(value)
     }
-    fn end(self) -> Result<(), Refused> {
+    fn end(self) -> Result<(), NotWritten> {
         self.close()
     }
 }

@@ -106,7 +106,7 @@ impl RequestCache {
             let mut next = Vec::new();
             for (open, leaf) in level.into_iter().zip(leaves) {
                 let at = tree.len();
-                tree[open.node].places[open.place] = Place::Node(at);
+                tree[open.node].places[open.place] = Replacement::Node(at);
                 tree.push(Node::default());
                 let below = tree_add(&mut tree, at, leaf.unwrap_or_default(), Some(&open.chain));
                 count += below.len();
@@ -195,11 +195,11 @@ pub(super) fn collect<S: Source>(relation: &Lazy<S>) -> Option<String> {
 struct Node {
     json: Value,
     mark: String,
-    places: Vec<Place>,
+    places: Vec<Replacement>,
 }
 
 /// What a mark becomes.
-enum Place {
+enum Replacement {
     Key(Value),
     Node(usize),
 }
@@ -209,16 +209,16 @@ struct Open {
     node: usize,
     place: usize,
     relation: Box<dyn Relation>,
-    chain: Arc<Link>,
+    chain: Arc<ChainLink>,
 }
 
-struct Link {
+struct ChainLink {
     source: &'static str,
     key: Value,
-    above: Option<Arc<Link>>,
+    above: Option<Arc<ChainLink>>,
 }
 
-impl Link {
+impl ChainLink {
     fn holds(mut link: Option<&Arc<Self>>, source: &str, key: &Value) -> bool {
         while let Some(each) = link {
             if each.source == source && each.key == *key {
@@ -231,17 +231,17 @@ impl Link {
 }
 
 /// Puts a leaf into the tree; gives its relations, but for those that lead back up.
-fn tree_add(tree: &mut [Node], at: usize, leaf: Leaf, above: Option<&Arc<Link>>) -> Vec<Open> {
+fn tree_add(tree: &mut [Node], at: usize, leaf: Leaf, above: Option<&Arc<ChainLink>>) -> Vec<Open> {
     let mut open = Vec::new();
     let mut places = Vec::with_capacity(leaf.relations.len());
     for (place, (relation, key)) in leaf.relations.into_iter().enumerate() {
         let source = relation.source();
         // as the key of a map it stays what it is
-        if !leaf.json_keys.contains(&place) && !Link::holds(above, source, &key) {
-            let chain = Arc::new(Link { source, key: key.clone(), above: above.cloned() });
+        if !leaf.json_keys.contains(&place) && !ChainLink::holds(above, source, &key) {
+            let chain = Arc::new(ChainLink { source, key: key.clone(), above: above.cloned() });
             open.push(Open { node: at, place, relation, chain });
         }
-        places.push(Place::Key(key));
+        places.push(Replacement::Key(key));
     }
     tree[at] = Node { json: leaf.json, mark: leaf.mark, places };
     open
@@ -252,8 +252,8 @@ fn assemble(tree: &mut [Node], at: usize) -> Value {
     let places: Vec<_> = places
         .into_iter()
         .map(|place| match place {
-            Place::Key(key) => key,
-            Place::Node(at) => assemble(tree, at),
+            Replacement::Key(key) => key,
+            Replacement::Node(at) => assemble(tree, at),
         })
         .collect();
     if !places.is_empty() {

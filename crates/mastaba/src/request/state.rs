@@ -33,14 +33,14 @@ pub(crate) struct RequestCore {
     pub(super) stand_by: StandBy<Id>,
     /// Who sends what gathers. Shared with its minder, which keeps no request alive.
     pub(crate) lookout: Arc<Lookout<Id>>,
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Mutex<RequestState>,
     /// This request has written: its loads ask for the writing database.
     pub(crate) wrote: AtomicBool,
     pub(super) stash: Stash,
 }
 
 /// Tier 1.
-pub(crate) struct State {
+pub(crate) struct RequestState {
     /// One per source, found by type: a request rarely uses more than a few.
     pub(crate) slots: Vec<(TypeId, Box<dyn AnySlot>)>,
     /// The parts that gather keys now.
@@ -82,7 +82,7 @@ impl RequestCore {
             traffic: Traffic::default(),
             stand_by: StandBy::default(),
             lookout: Arc::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(RequestState {
                 slots: Vec::new(),
                 gathering: Vec::new(),
                 turn: 0,
@@ -116,7 +116,7 @@ impl RequestCore {
     }
 
     /// Where the slot of a source is, made on first use.
-    pub(crate) fn slot<S: Source>(&self, state: &mut State) -> Result<usize, Error> {
+    pub(crate) fn slot<S: Source>(&self, state: &mut RequestState) -> Result<usize, Error> {
         let id = TypeId::of::<S>();
         if let Some(at) = state.slots.iter().position(|(each, _)| *each == id) {
             return Ok(at);
@@ -164,7 +164,7 @@ impl RequestCore {
     }
 
     /// Sends everything that has gathered.
-    pub(crate) fn send(self: &Arc<Self>, state: &mut State) {
+    pub(crate) fn send(self: &Arc<Self>, state: &mut RequestState) {
         state.turn_page();
         state.glance = Glance::new();
         if state.gathering.is_empty() {
@@ -221,7 +221,7 @@ impl Drop for Asking {
     }
 }
 
-impl State {
+impl RequestState {
     /// A mark for the keys of a new call.
     pub(super) fn next_call(&mut self) -> u32 {
         if self.call == u32::MAX {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::breaker::Breaker;
-pub(crate) use self::breaker::{Change, Pass};
+pub(crate) use self::breaker::{Pass, Shift};
 pub(crate) use self::turns::TooLate;
 use self::turns::Turns;
 use crate::error::{Fault, FaultKind};

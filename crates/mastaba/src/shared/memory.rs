@@ -53,7 +53,7 @@ struct Store {
     incarnation: AtomicU64,
     stripes: Box<[Mutex<Guards>]>,
     hasher: foldhash::fast::RandomState,
-    values: Cache<Bytes, Record, Weight>,
+    values: Cache<Bytes, StoredRecord, Weight>,
     max_guards: usize,
     max_kept: usize,
 }
@@ -61,13 +61,13 @@ struct Store {
 /// Everything that is not a value. A key stands here or among the values, never in both.
 #[derive(Default)]
 struct Guards {
-    map: HashMap<Bytes, Record, foldhash::fast::RandomState>,
+    map: HashMap<Bytes, StoredRecord, foldhash::fast::RandomState>,
     /// Bytes of the records in `map`: holds keep values.
     bytes: usize,
 }
 
 #[derive(Clone)]
-struct Record {
+struct StoredRecord {
     bytes: Bytes,
     expires_ms: u64,
 }
@@ -77,8 +77,8 @@ struct Weight {
     least: u64,
 }
 
-impl Weighter<Bytes, Record> for Weight {
-    fn weight(&self, key: &Bytes, record: &Record) -> u64 {
+impl Weighter<Bytes, StoredRecord> for Weight {
+    fn weight(&self, key: &Bytes, record: &StoredRecord) -> u64 {
         // so that the bound in bytes is a bound in entries, too
         (key.len() as u64 + record.bytes.len() as u64 + OVERHEAD).max(self.least)
     }
@@ -221,11 +221,11 @@ impl Shared for Memory {
 }
 
 impl Store {
-    fn at<'a>(&'a self, key: &'a Bytes) -> Place<'a> {
+    fn at<'a>(&'a self, key: &'a Bytes) -> LockedKey<'a> {
         let stripe = self.hasher.hash_one(key) % STRIPES as u64;
         let guards = lock(&self.stripes[usize::try_from(stripe).unwrap_or(0)]);
         let record = guards.map.get(key).cloned().or_else(|| self.values.get(key));
-        Place { store: self, key, guards, record }
+        LockedKey { store: self, key, guards, record }
     }
 }
 
@@ -234,14 +234,14 @@ fn lock(stripe: &Mutex<Guards>) -> MutexGuard<'_, Guards> {
 }
 
 /// What stands under one key, locked until this is dropped.
-struct Place<'a> {
+struct LockedKey<'a> {
     store: &'a Store,
     key: &'a Bytes,
     guards: MutexGuard<'a, Guards>,
-    record: Option<Record>,
+    record: Option<StoredRecord>,
 }
 
-impl Place<'_> {
+impl LockedKey<'_> {
     fn standing(&self) -> Option<Standing<'_>> {
         self.record.as_ref().map(|it| Standing { record: &it.bytes, expires_ms: it.expires_ms })
     }
@@ -251,7 +251,7 @@ impl Place<'_> {
         self.store.incarnation.load(Ordering::SeqCst)
     }
 
-    fn live(mut self, now: u64) -> Option<Record> {
+    fn live(mut self, now: u64) -> Option<StoredRecord> {
         let record = self.record.take()?;
         if record.expires_ms > now {
             return Some(record);
@@ -275,7 +275,7 @@ impl Place<'_> {
                 true
             }
             Change::Put { record, expires_ms } => {
-                let record = Record { bytes: record, expires_ms };
+                let record = StoredRecord { bytes: record, expires_ms };
                 match entry::peek_kind(&record.bytes) {
                     Some(Kind::Value | Kind::Absent) => self.put_value(record),
                     _ => return self.put_guard(record, now),
@@ -285,7 +285,7 @@ impl Place<'_> {
         }
     }
 
-    fn put_value(&mut self, record: Record) {
+    fn put_value(&mut self, record: StoredRecord) {
         self.guards.remove(self.key);
         let values = &self.store.values;
         let weight = Weight { least: 0 }.weight(self.key, &record);
@@ -297,7 +297,7 @@ impl Place<'_> {
         }
     }
 
-    fn put_guard(&mut self, record: Record, now: u64) -> bool {
+    fn put_guard(&mut self, record: StoredRecord, now: u64) -> bool {
         self.store.values.remove(self.key);
         self.guards.remove(self.key);
         let fits = self.guards.make_room(self.store.max_guards, now);
@@ -318,7 +318,7 @@ impl Guards {
 
     /// Drops what has expired, and if that is not enough all leases, then all stamps; holds never.
     fn make_room(&mut self, most: usize, now: u64) -> bool {
-        let keep: [fn(&Record, u64) -> bool; 3] = [
+        let keep: [fn(&StoredRecord, u64) -> bool; 3] = [
             |it, now| it.expires_ms > now,
             |it, _| entry::peek_kind(&it.bytes) != Some(Kind::Lease),
             |it, _| entry::peek_kind(&it.bytes) == Some(Kind::Hold),

@@ -55,13 +55,13 @@ const PIECE: usize = 16 * 1024;
 pub struct Outgoing {
     /// `namespace:region`.
     region: String,
-    what: Named,
+    what: Target,
 }
 
 /// What a piece names. Numbers stand for these in what is stored: new ones go to the end.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Named {
-    Records(Vec<Record>),
+enum Target {
+    Records(Vec<RecordKey>),
     Tags(Vec<String>),
     Region,
 }
@@ -108,22 +108,22 @@ impl Outgoing {
     #[allow(clippy::len_without_is_empty, reason = "it never is")]
     pub fn len(&self) -> usize {
         match &self.what {
-            Named::Records(records) => records.len(),
-            Named::Tags(tags) => tags.len(),
-            Named::Region => 1,
+            Target::Records(records) => records.len(),
+            Target::Tags(tags) => tags.len(),
+            Target::Region => 1,
         }
     }
 
     fn what(&self) -> What {
         match &self.what {
-            Named::Records(records) => What::Keys(records.iter().map(|record| record.0.clone()).collect()),
-            Named::Tags(tags) => What::Tags(tags.clone()),
-            Named::Region => What::Region,
+            Target::Records(records) => What::Keys(records.iter().map(|record| record.0.clone()).collect()),
+            Target::Tags(tags) => What::Tags(tags.clone()),
+            Target::Region => What::Region,
         }
     }
 }
 
-impl fmt::Debug for Named {
+impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Records(records) => {
@@ -141,29 +141,29 @@ fn text(record: &[u8]) -> String {
 
 /// A key of the shared tier. Written as bytes, and not one by one.
 #[derive(Clone, PartialEq, Eq)]
-struct Record(Bytes);
+struct RecordKey(Bytes);
 
-impl Serialize for Record {
+impl Serialize for RecordKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for Record {
+impl<'de> Deserialize<'de> for RecordKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl Visitor<'_> for Read {
-            type Value = Record;
+        struct RecordVisitor;
+        impl Visitor<'_> for RecordVisitor {
+            type Value = RecordKey;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes")
             }
 
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Record, E> {
-                Ok(Record(Bytes::copy_from_slice(bytes)))
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<RecordKey, E> {
+                Ok(RecordKey(Bytes::copy_from_slice(bytes)))
             }
         }
-        deserializer.deserialize_bytes(Read)
+        deserializer.deserialize_bytes(RecordVisitor)
     }
 }
 
@@ -255,7 +255,7 @@ struct Pieces {
 impl Pieces {
     fn record(&mut self, region: &str, key: &Bytes) {
         let goes_on = matches!(self.done.last(),
-            Some(Outgoing { region: last, what: Named::Records(_) }) if last == region);
+            Some(Outgoing { region: last, what: Target::Records(_) }) if last == region);
         if !goes_on {
             self.run.clear();
         }
@@ -263,30 +263,30 @@ impl Pieces {
             return;
         }
         match self.room(region, key.len()) {
-            Some(Named::Records(records)) => records.push(Record(key.clone())),
-            _ => self.begin(region, Named::Records(vec![Record(key.clone())]), key.len()),
+            Some(Target::Records(records)) => records.push(RecordKey(key.clone())),
+            _ => self.begin(region, Target::Records(vec![RecordKey(key.clone())]), key.len()),
         }
     }
 
     fn tag(&mut self, region: &str, tag: &str) {
         match self.room(region, tag.len()) {
-            Some(Named::Tags(tags)) => tags.push(tag.to_owned()),
-            _ => self.begin(region, Named::Tags(vec![tag.to_owned()]), tag.len()),
+            Some(Target::Tags(tags)) => tags.push(tag.to_owned()),
+            _ => self.begin(region, Target::Tags(vec![tag.to_owned()]), tag.len()),
         }
     }
 
     fn whole(&mut self, region: &str) {
-        self.begin(region, Named::Region, 0);
+        self.begin(region, Target::Region, 0);
     }
 
     /// The last piece, if it is of this region and so many more bytes go into it.
-    fn room(&mut self, region: &str, bytes: usize) -> Option<&mut Named> {
+    fn room(&mut self, region: &str, bytes: usize) -> Option<&mut Target> {
         self.bytes += bytes;
         let fits = self.bytes <= PIECE;
         self.done.last_mut().filter(|last| fits && last.region == region).map(|last| &mut last.what)
     }
 
-    fn begin(&mut self, region: &str, what: Named, bytes: usize) {
+    fn begin(&mut self, region: &str, what: Target, bytes: usize) {
         self.bytes = bytes;
         self.done.push(Outgoing { region: region.to_owned(), what });
     }
@@ -375,7 +375,7 @@ mod tests {
     fn what_is_stored_comes_back_and_what_is_not_of_this_version_is_an_error_of_its_own() {
         let piece = Outgoing {
             region: "app:objects".to_owned(),
-            what: Named::Records(vec![Record(key("app:objects:user:1"))]),
+            what: Target::Records(vec![RecordKey(key("app:objects:user:1"))]),
         };
         let bytes = piece.to_bytes();
         assert_eq!(Outgoing::from_bytes(&bytes).unwrap(), piece);

@@ -15,13 +15,13 @@ use redis::{
 };
 
 use crate::hub::Hub;
-use crate::wire::greet::{self, Ear};
+use crate::wire::greet::{self, Tracker};
 
 /// A connection to one node that was asked what it is before any other command (`R11`).
 #[derive(Clone)]
 pub(super) struct Greeted {
     wire: MultiplexedConnection,
-    ear: Arc<Ear>,
+    ear: Arc<Tracker>,
     place: Arc<str>,
     /// It was a replica when it was asked last. Should it be given a key's command, it has become the master.
     replica: Arc<AtomicBool>,
@@ -57,7 +57,7 @@ impl Connect for Greeted {
         T: IntoConnectionInfo + Send + 'a,
     {
         async move {
-            let ear = Arc::new(Ear::default());
+            let ear = Arc::new(Tracker::default());
             let hearing = ear.clone();
             let config = config.set_push_sender(move |push: redis::PushInfo| hearing.hear(&push));
             let info = info.into_connection_info()?;

@@ -7,7 +7,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::super::shape::{Body, Id, Kind, Scalar, Shape, Variant};
+use super::super::shape::{Body, Id, Scalar, Shape, TypeKind, Variant};
 use super::{Stop, Tracer, unsteady};
 
 /// Strings that common types can be read from.
@@ -32,14 +32,14 @@ const BYTES: [usize; 5] = [0, 16, 12, 4, 32];
 
 /// What a struct or a variant asks for.
 #[derive(Clone, Copy)]
-enum Form {
+enum FieldsOf {
     Unit,
     NewType,
     Tuple(usize),
     Struct(&'static [&'static str]),
 }
 
-impl Form {
+impl FieldsOf {
     fn body(self, tracer: &mut Tracer<'_>) -> Body {
         match self {
             Self::Unit => Body::Unit,
@@ -79,13 +79,13 @@ impl<'s> Trace<'_, 's> {
         self,
         rust: &'static str,
         name: &'static str,
-        form: Form,
-        visit: impl FnOnce(Items<'_, 's>) -> Result<T, Stop>,
+        form: FieldsOf,
+        visit: impl FnOnce(TracedItems<'_, 's>) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        let index = self.tracer.enter(self.at, rust, name, |tracer| Kind::Struct(form.body(tracer)))?;
+        let index = self.tracer.enter(self.at, rust, name, |tracer| TypeKind::Struct(form.body(tracer)))?;
         let nodes = match &self.tracer.shapes.named[index].kind {
-            Kind::Struct(body) => form.again(body)?,
-            Kind::Enum(_) => return Err(unsteady()),
+            TypeKind::Struct(body) => form.again(body)?,
+            TypeKind::Enum(_) => return Err(unsteady()),
         };
         let made = self.tracer.below(nodes, visit)?;
         self.tracer.open.pop();
@@ -203,7 +203,7 @@ impl<'de> Deserializer<'de> for Trace<'_, '_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        self.structure(type_name::<V::Value>(), name, Form::Unit, |_| visitor.visit_unit())
+        self.structure(type_name::<V::Value>(), name, FieldsOf::Unit, |_| visitor.visit_unit())
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -211,7 +211,7 @@ impl<'de> Deserializer<'de> for Trace<'_, '_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        self.structure(type_name::<V::Value>(), name, Form::NewType, |items| {
+        self.structure(type_name::<V::Value>(), name, FieldsOf::NewType, |items| {
             visitor.visit_newtype_struct(items.only()?)
         })
     }
@@ -222,7 +222,7 @@ impl<'de> Deserializer<'de> for Trace<'_, '_> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        self.structure(type_name::<V::Value>(), name, Form::Tuple(len), |items| visitor.visit_seq(items))
+        self.structure(type_name::<V::Value>(), name, FieldsOf::Tuple(len), |items| visitor.visit_seq(items))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -231,7 +231,9 @@ impl<'de> Deserializer<'de> for Trace<'_, '_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        self.structure(type_name::<V::Value>(), name, Form::Struct(fields), |items| visitor.visit_seq(items))
+        self.structure(type_name::<V::Value>(), name, FieldsOf::Struct(fields), |items| {
+            visitor.visit_seq(items)
+        })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -244,10 +246,10 @@ impl<'de> Deserializer<'de> for Trace<'_, '_> {
             return unsupported("an enum without variants");
         }
         let index = self.tracer.enter(self.at, type_name::<V::Value>(), name, |_| {
-            Kind::Enum(variants.iter().map(|name| Variant { name, body: None, made: false }).collect())
+            TypeKind::Enum(variants.iter().map(|name| Variant { name, body: None, made: false }).collect())
         })?;
         match &self.tracer.shapes.named[index].kind {
-            Kind::Enum(old) if old.iter().map(|variant| &variant.name).eq(variants) => {}
+            TypeKind::Enum(old) if old.iter().map(|variant| &variant.name).eq(variants) => {}
             _ => return Err(unsteady()),
         }
         let variant = self.tracer.choose(index);
@@ -258,12 +260,12 @@ impl<'de> Deserializer<'de> for Trace<'_, '_> {
 }
 
 /// The nodes of one level, in order.
-pub(super) struct Items<'a, 's> {
+pub(super) struct TracedItems<'a, 's> {
     pub(super) tracer: &'a mut Tracer<'s>,
     pub(super) nodes: std::vec::IntoIter<Id>,
 }
 
-impl<'a, 's> Items<'a, 's> {
+impl<'a, 's> TracedItems<'a, 's> {
     fn only(mut self) -> Result<Trace<'a, 's>, Stop> {
         let at = self.nodes.next().ok_or_else(unsteady)?;
         Ok(Trace { tracer: self.tracer, at })
@@ -277,7 +279,7 @@ impl<'a, 's> Items<'a, 's> {
     }
 }
 
-impl<'de> SeqAccess<'de> for Items<'_, '_> {
+impl<'de> SeqAccess<'de> for TracedItems<'_, '_> {
     type Error = Stop;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Stop> {
@@ -289,7 +291,7 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
     }
 }
 
-impl<'de> MapAccess<'de> for Items<'_, '_> {
+impl<'de> MapAccess<'de> for TracedItems<'_, '_> {
     type Error = Stop;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Stop> {
@@ -316,9 +318,13 @@ struct OneVariant<'a, 's> {
 }
 
 impl<'s> OneVariant<'_, 's> {
-    fn body<T>(self, form: Form, visit: impl FnOnce(Items<'_, 's>) -> Result<T, Stop>) -> Result<T, Stop> {
+    fn body<T>(
+        self,
+        form: FieldsOf,
+        visit: impl FnOnce(TracedItems<'_, 's>) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
         let new = form.body(self.tracer);
-        let Kind::Enum(variants) = &mut self.tracer.shapes.named[self.named].kind else {
+        let TypeKind::Enum(variants) = &mut self.tracer.shapes.named[self.named].kind else {
             return Err(unsteady());
         };
         let variant = &mut variants[self.variant];
@@ -347,15 +353,15 @@ impl<'de> VariantAccess<'de> for OneVariant<'_, '_> {
     type Error = Stop;
 
     fn unit_variant(self) -> Result<(), Stop> {
-        self.body(Form::Unit, |_| Ok(()))
+        self.body(FieldsOf::Unit, |_| Ok(()))
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Stop> {
-        self.body(Form::NewType, |items| seed.deserialize(items.only()?))
+        self.body(FieldsOf::NewType, |items| seed.deserialize(items.only()?))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
-        self.body(Form::Tuple(len), |items| visitor.visit_seq(items))
+        self.body(FieldsOf::Tuple(len), |items| visitor.visit_seq(items))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -363,6 +369,6 @@ impl<'de> VariantAccess<'de> for OneVariant<'_, '_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        self.body(Form::Struct(fields), |items| visitor.visit_seq(items))
+        self.body(FieldsOf::Struct(fields), |items| visitor.visit_seq(items))
     }
 }

@@ -11,7 +11,7 @@ use serde::de::{
 
 /// What was heard.
 #[derive(Default)]
-pub(super) struct Ear {
+pub(super) struct Heard {
     /// The fields that were asked for, by the name of the struct or the enum.
     pub(super) asked: RefCell<Vec<(&'static str, &'static [&'static str])>>,
     /// A field that follows all others of a struct of this name, once.
@@ -20,7 +20,7 @@ pub(super) struct Ear {
     pub(super) asked_for: Cell<Option<&'static str>>,
 }
 
-impl Ear {
+impl Heard {
     fn hear(&self, of: &'static str, fields: &'static [&'static str]) -> Option<&'static str> {
         let asked = (of, fields);
         if !self.asked.borrow().contains(&asked) {
@@ -33,13 +33,13 @@ impl Ear {
 /// Around a deserializer.
 pub(super) struct Listen<'e, D> {
     pub(super) inner: D,
-    pub(super) ear: &'e Ear,
+    pub(super) ear: &'e Heard,
 }
 
 /// Around a visitor, a seed, or what gives the items of something.
 struct Around<'e, T> {
     inner: T,
-    ear: &'e Ear,
+    ear: &'e Heard,
     /// The name of the enum.
     of: &'static str,
     /// A field to follow all others.
@@ -47,7 +47,7 @@ struct Around<'e, T> {
     added: bool,
 }
 
-impl<'e> Ear {
+impl<'e> Heard {
     fn around<T>(&'e self, inner: T) -> Around<'e, T> {
         Around { inner, ear: self, of: "", add: None, added: false }
     }
@@ -243,7 +243,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Around<'_, A> {
 /// A seed that is left where it was if there is no key.
 struct KeySeed<'s, 'e, K> {
     seed: &'s mut Option<K>,
-    ear: &'e Ear,
+    ear: &'e Heard,
 }
 
 impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, '_, K> {

@@ -71,7 +71,7 @@ fn create(config: &EmbeddedConfig) -> Result<Database, DatabaseError> {
 }
 
 /// What is in a file that was opened.
-enum Found {
+enum Content {
     Nothing,
     /// A store of an earlier layout.
     Before(u64),
@@ -96,7 +96,7 @@ fn recognise(database: &Database, config: &EmbeddedConfig, now_ms: u64) -> Resul
         let txn = database.begin_read()?;
         let names: Vec<_> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
         if names.is_empty() {
-            return Ok(Found::Nothing);
+            return Ok(Content::Nothing);
         }
         if !names.iter().any(|name| name == META.name()) {
             return Err(Stranger::Foreign);
@@ -105,21 +105,21 @@ fn recognise(database: &Database, config: &EmbeddedConfig, now_ms: u64) -> Resul
         let layout = meta.get(LAYOUT_NAME)?.map(|it| it.value());
         match layout.ok_or(Stranger::Foreign)? {
             LAYOUT => {}
-            before @ 1..LAYOUT => return Ok(Found::Before(before)),
+            before @ 1..LAYOUT => return Ok(Content::Before(before)),
             other => return Err(Stranger::Layout(other)),
         }
         let incarnation = meta.get(INCARNATION)?.map(|it| it.value());
         Ok(match incarnation {
-            Some(incarnation) => Found::Store(incarnation, Tables::remembered(&meta)?),
-            None => Found::Nothing,
+            Some(incarnation) => Content::Store(incarnation, Tables::remembered(&meta)?),
+            None => Content::Nothing,
         })
     };
     let found = catch_unwind(AssertUnwindSafe(look))
         .unwrap_or_else(|_| Err(StorageError::Corrupted("reading the file panicked".to_owned()).into()))?;
-    let remembered = if let Found::Store(_, remembered) = found { remembered } else { None };
+    let remembered = if let Content::Store(_, remembered) = found { remembered } else { None };
     let time = FileTime::resume(remembered, now_ms);
     let set_back = remembered.is_some_and(|it| it.is_later_than(now_ms));
-    if let Found::Store(incarnation, _) = found
+    if let Content::Store(incarnation, _) = found
         && !set_back
     {
         return Ok((incarnation, time));
@@ -134,7 +134,7 @@ fn recognise(database: &Database, config: &EmbeddedConfig, now_ms: u64) -> Resul
     }
     let incarnation = entry::random();
     let txn = database.begin_write()?;
-    if let Found::Before(layout) = found {
+    if let Content::Before(layout) = found {
         tracing::warn!(
             target: "mastaba",
             "the embedded store {} was written by an earlier version (layout {layout}, now {LAYOUT}): its entries count as \

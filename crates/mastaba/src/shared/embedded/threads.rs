@@ -44,14 +44,14 @@ impl<E: Into<redb::Error>> From<E> for Work {
 type Answer = Box<dyn FnOnce() + Send>;
 type Written = Box<dyn FnOnce(&mut Tables<'_>) -> Result<Answer, Box<redb::Error>> + Send>;
 
-struct Write {
+struct WriteJob {
     durable: bool,
     work: Written,
     /// Keeps the caller waiting until the reason of a failure is noted: it learns it when this is gone.
     waiting: Arc<dyn Any + Send + Sync>,
 }
 
-struct Read {
+struct ReadJob {
     keys: Vec<Bytes>,
     /// The time of the file.
     now_ms: u64,
@@ -59,7 +59,7 @@ struct Read {
 }
 
 /// The file, for both threads. `None`: it has failed or is closed.
-struct Opened {
+struct OpenFile {
     config: EmbeddedConfig,
     database: RwLock<Option<Database>>,
     pub(super) time: FileTime,
@@ -70,7 +70,7 @@ struct Opened {
     failure: Mutex<Option<Fault>>,
 }
 
-impl Opened {
+impl OpenFile {
     fn fault(&self) -> Fault {
         let last = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         last.unwrap_or_else(|| {
@@ -96,8 +96,8 @@ impl Opened {
 pub(super) struct Handle {
     pub(super) path: PathBuf,
     pub(super) incarnation: u64,
-    opened: Arc<Opened>,
-    queues: RwLock<Option<(SyncSender<Write>, SyncSender<Read>)>>,
+    opened: Arc<OpenFile>,
+    queues: RwLock<Option<(SyncSender<WriteJob>, SyncSender<ReadJob>)>>,
     closed: watch::Receiver<bool>,
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn start(config: EmbeddedConfig, now_ms: u64) -> Result<Handle,
     thread("mastaba-write", move || match file::open(&config, now_ms) {
         Err(fault) => drop(ready.send(Err(fault))),
         Ok(file::File { database, incarnation, time }) => {
-            let opened = Arc::new(Opened {
+            let opened = Arc::new(OpenFile {
                 config,
                 database: RwLock::new(Some(database)),
                 time,
@@ -184,7 +184,7 @@ impl Handle {
                 drop(send.map(|it| it.send(result)));
             }))
         });
-        self.send(|(writes, _)| queued(writes.try_send(Write { durable, work, waiting })))?;
+        self.send(|(writes, _)| queued(writes.try_send(WriteJob { durable, work, waiting })))?;
         answered(answer).await.ok_or_else(|| self.opened.fault())?
     }
 
@@ -192,13 +192,13 @@ impl Handle {
         self.opened.now_ms.fetch_max(now_ms, Ordering::Relaxed);
         let (send, answer) = oneshot::channel();
         let now_ms = self.time_of(now_ms);
-        self.send(|(_, reads)| queued(reads.try_send(Read { keys, now_ms, answer: Some(send) })))?;
+        self.send(|(_, reads)| queued(reads.try_send(ReadJob { keys, now_ms, answer: Some(send) })))?;
         answered(answer).await.ok_or_else(|| self.opened.fault())?
     }
 
     fn send(
         &self,
-        put: impl FnOnce(&(SyncSender<Write>, SyncSender<Read>)) -> Result<(), Fault>,
+        put: impl FnOnce(&(SyncSender<WriteJob>, SyncSender<ReadJob>)) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         match &*self.queues.read().unwrap_or_else(PoisonError::into_inner) {
             Some(queues) => put(queues),
@@ -227,7 +227,7 @@ fn queued<T>(sent: Result<(), TrySendError<T>>) -> Result<(), Fault> {
 
 /// The thread that writes.
 struct Writer<'o> {
-    opened: &'o Opened,
+    opened: &'o OpenFile,
     incarnation: u64,
     /// Since when there are transactions that are not on disk.
     dirty_since: Option<Instant>,
@@ -239,7 +239,7 @@ struct Writer<'o> {
 
 impl Writer<'_> {
     /// Until nobody can send any more.
-    fn run(&mut self, queue: &Receiver<Write>) {
+    fn run(&mut self, queue: &Receiver<WriteJob>) {
         loop {
             let pause = if self.more {
                 Duration::from_millis(10)
@@ -269,7 +269,7 @@ impl Writer<'_> {
     }
 
     /// All of them in one transaction; when it fails, all of them learn that.
-    fn write(&mut self, group: Vec<Write>, last: bool) {
+    fn write(&mut self, group: Vec<WriteJob>, last: bool) {
         if !self.ready() {
             return; // dropping a piece of work answers it with the failure
         }
@@ -321,7 +321,7 @@ impl Writer<'_> {
         &self,
         database: &Database,
         durable: bool,
-        group: Vec<Write>,
+        group: Vec<WriteJob>,
     ) -> Result<bool, Box<redb::Error>> {
         fn boxed(cause: impl Into<redb::Error>) -> Box<redb::Error> {
             Box::new(cause.into())
@@ -347,7 +347,7 @@ impl Writer<'_> {
 }
 
 /// The thread that reads, until nobody can send any more.
-fn read_all(opened: &Opened, queue: &Receiver<Read>) {
+fn read_all(opened: &OpenFile, queue: &Receiver<ReadJob>) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(GROUP - 1));
@@ -361,13 +361,13 @@ fn read_all(opened: &Opened, queue: &Receiver<Read>) {
     }
 }
 
-fn read(database: &Database, group: &mut [Read]) -> Result<(), Box<redb::Error>> {
+fn read(database: &Database, group: &mut [ReadJob]) -> Result<(), Box<redb::Error>> {
     fn boxed(cause: impl Into<redb::Error>) -> Box<redb::Error> {
         Box::new(cause.into())
     }
     let txn = database.begin_read().map_err(boxed)?;
     let records = txn.open_table(RECORDS).map_err(boxed)?;
-    for Read { keys, now_ms, answer } in group {
+    for ReadJob { keys, now_ms, answer } in group {
         let mut out = Vec::with_capacity(keys.len());
         for key in &*keys {
             let found = records.get(&key[..]).map_err(boxed)?;

@@ -65,7 +65,7 @@ pub(crate) struct Pass<'b> {
 
 /// What an operation changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum Shift {
     /// Nothing.
     None,
     /// It opened, after so many failures among the recent operations.
@@ -119,10 +119,10 @@ impl Breaker {
     }
 
     /// Counts an operation that began while it was closed.
-    fn count(&self, phase: u64, failed: bool) -> Change {
+    fn count(&self, phase: u64, failed: bool) -> Shift {
         // a success among successes changes nothing
         if self.failures == 0 || (!failed && self.recent.load(Ordering::Relaxed) == 0) {
-            return Change::None;
+            return Shift::None;
         }
         let mut recent = 0;
         let _ = self.recent.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| {
@@ -130,17 +130,17 @@ impl Breaker {
             Some(recent)
         });
         if !failed || !self.is_too_much(recent) {
-            return Change::None;
+            return Shift::None;
         }
         let mut outage = lock(&self.outage);
         if self.phase.load(Ordering::Acquire) != phase {
-            return Change::Known; // another one has opened it
+            return Shift::Known; // another one has opened it
         }
         let now = Instant::now();
         let due = Some(later(now, jittered(self.pause)));
         *outage = Outage { since: now, due, pause: self.pause, probe: None };
         self.phase.store(phase + 1, Ordering::Release);
-        Change::Opened(self.within_window(recent).count_ones())
+        Shift::Opened(self.within_window(recent).count_ones())
     }
 
     /// So many in a row, or half of four times as many.
@@ -158,20 +158,20 @@ impl Breaker {
     }
 
     /// What a probe found.
-    fn probed(&self, phase: u64, failed: bool) -> Change {
+    fn probed(&self, phase: u64, failed: bool) -> Shift {
         let mut outage = lock(&self.outage);
         if self.phase.load(Ordering::Acquire) != phase {
-            return Change::Known; // another one was sent in its place, and was answered
+            return Shift::Known; // another one was sent in its place, and was answered
         }
         if failed {
             outage.pause = outage.pause.saturating_mul(2).min(LONGEST.max(self.pause));
             outage.due = Some(later(Instant::now(), jittered(outage.pause)));
-            return Change::StillOpen;
+            return Shift::StillOpen;
         }
         let after = outage.since.elapsed();
         self.recent.store(0, Ordering::Release);
         self.phase.store(phase + 1, Ordering::Release);
-        Change::Closed(after)
+        Shift::Closed(after)
     }
 
     /// Something that always travels was answered: the next reader may try.
@@ -200,14 +200,14 @@ impl Pass<'_> {
     }
 
     /// Says what became of it.
-    pub(crate) fn done(mut self, failed: bool) -> Change {
+    pub(crate) fn done(mut self, failed: bool) -> Shift {
         let probe = std::mem::take(&mut self.probe);
         let (breaker, phase) = (self.breaker, self.phase);
         if probe {
             return breaker.probed(phase, failed);
         }
         if breaker.phase.load(Ordering::Acquire) != phase {
-            return Change::Known;
+            return Shift::Known;
         }
         if self.is_ordinary() {
             return breaker.count(phase, failed);
@@ -217,7 +217,7 @@ impl Pass<'_> {
         if !failed {
             breaker.hope(phase);
         }
-        Change::Known
+        Shift::Known
     }
 }
 
@@ -240,17 +240,17 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(1);
 
-    fn run(breaker: &Breaker, outcomes: &str) -> Vec<Change> {
+    fn run(breaker: &Breaker, outcomes: &str) -> Vec<Shift> {
         outcomes
             .chars()
             .map(|each| breaker.admit(false).expect("it is closed").done(each == 'x'))
-            .filter(|change| *change != Change::None)
+            .filter(|change| *change != Shift::None)
             .collect()
     }
 
     fn opened() -> Breaker {
         let breaker = Breaker::new(5, PAUSE);
-        assert_eq!(run(&breaker, "xxxxx"), [Change::Opened(5)]);
+        assert_eq!(run(&breaker, "xxxxx"), [Shift::Opened(5)]);
         breaker
     }
 
@@ -267,14 +267,14 @@ mod tests {
         assert_eq!(run(&breaker, &"x..".repeat(100)), []);
         let breaker = Breaker::new(5, PAUSE);
         assert_eq!(run(&breaker, &"x.".repeat(9)), []);
-        assert_eq!(run(&breaker, "x"), [Change::Opened(10)]);
+        assert_eq!(run(&breaker, "x"), [Shift::Opened(10)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn with_no_failures_set_it_never_opens() {
         assert_eq!(run(&Breaker::new(0, PAUSE), &"x".repeat(200)), []);
         assert_eq!(run(&Breaker::new(64, PAUSE), &"x".repeat(63)), []);
-        assert_eq!(run(&Breaker::new(1, PAUSE), "x"), [Change::Opened(1)]);
+        assert_eq!(run(&Breaker::new(1, PAUSE), "x"), [Shift::Opened(1)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,7 +286,7 @@ mod tests {
         assert!(probe.is_probe());
         advance(PAUSE * 100).await;
         assert!(breaker.admit(false).is_none(), "one at a time, however long it takes");
-        assert_eq!(probe.done(false), Change::Closed(PAUSE * 101));
+        assert_eq!(probe.done(false), Shift::Closed(PAUSE * 101));
         assert!(!breaker.admit(false).unwrap().is_probe());
         assert_eq!(run(&breaker, "xxxx"), [], "what was before is forgotten");
     }
@@ -299,7 +299,7 @@ mod tests {
         let probe = breaker.admit(false).expect("the next one is the probe");
         assert!(probe.is_probe());
         assert!(breaker.admit(false).is_none());
-        assert_eq!(probe.done(false), Change::Closed(PAUSE));
+        assert_eq!(probe.done(false), Shift::Closed(PAUSE));
     }
 
     #[tokio::test(start_paused = true)]
@@ -311,7 +311,7 @@ mod tests {
             advance(pause.mul_f64(0.74)).await;
             assert!(breaker.admit(false).is_none(), "{pause:?}");
             advance(pause.mul_f64(0.26)).await;
-            assert_eq!(breaker.admit(false).unwrap().done(true), Change::StillOpen);
+            assert_eq!(breaker.admit(false).unwrap().done(true), Shift::StillOpen);
             pause = (pause * 2).min(LONGEST);
         }
         assert_eq!(pause, LONGEST);
@@ -321,13 +321,13 @@ mod tests {
     async fn stragglers_of_another_phase_count_for_nothing() {
         let breaker = Breaker::new(5, PAUSE);
         let early: Vec<_> = (0..10).map(|_| breaker.admit(false).unwrap()).collect();
-        assert_eq!(run(&breaker, "xxxxx"), [Change::Opened(5)]);
+        assert_eq!(run(&breaker, "xxxxx"), [Shift::Opened(5)]);
         let mut early = early.into_iter();
-        assert_eq!(early.next().unwrap().done(false), Change::Known);
+        assert_eq!(early.next().unwrap().done(false), Shift::Known);
         assert!(breaker.admit(false).is_none(), "it was asked before the outage");
         advance(PAUSE).await;
-        assert_eq!(breaker.admit(false).unwrap().done(false), Change::Closed(PAUSE));
-        early.for_each(|early| assert_eq!(early.done(true), Change::Known));
+        assert_eq!(breaker.admit(false).unwrap().done(false), Shift::Closed(PAUSE));
+        early.for_each(|early| assert_eq!(early.done(true), Shift::Known));
         assert_eq!(run(&breaker, "xxxx"), []);
     }
 
@@ -335,12 +335,12 @@ mod tests {
     async fn what_always_travels_counts_and_its_success_lets_a_reader_try_at_once() {
         let breaker = Breaker::new(5, PAUSE);
         for _ in 0..4 {
-            assert_eq!(breaker.admit(true).unwrap().done(true), Change::None);
+            assert_eq!(breaker.admit(true).unwrap().done(true), Shift::None);
         }
-        assert_eq!(breaker.admit(true).unwrap().done(true), Change::Opened(5));
-        assert_eq!(breaker.admit(true).unwrap().done(true), Change::Known);
+        assert_eq!(breaker.admit(true).unwrap().done(true), Shift::Opened(5));
+        assert_eq!(breaker.admit(true).unwrap().done(true), Shift::Known);
         assert!(breaker.admit(false).is_none());
-        assert_eq!(breaker.admit(true).unwrap().done(false), Change::Known);
+        assert_eq!(breaker.admit(true).unwrap().done(false), Shift::Known);
         assert!(breaker.admit(false).unwrap().is_probe());
     }
 
@@ -352,10 +352,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         let failed = || Some(breaker.admit(false)?.done(true));
-                        (0..1000)
-                            .filter_map(|_| failed())
-                            .filter(|it| matches!(it, Change::Opened(_)))
-                            .count()
+                        (0..1000).filter_map(|_| failed()).filter(|it| matches!(it, Shift::Opened(_))).count()
                     })
                 })
                 .collect();
