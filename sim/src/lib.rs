@@ -29,6 +29,7 @@ mod guarded;
 #[allow(dead_code, reason = "the library uses more of it")]
 #[path = "../../crates/mastaba/src/request/lookout.rs"]
 mod lookout;
+mod runtime;
 #[allow(dead_code, reason = "the library uses more of it")]
 #[path = "../../crates/mastaba/src/request/standby.rs"]
 mod standby;

@@ -4,10 +4,6 @@ pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard};
 use std::sync::PoisonError;
 
-/// There is one runtime here, and it is driven.
-#[derive(Clone)]
-pub(crate) struct Home;
-
 /// As in the library.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

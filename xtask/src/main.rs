@@ -5,6 +5,7 @@ mod cargo;
 mod servers;
 mod sources;
 mod steps;
+mod structure;
 mod summary;
 mod workspace;
 

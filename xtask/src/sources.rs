@@ -1,9 +1,11 @@
-//! What no compiler checks: nothing half-done in the sources, no page missing, no program started that nobody installs.
+//! What no compiler checks: nothing half-done in the sources, no page missing, no program started that nobody installs,
+//! and how the library is built up ([`structure`]).
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::structure;
 use crate::workspace::Workspace;
 
 const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CAVEATS.md", "CHANGELOG.md"];
@@ -24,6 +26,10 @@ pub(crate) fn problems(workspace: &Workspace) -> Vec<String> {
         .collect();
     if let Err(error) = visit(&workspace.root, workspace, &mut problems) {
         problems.push(format!("the sources cannot be read: {error}"));
+    }
+    match structure::problems(&workspace.root) {
+        Ok(found) => problems.extend(found),
+        Err(error) => problems.push(format!("the sources of the crates cannot be read: {error}")),
     }
     problems
 }

@@ -55,7 +55,11 @@ static STEPS: [Step; 10] = [
     Step { name: "doc", about: "the documentation builds without a warning", work: doc },
     Step { name: "features", about: "each library with no feature, and with each alone", work: features },
     Step { name: "deny", about: "licences, advisories, sources (when cargo-deny is installed)", work: deny },
-    Step { name: "sources", about: "nothing undone or ignored, no page missing", work: look },
+    Step {
+        name: "sources",
+        about: "nothing undone or ignored, no page missing, no circle of files",
+        work: look,
+    },
 ];
 
 /// One line per step.

@@ -5,8 +5,7 @@ use std::fmt;
 use std::ops::Index;
 use std::sync::{Arc, OnceLock};
 
-use crate::claim::OF_A_KEY;
-use crate::error::Error;
+use crate::error::{Error, OF_A_KEY};
 use crate::guarded::Panicked;
 use crate::report::Tier;
 use crate::source::Source;

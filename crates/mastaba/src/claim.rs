@@ -3,7 +3,6 @@
 //! This is the typed half of the read path; [`crate::read`] drives it.
 
 mod board;
-mod carried;
 mod direct;
 mod early;
 mod elsewhere;
@@ -16,14 +15,13 @@ mod sort;
 mod turn;
 mod verdict;
 
-pub(crate) use self::carried::{Carried, Encoded, Landed};
 pub(crate) use self::direct::load_in;
-pub(crate) use self::panics::OF_A_KEY;
 use self::recall::Ask;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,21 +30,22 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Known, Outcome};
+use crate::answer::{Answered, Known, Outcome};
 use crate::batch::Part;
+use crate::carried::{Carried, Landed};
 use crate::clock::Now;
 use crate::coherence::Mark;
 use crate::entry::Fence;
-use crate::error::Error;
+use crate::error::{Error, OF_A_KEY};
 use crate::flight::{Departure, Seat};
 use crate::guarded::{Panicked, each, guard, let_go};
 use crate::limits::later;
 use crate::policy::EntryPolicy;
-use crate::read::{AnyClaim, Bound};
+use crate::read::AnyClaim;
 use crate::region::{Era, RegionCore, Stamps};
 use crate::registry::Registered;
-use crate::report::{Outcomes, Tier};
-use crate::request::{Lane, Meter, PartOf, RequestCache, RequestCore};
+use crate::report::{Meter, Outcomes, Tier};
+use crate::request::{AnyPart, Bound, Lane, PartOf, RequestCache, RequestCore};
 use crate::shared::{Fill, Lease, Leased};
 use crate::source::Source;
 
@@ -381,8 +380,36 @@ impl<S: Source> Item<S> {
     }
 }
 
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+impl<S: Source> AnyPart for Bound<S> {
+    fn id(&self) -> u64 {
+        self.part.id
+    }
+
+    fn set_nested(&mut self) {
+        self.nested = true;
+    }
+
+    fn sleepers(&self, into: &mut Vec<Waker>) {
+        self.part.sleepers(into);
+    }
+
+    fn send(&mut self, begun: u64, hurry: &CancellationToken) {
+        self.keys = Some(self.part.send(begun, hurry));
+    }
+
+    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>> {
+        let keys = self.keys.take().filter(|keys| !keys.is_empty())?;
+        Some(Box::new(Claim::new(self, request.clone(), keys, hurry.clone())))
+    }
+
+    fn fail(&mut self, error: &Error) {
+        let keys = self.part.send(0, &CancellationToken::new());
+        // nobody waits any longer for those that were not sent
+        let count = keys.last().map_or(0, |(at, _)| at + 1);
+        let error = error.named(S::NAME);
+        let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
+        self.part.settle(std::iter::repeat_with(failed).take(count).collect());
+    }
 }
 
 impl<S: Source> AnyClaim for Claim<S> {

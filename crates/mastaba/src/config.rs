@@ -4,6 +4,7 @@
 //! So there is one list of keys, one set of checks, and one way to be told what is wrong.
 
 mod form;
+mod names;
 mod problems;
 mod read;
 #[cfg(feature = "toml")]

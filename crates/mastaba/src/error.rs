@@ -7,6 +7,9 @@ use std::sync::Arc;
 use crate::config::Understood;
 use crate::guarded::{Panicked, guard};
 
+/// What of a key panicked, where it is looked up, compared and copied.
+pub(crate) const OF_A_KEY: &str = "`Hash`, `Eq` or `Clone` of a key";
+
 /// A cause, as sources give it.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 

@@ -15,7 +15,8 @@ use std::hash::Hash;
 use std::task::{Poll, Waker};
 
 use crate::guarded::{Panicked, each, guard, let_go};
-use crate::sync::{Arc, Home, Mutex, lock};
+use crate::runtime::Home;
+use crate::sync::{Arc, Mutex, lock};
 use crate::waits::Load;
 
 /// The flights of one source.
@@ -47,7 +48,7 @@ impl<T> Clone for Seat<T> {
 
 struct Flight<T> {
     /// The runtime that it is on. Should nobody drive that any longer, it never lands.
-    home: Option<Home>,
+    home: Option<Arc<Home>>,
     /// Who waits for whom goes by the load, whoever carries it.
     load: Arc<Load>,
     state: Mutex<State<T>>,
@@ -99,7 +100,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         self: &Arc<Self>,
         keys: &[&K],
         load: &Arc<Load>,
-        home: Option<&Home>,
+        home: Option<&Arc<Home>>,
     ) -> (Vec<Boarding<T>>, Option<Departure<K, T>>) {
         let mine: Option<Departure<K, T>> = None;
         let boarded = Vec::with_capacity(keys.len());
@@ -121,7 +122,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
     fn board_one(
         self: &Arc<Self>,
         key: &K,
-        (load, home): (&Arc<Load>, Option<&Home>),
+        (load, home): (&Arc<Load>, Option<&Arc<Home>>),
         mine: &mut Option<Departure<K, T>>,
         table: &mut Table<K, T>,
     ) -> Boarding<T> {
@@ -298,7 +299,7 @@ impl<K: Eq + Hash, T> Drop for Departure<K, T> {
 impl<T> Seat<T> {
     /// The runtime that the flight is on.
     #[allow(dead_code, reason = "the schedules in sim/ have one runtime")]
-    pub(crate) fn home(&self) -> Option<&Home> {
+    pub(crate) fn home(&self) -> Option<&Arc<Home>> {
         self.flight.home.as_ref()
     }
 

@@ -56,6 +56,7 @@ pub mod telemetry;
 mod answer;
 mod batch;
 mod cache;
+mod carried;
 mod claim;
 mod codec;
 mod coherence;
@@ -102,9 +103,9 @@ pub use relation::Lazy;
 pub use relation::{Expand, Expanded};
 pub use replicated::{Checked, Positions, Prefer, Replicated};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
-pub use request::{DatabaseTrip, Force, LoadIn, RequestCache, Stash};
+pub use request::{DatabaseTrip, Force, RequestCache, Stash};
 pub use scope::{OverBudget, Scope, ScopeEnd};
-pub use source::{Fetched, LoadContext, Rows, Source};
+pub use source::{Fetched, LoadContext, LoadIn, Rows, Source};
 pub use write::{CommitError, Committed, Keyed, Keys, Lost, Outgoing, Published, Savepoint, Settled, Write};
 
 /// The code of the README, compiled and run.

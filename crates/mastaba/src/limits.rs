@@ -246,6 +246,11 @@ pub(crate) fn bounded(duration: Duration) -> Duration {
     duration.min(LONGEST)
 }
 
+/// A duration in milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A point in time that is so far ahead; or one that nobody lives to see, where the clock does not reach that far.
 pub(crate) fn later(from: Instant, by: Duration) -> Instant {
     let by = bounded(by);

@@ -9,14 +9,13 @@
 //! together is answered together, so that what it leads to travels together again; only a load that is
 //! slower than its soft budget is not waited for by the rest.
 
+mod claims;
+
 use std::ops::DerefMut;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Waker;
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -25,127 +24,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::answer::{Answered, Outcome};
-use crate::claim::Claim;
-use crate::error::Error;
+pub(crate) use self::claims::AnyClaim;
 use crate::guarded::{Guarded, Panicked, guard, let_go};
 use crate::limits::later;
 use crate::region::{RegionCore, Stamps};
-use crate::registry::Registered;
-use crate::request::{Asking, Lane, Meter, PartOf, RequestCore};
-use crate::shared::{Fill, Lease, Leased};
-use crate::source::Source;
-
-/// A part that gathers, bound to its source.
-pub(crate) struct Bound<S: Source> {
-    pub(crate) part: Arc<PartOf<S>>,
-    pub(crate) source: Arc<Registered<S>>,
-    pub(crate) lane: Lane,
-    /// A loader waits for one of its keys.
-    pub(crate) nested: bool,
-    /// The keys, once sent and until they are claimed.
-    pub(crate) keys: Option<Vec<(usize, S::Key)>>,
-}
-
-impl<S: Source> Drop for Bound<S> {
-    /// Sent, and the task that was to carry it never ran: its keys go back to their readers.
-    fn drop(&mut self) {
-        if self.keys.is_some() {
-            self.part.settle(Vec::new());
-        }
-    }
-}
-
-/// A [`Bound`] whose source is not known.
-pub(crate) trait AnyPart: Send {
-    fn id(&self) -> u64;
-    fn set_nested(&mut self);
-    fn sleepers(&self, into: &mut Vec<Waker>);
-    fn send(&mut self, begun: u64, hurry: &CancellationToken);
-    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>>;
-    fn fail(&mut self, error: &Error);
-}
-
-impl<S: Source> AnyPart for Bound<S> {
-    fn id(&self) -> u64 {
-        self.part.id
-    }
-
-    fn set_nested(&mut self) {
-        self.nested = true;
-    }
-
-    fn sleepers(&self, into: &mut Vec<Waker>) {
-        self.part.sleepers(into);
-    }
-
-    fn send(&mut self, begun: u64, hurry: &CancellationToken) {
-        self.keys = Some(self.part.send(begun, hurry));
-    }
-
-    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>> {
-        let keys = self.keys.take().filter(|keys| !keys.is_empty())?;
-        Some(Box::new(Claim::new(self, request.clone(), keys, hurry.clone())))
-    }
-
-    fn fail(&mut self, error: &Error) {
-        let keys = self.part.send(0, &CancellationToken::new());
-        // nobody waits any longer for those that were not sent
-        let count = keys.last().map_or(0, |(at, _)| at + 1);
-        let error = error.named(S::NAME);
-        let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
-        self.part.settle(std::iter::repeat_with(failed).take(count).collect());
-    }
-}
-
-/// The keys of one part on their way, whatever their source.
-///
-/// The methods are called in the order in which they stand here.
-pub(crate) trait AnyClaim: Send {
-    fn region(&self) -> &Arc<RegionCore>;
-    /// Where near answers only after a ping: looks what it may know, and sets that aside. Whether there is any.
-    fn set_aside(&mut self) -> bool;
-    /// Near, where its values have to be decoded for each request, or were set aside.
-    fn recall_near(&mut self, fenced: bool);
-    /// The tags that every entry of this source stands under.
-    fn tags(&self) -> &'static [&'static str];
-    /// Adds the keys to read from the shared tier, and how many.
-    fn wanted(&mut self, keys: &mut Vec<Bytes>) -> usize;
-    /// Those keys again, and what the shared tier has under them; `None`: it is out, or knows nothing.
-    fn recall(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>);
-    /// Tags that entries stand under whose stamps are not known yet.
-    fn unproven(&self) -> Vec<String>;
-    /// The stamps of those tags.
-    fn prove(&mut self, stamps: Option<&Stamps>);
-    /// Boards flights, and tells which leases its own one needs. `None`: it loads nothing.
-    fn board(&mut self, ready: bool) -> Option<Vec<Lease>>;
-    /// What became of the leases; `None`: nothing may be stored.
-    fn leased(&mut self, leased: Option<(&[Leased], &Stamps)>);
-    /// Whether there is anything to wait for.
-    fn waits(&self) -> bool;
-    /// Loads what it has to, waits for what others load, until every key is answered.
-    fn load(&mut self) -> BoxFuture<'_, ()>;
-    /// Whether there is a hook on what enters the request.
-    fn is_hooked(&self) -> bool;
-    /// That hook.
-    fn enter(&mut self) -> BoxFuture<'_, ()>;
-    /// Answers its readers.
-    fn settle(&mut self);
-    /// Whether it loaded anything itself, or others joined its flight: then there is more to do than to answer.
-    fn brought(&self) -> bool;
-    /// Tags of loaded values whose stamps have to be read before they can be stored.
-    fn untagged(&mut self) -> Vec<String>;
-    /// What to store, for the shared tier.
-    fn fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill>;
-    /// Which of them were stored.
-    fn filled(&mut self, stored: &[bool]);
-    /// The keys that were answered with something to be refreshed in the background.
-    fn refreshes(&mut self) -> Option<Box<dyn AnyClaim>>;
-    /// How long the rest of the batch waits for its load.
-    fn patience(&self) -> Duration;
-    /// Something of it panicked that was not known to: its keys fail, and nothing of it is stored.
-    fn cut_off(&mut self, why: &Panicked);
-}
+use crate::report::Meter;
+use crate::request::{AnyPart, Asking, Glance, RequestCore, RequestState};
 
 /// Has a claim do something. A panic costs its own keys, and those of no other claim of the batch.
 fn alone<C: AnyClaim + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut C) -> T) -> T {
@@ -158,11 +42,46 @@ fn alone<C: AnyClaim + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut
 type Claims = Vec<Box<dyn AnyClaim>>;
 type Loading = FuturesUnordered<BoxFuture<'static, Box<dyn AnyClaim>>>;
 
+/// The request that a batch is read for, and where its trips are written down.
+struct Caller {
+    request: Arc<RequestCore>,
+    meter: Meter,
+}
+
+impl Caller {
+    fn new(request: &Arc<RequestCore>) -> Self {
+        Self { request: request.clone(), meter: Meter::new(request.clone(), true) }
+    }
+
+    /// The same for what nobody waits for.
+    fn in_background(&self) -> Self {
+        Self { request: self.request.clone(), meter: self.meter.in_background() }
+    }
+}
+
+impl RequestCore {
+    /// Sends everything that has gathered.
+    pub(crate) fn send(self: &Arc<Self>, state: &mut RequestState) {
+        state.turn_page();
+        state.glance = Glance::new();
+        if state.gathering.is_empty() {
+            return; // another reader was faster
+        }
+        let parts = std::mem::take(&mut state.gathering);
+        let sent = send(self, parts);
+        // after it: who sees another number finds its part sent
+        self.lookout.sent();
+        if sent.is_err() {
+            state.forget_all(None, self.cache.tick());
+        }
+    }
+}
+
 /// Sends the parts of one turn on their way, in a task of its own: no reader depends on another one being
 /// polled, and none takes the load with it when it goes.
 ///
 /// Outside of a runtime, or on one that lacks something, it fails the parts, and says so.
-pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>) -> Result<(), ()> {
+fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>) -> Result<(), ()> {
     let home = match request.cache.home("a read that has to ask a tier") {
         Ok(home) => home,
         Err(error) => {
@@ -180,7 +99,7 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
         async move {
             let work = async {
                 let claims = parts.iter_mut().filter_map(|part| part.claim(&request, &hurry)).collect();
-                read(claims, asking, &hurry, &Meter::new(request.clone(), true)).await;
+                read(claims, asking, &hurry, &Caller::new(&request)).await;
             };
             // what the user runs is guarded where it runs; should anything else panic, its readers are told so
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
@@ -193,9 +112,9 @@ pub(crate) fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>)
 }
 
 /// Answers every key, asking each tier only for what the tier above did not know.
-async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, meter: &Meter) {
+async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, caller: &Caller) {
     let regions = by_region(claims);
-    let recalled = join_all(regions.into_iter().map(|(region, claims)| recall(region, claims, meter)));
+    let recalled = join_all(regions.into_iter().map(|(region, claims)| recall(region, claims, caller)));
     let mut recalled = pin!(recalled);
     let in_time = tokio::select! {
         biased;
@@ -207,7 +126,7 @@ async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, meter: 
         Some(claims) => claims,
         None => recalled.await,
     };
-    load(claims.into_iter().flatten().collect(), hurry, meter).await;
+    load(claims.into_iter().flatten().collect(), hurry, caller).await;
 }
 
 fn by_region(claims: Claims) -> Vec<(Arc<RegionCore>, Claims)> {
@@ -222,9 +141,10 @@ fn by_region(claims: Claims) -> Vec<(Arc<RegionCore>, Claims)> {
 }
 
 /// Near and shared: one read for all sources of a region, and leases for what it missed.
-async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> Claims {
+async fn recall(region: Arc<RegionCore>, mut claims: Claims, caller: &Caller) -> Claims {
+    let Caller { request, meter } = caller;
     region.keep_told();
-    let mut fenced = region.is_fenced() && meter.request().is_fenced(&region);
+    let mut fenced = region.is_fenced() && request.is_fenced(&region);
     let mut ready = true;
     // all claims are looked at: no short cut
     let aside = |claims: &mut Claims| {
@@ -232,10 +152,10 @@ async fn recall(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> C
     };
     if region.is_fenced() && !fenced && aside(&mut claims) {
         // near answers after the ping, which travels beside the read of what near does not know
-        let renewals = meter.request().renewals();
+        let renewals = request.renewals();
         (fenced, ready) = futures_util::join!(region.catch_up(meter), ask(&region, &mut claims, meter));
         if fenced {
-            meter.request().set_fenced(&region, renewals);
+            request.set_fenced(&region, renewals);
         }
     }
     claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.recall_near(fenced)));
@@ -326,9 +246,9 @@ where
 }
 
 /// The source, and everything after it.
-async fn load(claims: Claims, hurry: &CancellationToken, meter: &Meter) {
+async fn load(claims: Claims, hurry: &CancellationToken, caller: &Caller) {
     if !claims.iter().any(|claim| claim.waits()) {
-        return finish(claims, meter).await;
+        return finish(claims, caller).await;
     }
     let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
     let patience = waiting.iter().map(|claim| claim.patience()).max().unwrap_or_default();
@@ -348,15 +268,15 @@ async fn load(claims: Claims, hurry: &CancellationToken, meter: &Meter) {
             () = hurry.cancelled() => break,
         }
     }
-    futures_util::join!(finish(together, meter), finish_late(loading, meter));
+    futures_util::join!(finish(together, caller), finish_late(loading, caller));
 }
 
 /// Finishes each late claim when its load has come, while the others go on loading.
-async fn finish_late(mut loading: Loading, meter: &Meter) {
+async fn finish_late(mut loading: Loading, caller: &Caller) {
     let mut finishing: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(claim) = loading.next() => finishing.push(finish(vec![claim], meter)),
+            Some(claim) = loading.next() => finishing.push(finish(vec![claim], caller)),
             Some(()) = finishing.next() => {}
             else => break,
         }
@@ -374,10 +294,10 @@ fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim
 }
 
 /// Hooks, answers, and then, with nobody waiting, one fill per region and the refreshes.
-fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
+fn finish(mut claims: Claims, caller: &Caller) -> BoxFuture<'_, ()> {
     Box::pin(async move {
         // a hook may read what others of the batch have brought, so these are answered first
-        let settling = meter.request().traffic.settling();
+        let settling = caller.request.traffic.settling();
         claims
             .iter_mut()
             .filter(|claim| !claim.is_hooked())
@@ -389,7 +309,7 @@ fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
             if let Err(why) = entered {
                 claim.cut_off(&why);
             }
-            let _settling = meter.request().traffic.settling();
+            let _settling = caller.request.traffic.settling();
             alone(&mut **claim, AnyClaim::settle);
         }))
         .await;
@@ -398,28 +318,29 @@ fn finish(mut claims: Claims, meter: &Meter) -> BoxFuture<'_, ()> {
         let (brought, answered): (Claims, Claims) = claims.into_iter().partition(|claim| claim.brought());
         answered.into_iter().for_each(let_go);
         let claims = brought;
-        let meter = meter.in_background();
+        let caller = caller.in_background();
         if !claims.is_empty() {
             // Encoding what is to be stored takes its time, and a reader that was woken on this thread has not been
             // polled yet: it goes first.
             yield_now().await;
-            let fills = by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &meter));
+            let fills =
+                by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &caller.meter));
             join_all(fills).await;
         }
         if !refreshes.is_empty() {
-            refresh(refreshes, &meter).await;
+            refresh(refreshes, &caller).await;
         }
     })
 }
 
 /// Loads anew, in the background, what was served stale or is about to be.
-async fn refresh(claims: Claims, meter: &Meter) {
+async fn refresh(claims: Claims, caller: &Caller) {
     let leased = by_region(claims).into_iter().map(|(region, mut claims)| async move {
-        lease(&region, &mut claims, true, meter).await;
+        lease(&region, &mut claims, true, &caller.meter).await;
         claims
     });
     let claims = join_all(leased).await.into_iter().flatten().collect();
-    load(claims, &CancellationToken::new(), meter).await;
+    load(claims, &CancellationToken::new(), caller).await;
 }
 
 /// One fill for everything that was loaded for a region.

@@ -5,10 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::time::Instant;
-
-use crate::claim::{Carried, Landed, millis};
+use crate::carried::{Carried, Landed};
 use crate::codec::{Codec, Refused, Untried, fingerprint, try_out};
 use crate::entry::Format;
 use crate::error::text_of;
@@ -16,11 +13,12 @@ use crate::event::{Event, Events, Seldom, write_more};
 use crate::flight::Flights;
 use crate::guarded::{Panicked, guard, let_go};
 use crate::key::KeySpace;
+use crate::limits::millis;
 use crate::near::{Near, NearEntry};
 use crate::policy::Policy;
 use crate::region::RegionCore;
-use crate::request::RequestCache;
 use crate::source::{Fetched, LoadContext, Source};
+use futures_util::FutureExt;
 
 mod refusals;
 
@@ -273,7 +271,7 @@ pub(crate) trait AnySource: Any + Send + Sync {
     /// After an invalidation by tag or of the region: no later read joins a flight that is under way.
     fn void_all(&self);
     /// Finds out whether there is a hook, by calling it with nothing.
-    fn probe(&self, request: &RequestCache);
+    fn probe(&self, cx: &LoadContext<'_>);
 }
 
 impl<S: Source> AnySource for Registered<S> {
@@ -285,11 +283,10 @@ impl<S: Source> AnySource for Registered<S> {
         self.flights.void_all();
     }
 
-    fn probe(&self, request: &RequestCache) {
-        let cx = LoadContext::new(request, false, Instant::now(), false);
+    fn probe(&self, cx: &LoadContext<'_>) {
         let mut nothing = Fetched::<S>::new(Vec::new());
         // the hook that stands in the trait marks its rows; one of the user's does not, and may panic
-        let tried = try_out(|| drop(self.source.after_fetch(&cx, &mut nothing).now_or_never()));
+        let tried = try_out(|| drop(self.source.after_fetch(cx, &mut nothing).now_or_never()));
         // where it may not be called with nothing, the first batch that enters a request shows it
         if tried != Err(Untried::PanicsAbort) {
             self.learn_hooked(nothing.hooked);

@@ -1,11 +1,13 @@
 //! What a request cost: trips, statements, batch sizes, waits, and where each answer came from.
 
 pub(crate) mod kept;
+mod meter;
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 pub(crate) use self::kept::{Earlier, Trips};
+pub(crate) use self::meter::{Meter, Metered};
 use crate::limits::Shown;
 
 /// Which tier an answer came from.

@@ -7,7 +7,6 @@
 mod database;
 mod direct;
 pub(crate) mod lookout;
-mod meter;
 mod nesting;
 mod renew;
 mod slot;
@@ -25,17 +24,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use self::database::DatabaseTrip;
-pub use self::direct::LoadIn;
-pub(crate) use self::meter::Meter;
 pub(crate) use self::nesting::{Nesting, endless, inside};
-pub(crate) use self::slot::{Cell, Lane, Memo, PartOf, Slot};
+pub(crate) use self::slot::{Bound, Cell, Glance, Lane, Memo, PartOf, Slot};
 pub use self::stash::Stash;
-pub(crate) use self::state::{Asking, RequestCore, RequestState};
+pub(crate) use self::state::{AnyPart, Asking, RequestCore, RequestState};
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
-use crate::cache::{Cache, CacheCore};
-use crate::claim::OF_A_KEY;
-use crate::error::Error;
+use crate::cache::CacheCore;
+use crate::error::{Error, OF_A_KEY};
 use crate::guarded::{each, guard};
 use crate::report::{Report, Tier};
 use crate::source::Source;
@@ -91,12 +87,6 @@ impl RequestCache {
     pub(crate) fn new(cache: Arc<CacheCore>) -> Self {
         let inner = RequestCore::new(cache);
         Self { inner, force: Force::No, nesting: None }
-    }
-
-    /// The cache that it is a request of.
-    #[must_use]
-    pub fn cache(&self) -> Cache {
-        Cache::of(self.inner.cache.clone())
     }
 
     pub(crate) fn nested(inner: Arc<RequestCore>, nesting: Option<Arc<Nesting>>) -> Self {
@@ -469,14 +459,14 @@ impl RequestCache {
                 asked.answer = Some(Outcome::Failed(endless(load, S::NAME, why)));
                 return;
             }
-            let (part, at) = slot.want(
-                lane,
-                asked.key.clone(),
-                call,
-                (*turn, next_part, count - nth),
-                gathering,
-                self.nesting.is_some(),
-            );
+            let (part, at) =
+                slot.want(lane, asked.key.clone(), call, (*turn, next_part, count - nth), |part| {
+                    gathering.push(Box::new(part));
+                });
+            if self.nesting.is_some() {
+                let of = gathering.iter_mut().filter(|each| each.id() == part.id);
+                of.for_each(|each| each.set_nested());
+            }
             if let Some(nesting) = self.nesting.as_ref().filter(|_| lane == Lane::Written) {
                 nesting.used_older.store(true, Ordering::Relaxed);
             }

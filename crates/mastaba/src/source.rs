@@ -14,6 +14,10 @@ use crate::key::Key;
 use crate::policy::{EntryPolicy, Policy};
 use crate::request::RequestCache;
 
+mod load_in;
+
+pub use self::load_in::LoadIn;
+
 /// A place that values are loaded from, by key, many at a time.
 ///
 /// Implement it for one kind of object and one kind of key: `AccountById`, `PostsByAuthor`. Only the names,

@@ -5,9 +5,6 @@
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The runtime that a flight is on.
-pub(crate) type Home = Arc<crate::runtime::Home>;
-
 /// Locks, also after a panic of another holder: what is behind these locks is consistent between any two
 /// statements, so a panic elsewhere must not spread.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

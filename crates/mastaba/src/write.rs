@@ -33,9 +33,8 @@ use self::publish::Plan;
 pub use self::savepoint::Savepoint;
 use self::step::{Local, Step};
 
-use crate::claim::OF_A_KEY;
 use crate::entry::random;
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, OF_A_KEY};
 use crate::event::Event;
 use crate::guarded::{Panicked, Sheltered, guard};
 use crate::region::{RegionCore, What};

@@ -7,6 +7,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
 use super::{Cache, CacheCore};
 use crate::codec::Codec;
@@ -26,7 +28,7 @@ use crate::shared::Reach;
 use crate::shared::embedded::{Embedded, EmbeddedConfig};
 use crate::shared::memory::{Memory, MemoryConfig};
 use crate::shared::null::Null;
-use crate::source::Source;
+use crate::source::{LoadContext, Source};
 use crate::telemetry;
 
 // `Sync`, so that a builder may be borrowed while a backend is being opened, and `build` still be spawned
@@ -234,8 +236,9 @@ impl CacheBuilder {
         );
         let core = Arc::new(core);
         telemetry::describe(core.regions().map(|region| region.name.as_str()));
-        let probe = RequestCache::new(core.clone());
-        core.sources.values().for_each(|source| source.probe(&probe));
+        let request = RequestCache::new(core.clone());
+        let cx = LoadContext::new(&request, false, Instant::now(), false);
+        core.sources.values().for_each(|source| source.probe(&cx));
         Ok(Cache { core })
     }
 

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::{Claim, OF_A_KEY, Way};
+use super::{Claim, Way};
 use crate::answer::Outcome;
 use crate::entry::{self, Fence};
+use crate::error::OF_A_KEY;
 use crate::flight::Boarding;
 use crate::guarded::each;
 use crate::region::Stamps;

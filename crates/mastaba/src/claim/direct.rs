@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::limits::later;
 use crate::registry::Registered;
-use crate::report::Operation;
-use crate::request::{LoadIn, Meter, Nesting, RequestCache, inside};
-use crate::source::{Fetched, LoadContext, Rows, Source};
+use crate::report::{Meter, Operation};
+use crate::request::{Nesting, RequestCache, inside};
+use crate::source::{Fetched, LoadContext, LoadIn, Rows, Source};
 use crate::telemetry;
 use crate::waits::Load;
 

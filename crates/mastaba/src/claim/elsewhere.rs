@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Claim, OF_A_KEY};
+use super::Claim;
 use crate::coherence::Mark;
 use crate::entry::{self, Kind};
+use crate::error::OF_A_KEY;
 use crate::guarded::guard;
 use crate::limits::later;
 use crate::region::Stamps;

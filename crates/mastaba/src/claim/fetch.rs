@@ -11,9 +11,10 @@ use futures_util::future::{BoxFuture, Either, OptionFuture, Shared, join_all, se
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::settle::Reader;
-use super::{Carried, Claim, Encoded, Landed, Loaded, OF_A_KEY, Tags, Way};
+use super::{Claim, Loaded, Tags, Way};
 use crate::answer::{Known, Outcome};
-use crate::error::{BoxError, Error};
+use crate::carried::{Carried, Encoded, Landed};
+use crate::error::{BoxError, Error, OF_A_KEY};
 use crate::event::Event;
 use crate::flight::{Flights, Late, Seat};
 use crate::guarded::{Guarded, each, guard, let_go};

@@ -5,13 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fetch::Brought;
-use super::{Carried, Claim, Loaded, Tags, Way, millis};
+use super::{Claim, Loaded, Tags, Way};
 use crate::answer::Known;
+use crate::carried::Carried;
 use crate::clock::{self, Now};
 use crate::codec;
 use crate::entry::{self, Fence, Format, Header, Kind, MAX_TAG_NAME};
 use crate::event::Event;
 use crate::guarded::{each, let_go};
+use crate::limits::millis;
 use crate::near::NearEntry;
 use crate::region::Stamps;
 use crate::shared::{Fill, Over};

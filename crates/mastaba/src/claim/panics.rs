@@ -5,9 +5,6 @@ use crate::error::Error;
 use crate::guarded::{Panicked, let_go};
 use crate::source::Source;
 
-/// What of a key panicked, where it is looked up, compared and copied.
-pub(crate) const OF_A_KEY: &str = "`Hash`, `Eq` or `Clone` of a key";
-
 /// What panicked, where nothing else is known of it.
 const READING: &str = "what it was read with";
 

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 
 use super::verdict::{Footing, Found, Remark, Rules, Unproven, Verdict};
-use super::{Carried, Claim, Item, OF_A_KEY, Way};
+use super::{Claim, Item, Way};
 use crate::answer::{Known, Outcome};
+use crate::carried::Carried;
 use crate::coherence::Mark;
 use crate::entry::Fence;
-use crate::error::Error;
+use crate::error::{Error, OF_A_KEY};
 use crate::event::Event;
 use crate::guarded::{Panicked, each, let_go};
 use crate::near::NearEntry;

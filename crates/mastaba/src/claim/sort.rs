@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::OF_A_KEY;
 use super::fetch::{Fetch, failed_by};
-use crate::error::Error;
+use crate::error::{Error, OF_A_KEY};
 use crate::event::{Event, Events};
 use crate::guarded::{Panicked, each, let_go};
 use crate::policy::EntryPolicy;

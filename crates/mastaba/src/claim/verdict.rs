@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Carried, Encoded, millis};
 use crate::answer::Known;
+use crate::carried::{Carried, Encoded};
 use crate::clock::{Now, SKEW_MS};
 use crate::codec;
 use crate::entry::{EntryRef, Fence, Header, Kind};
 use crate::lease;
+use crate::limits::millis;
 use crate::policy::{WriteMode, refresh_early};
 use crate::region::Stamps;
 use crate::registry::{Registered, Undecoded};

@@ -1,9 +1,9 @@
 //! What serde says about a type: a tree of nodes, in which a named type stands once however often it is used.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use super::trace::Stop;
+use serde::de;
 
 /// The place of a node in [`Shapes`].
 pub(super) type Id = usize;
@@ -256,5 +256,33 @@ impl Shapes {
             out.push(',');
         }
         out.push(')');
+    }
+}
+
+/// Why a type cannot be traced. Also the error of every `Deserialize` implementation on the way.
+#[derive(Debug)]
+pub(super) struct Stop {
+    why: String,
+    /// An implementation refused a value; another one may please it.
+    pub(super) refused: bool,
+}
+
+impl Stop {
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), refused: false }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl de::Error for Stop {
+    fn custom<T: fmt::Display>(said: T) -> Self {
+        Self { why: said.to_string(), refused: true }
     }
 }

@@ -9,43 +9,14 @@
 //! contains the enum, and does not find the variants of an enum inside an option or a sequence.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use serde::de::{self, DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use super::shape::{Body, Id, NamedType, Shape, Shapes, TypeKind, Variant};
+use super::shape::{Body, Id, NamedType, Shape, Shapes, Stop, TypeKind, Variant};
 
 mod visit;
 
 use visit::{Trace, TracedItems};
-
-/// Why a type cannot be traced. Also the error of every `Deserialize` implementation on the way.
-#[derive(Debug)]
-pub(super) struct Stop {
-    why: String,
-    /// An implementation refused a value; another one may please it.
-    refused: bool,
-}
-
-impl Stop {
-    pub(super) fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), refused: false }
-    }
-}
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
-impl std::error::Error for Stop {}
-
-impl de::Error for Stop {
-    fn custom<T: fmt::Display>(said: T) -> Self {
-        Self { why: said.to_string(), refused: true }
-    }
-}
 
 const MOST_STEPS: usize = 100_000;
 const MOST_DEPTH: usize = 64;

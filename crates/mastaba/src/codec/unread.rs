@@ -6,8 +6,7 @@
 //! say so (`skip_field`). The other is an `alias`. To tell an alias from a field, the value is read once more with that
 //! name at the end, and nothing under it: a field is then asked for its value, and an alias is a duplicate.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
@@ -16,32 +15,10 @@ use super::print::Comparison;
 use super::quiet::try_out;
 
 mod listen;
+mod written;
 
 use listen::{Heard, Listen};
-
-/// The names of fields that structs wrote, by the name of the struct or the enum.
-#[derive(Debug, Default)]
-pub(super) struct Written(RefCell<BTreeMap<&'static str, Names>>);
-
-#[derive(Clone, Debug, Default)]
-struct Names {
-    written: BTreeSet<&'static str>,
-    left_out: BTreeSet<&'static str>,
-}
-
-impl Written {
-    /// A struct, which may turn out to have no fields.
-    pub(super) fn begin(&self, of: &'static str) {
-        self.0.borrow_mut().entry(of).or_default();
-    }
-
-    /// A field was written, or left out.
-    pub(super) fn field(&self, of: &'static str, name: &'static str, written: bool) {
-        let mut all = self.0.borrow_mut();
-        let names = all.entry(of).or_default();
-        if written { &mut names.written } else { &mut names.left_out }.insert(name);
-    }
-}
+pub(super) use written::Written;
 
 /// The fields, `struct.field`, that `bytes` are read for and `value` did not write. `bytes` are `value` with names.
 ///

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
+use super::names::near_miss;
 use super::problems::{Doubts, Problems};
-use super::read::near_miss;
 
 /// One setting, before anyone has looked whether it exists.
 #[derive(Debug)]

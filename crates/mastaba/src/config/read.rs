@@ -3,24 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::form::{Form, Input, Pair};
-use super::problems::{Doubts, Problems, Understood, closest, distance};
-use super::{NEAR, OF_REGIONS, POLICY, RegionSettings, Set, Settings, near, value};
-
-const BACKEND: &[(&str, Set)] =
-    &[("backend", |region, text| set(&mut region.backend, value::text(text.trim())))];
-
-/// Every setting of a region, but for the arguments, whose names are the backend's. What is valid, what is listed
-/// to a user and what is read cannot differ, because it is this table.
-fn of_a_region() -> impl Iterator<Item = &'static (&'static str, Set)> {
-    BACKEND.iter().chain(POLICY).chain(NEAR)
-}
-
-/// Their names.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    of_a_region().map(|(name, _)| *name)
-}
-
-pub(super) const TOP: [&str; 2] = ["data_dir", "namespace"];
+use super::names::{TOP, is_region_name, names, near_miss, of_a_region, set};
+use super::problems::{Doubts, Problems, Understood, closest};
+use super::{OF_REGIONS, POLICY, RegionSettings, Settings, near, value};
 
 /// Reads everything, or lists everything that is wrong.
 pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
@@ -46,29 +31,6 @@ pub(super) fn settings(input: Input) -> Result<Settings, Problems> {
         settings.regions.entry(region).or_default();
     }
     Err(problems.beside(Understood { settings, doubts }))
-}
-
-/// What a key of an application's map that is not ours was most likely meant to be: `cach.objects.ttl`. There the rest of
-/// the key says that it is a setting; `data_dir` and `namespace` say it themselves, and have to be closer.
-pub(super) fn near_miss(key: &str) -> Option<String> {
-    if let Some(top) = TOP.iter().find(|top| (1..=2).contains(&distance(key, top))) {
-        return Some((*top).to_owned());
-    }
-    let (first, rest) = key.split_once('.')?;
-    let (region, setting) = rest.split_once('.')?;
-    if first == "cache" || distance(&first.to_lowercase(), "cache") > 1 || !is_region_name(region) {
-        return None;
-    }
-    let known: Vec<&str> = names().collect();
-    let meant = match setting.strip_prefix("arguments.") {
-        Some(_) => setting,
-        None => closest(setting, &known)?,
-    };
-    Some(format!("cache.{region}.{meant}"))
-}
-
-fn is_region_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 struct SettingsReader {
@@ -222,9 +184,4 @@ impl SettingsReader {
 /// The text of a setting, for a message. One that is an address may have a password in it.
 fn shown(text: &str) -> &str {
     if text.contains("://") || text.contains('@') { "***" } else { text }
-}
-
-fn set<T>(place: &mut Option<T>, read: Result<T, String>) -> Result<(), String> {
-    *place = Some(read?);
-    Ok(())
 }

@@ -47,7 +47,7 @@ const EVERYTHING: [(&str, &str); 28] = [
 fn everything_is_every_setting_that_there_is() {
     let tried =
         |name: &str| EVERYTHING.iter().any(|(key, _)| key.trim_start_matches("cache.objects.") == name);
-    let missing: Vec<_> = read::TOP.into_iter().chain(read::names()).filter(|name| !tried(name)).collect();
+    let missing: Vec<_> = names::TOP.into_iter().chain(names::names()).filter(|name| !tried(name)).collect();
     assert_eq!(missing, [""; 0], "the tests of this file do not try these");
 }
 
@@ -378,7 +378,7 @@ fn the_page_on_settings_the_names_in_a_configuration_and_the_code_are_one_list()
     }
     let documented = page.lines().filter(is_row).filter_map(|row| row.split('`').nth(1));
     let mut documented: Vec<&str> = documented.collect();
-    let mut known: Vec<&str> = read::TOP.into_iter().chain(read::names()).chain(["arguments.*"]).collect();
+    let mut known: Vec<&str> = names::TOP.into_iter().chain(names::names()).chain(["arguments.*"]).collect();
     documented.sort_unstable();
     known.sort_unstable();
     assert_eq!(documented, known);

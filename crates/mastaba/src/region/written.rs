@@ -8,8 +8,7 @@ use futures_util::future::join_all;
 use super::RegionCore;
 use crate::entry::random;
 use crate::error::Fault;
-use crate::report::Operation;
-use crate::request::Meter;
+use crate::report::{Meter, Operation};
 use crate::shared::{End, Hold, Stamp, WriteOutcome};
 
 /// What an invalidation names.

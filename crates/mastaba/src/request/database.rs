@@ -4,8 +4,8 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::{Meter, RequestCache};
-use crate::report::Operation;
+use super::RequestCache;
+use crate::report::{Meter, Operation};
 
 /// A trip to the database that is under way: see [`RequestCache::database_trip`].
 ///

@@ -12,12 +12,31 @@ use crate::batch::Part;
 use crate::cache::CacheCore;
 use crate::clock::Now;
 use crate::guarded::{guard, let_go};
-use crate::read::{AnyPart, Bound};
 use crate::registry::Registered;
 use crate::report::Outcomes;
 use crate::source::Source;
 
 pub(crate) type PartOf<S> = Part<<S as Source>::Key, Answered<<S as Source>::Value>>;
+
+/// A part that gathers, bound to its source.
+pub(crate) struct Bound<S: Source> {
+    pub(crate) part: Arc<PartOf<S>>,
+    pub(crate) source: Arc<Registered<S>>,
+    pub(crate) lane: Lane,
+    /// A loader waits for one of its keys.
+    pub(crate) nested: bool,
+    /// The keys, once sent and until they are claimed.
+    pub(crate) keys: Option<Vec<(usize, S::Key)>>,
+}
+
+impl<S: Source> Drop for Bound<S> {
+    /// Sent, and the task that was to carry it never ran: its keys go back to their readers.
+    fn drop(&mut self) {
+        if self.keys.is_some() {
+            self.part.settle(Vec::new());
+        }
+    }
+}
 
 /// The map of one source, and the parts that gather for it.
 pub(crate) struct Slot<S: Source> {
@@ -177,15 +196,15 @@ impl<S: Source> Slot<S> {
         Some(known)
     }
 
-    /// Adds a key to the part that gathers in this lane, and gives that and the index of the key in it.
+    /// Adds a key to the part that gathers in this lane, and gives that and the index of the key in it. A part that is new
+    /// is given to `gather`.
     pub(crate) fn want(
         &mut self,
         lane: Lane,
         key: S::Key,
         call: u32,
         (turn, next_part, room): (u64, &mut u64, usize),
-        parts: &mut Vec<Box<dyn AnyPart>>,
-        nested: bool,
+        gather: impl FnOnce(Bound<S>),
     ) -> (&Arc<PartOf<S>>, usize) {
         self.gathering.retain(|(_, of, _)| *of == turn);
         let found = self.gathering.iter().position(|(each, ..)| *each == lane);
@@ -193,15 +212,11 @@ impl<S: Source> Slot<S> {
             *next_part += 1;
             let part = Part::new(*next_part, room);
             let (source, keys) = (self.source.clone(), None);
-            parts.push(Box::new(Bound { part: part.clone(), source, lane, nested: false, keys }));
+            gather(Bound { part: part.clone(), source, lane, nested: false, keys });
             self.gathering.push((lane, turn, part));
             self.gathering.len() - 1
         });
         let (.., part) = &self.gathering[found];
-        if nested {
-            let id = part.id;
-            parts.iter_mut().filter(|each| each.id() == id).for_each(|each| each.set_nested());
-        }
         let at = part.want(key.clone()).expect("a part of this turn gathers");
         if lane.shows() {
             let shown = guard(|| {

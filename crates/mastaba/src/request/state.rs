@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use tokio::runtime::Id;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::cut_off_elsewhere;
 use super::lookout::Lookout;
@@ -18,11 +19,13 @@ use super::traffic::Traffic;
 use crate::cache::CacheCore;
 use crate::error::Error;
 use crate::guarded::Panicked;
-use crate::read::AnyPart;
+use crate::read::AnyClaim;
 use crate::region::RegionCore;
-use crate::report::{Report, Trips};
+use crate::report::{Metered, Report, Trip, Trips};
+use crate::runtime::minder::WakeSleepers;
 use crate::source::Source;
 use crate::sync::lock;
+use crate::telemetry;
 
 pub(crate) struct RequestCore {
     pub(crate) cache: Arc<CacheCore>,
@@ -68,9 +71,43 @@ pub(crate) struct RequestState {
     cut_off: Option<Panicked>,
 }
 
+/// A [`Bound`](super::Bound) whose source is not known.
+pub(crate) trait AnyPart: Send {
+    fn id(&self) -> u64;
+    fn set_nested(&mut self);
+    fn sleepers(&self, into: &mut Vec<Waker>);
+    fn send(&mut self, begun: u64, hurry: &CancellationToken);
+    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>>;
+    fn fail(&mut self, error: &Error);
+}
+
 impl Drop for RequestCore {
     fn drop(&mut self) {
-        crate::telemetry::request_ended(self);
+        for (_, slot) in &lock(&self.state).slots {
+            telemetry::request_ended(&slot.outcomes(), slot.region());
+        }
+    }
+}
+
+impl Metered for RequestCore {
+    fn began(&self) -> Instant {
+        self.began
+    }
+
+    fn add_trip(&self, trip: Trip) {
+        lock(&self.state).trips.push(trip);
+    }
+
+    fn add_passed_over(&self) {
+        lock(&self.state).passed_over += 1;
+    }
+}
+
+impl WakeSleepers for RequestCore {
+    fn wake_sleepers(&self) {
+        let mut sleepers = Vec::new();
+        lock(&self.state).gathering.iter().for_each(|part| part.sleepers(&mut sleepers));
+        sleepers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -163,37 +200,15 @@ impl RequestCore {
         }
     }
 
-    /// Sends everything that has gathered.
-    pub(crate) fn send(self: &Arc<Self>, state: &mut RequestState) {
-        state.turn_page();
-        state.glance = Glance::new();
-        if state.gathering.is_empty() {
-            return; // another reader was faster
-        }
-        let parts = std::mem::take(&mut state.gathering);
-        let sent = crate::read::send(self, parts);
-        // after it: who sees another number finds its part sent
-        self.lookout.sent();
-        if sent.is_err() {
-            state.forget_all(None, self.cache.tick());
-        }
-    }
-
     /// Has the runtime of the caller mind a gathering in which a reader goes to sleep here. Whether it does: where there is no
     /// runtime to, a reader must not sleep.
     pub(super) fn is_minded(self: &Arc<Self>, gathering: usize) -> bool {
         let Ok(home) = self.cache.home("a read that has to ask a tier") else { return false };
         if !self.lookout.is_minded(home.id(), gathering) {
-            home.mind(self, gathering);
+            let request: Arc<dyn WakeSleepers> = self.clone();
+            home.mind(&request, self.lookout.clone(), gathering);
         }
         true
-    }
-
-    /// Has everybody who sleeps look again.
-    pub(crate) fn wake_sleepers(&self) {
-        let mut sleepers = Vec::new();
-        lock(&self.state).gathering.iter().for_each(|part| part.sleepers(&mut sleepers));
-        sleepers.into_iter().for_each(Waker::wake);
     }
 }
 

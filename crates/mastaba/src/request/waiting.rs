@@ -15,6 +15,7 @@ use super::traffic::Look;
 use crate::answer::Asked;
 use crate::batch::Phase;
 use crate::guarded::{guard, let_go};
+use crate::runtime::minder::WakeSleepers;
 use crate::source::Source;
 use crate::sync::lock;
 use crate::waits::{Endless, Load, Wait};

@@ -10,7 +10,6 @@ use tokio::runtime::Id;
 use tokio::time::sleep;
 
 use super::Home;
-use crate::request::RequestCore;
 use crate::request::lookout::Lookout;
 use crate::sync::lock;
 
@@ -18,6 +17,12 @@ use crate::sync::lock;
 const EVERY: Duration = Duration::from_millis(2);
 /// So often it finds nobody asleep before it ends.
 const IDLE: u32 = 16;
+
+/// What readers sleep in: a request.
+pub(crate) trait WakeSleepers: Send + Sync {
+    /// Has everybody who sleeps look again.
+    fn wake_sleepers(&self);
+}
 
 /// What sleeps on one runtime.
 #[derive(Default)]
@@ -33,7 +38,7 @@ struct Minded {
 /// Those who sleep in one gathering of one request.
 struct Sleepers {
     /// Not kept alive by this.
-    request: Weak<RequestCore>,
+    request: Weak<dyn WakeSleepers>,
     lookout: Arc<Lookout<Id>>,
     gathering: usize,
     /// They were found asleep before.
@@ -42,8 +47,12 @@ struct Sleepers {
 
 impl Home {
     /// Minds a gathering in which a reader of this runtime goes to sleep.
-    pub(crate) fn mind(self: &Arc<Self>, request: &Arc<RequestCore>, gathering: usize) {
-        let lookout = request.lookout.clone();
+    pub(crate) fn mind(
+        self: &Arc<Self>,
+        request: &Arc<dyn WakeSleepers>,
+        lookout: Arc<Lookout<Id>>,
+        gathering: usize,
+    ) {
         let sleepers = Sleepers { request: Arc::downgrade(request), lookout, gathering, seen: false };
         let mut minded = lock(&self.minder.0);
         minded.sleepers.push(sleepers);

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::threads::{Handle, Work};
+use self::tables::Work;
+use self::threads::Handle;
 use super::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Reach, Shared, Stamp};
 use crate::clock::now_ms;
 use crate::error::Fault;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::error::{Error, Fault};
 use crate::report::Outcomes;
-use crate::request::RequestCore;
 
 macro_rules! nothing {
     ($($name:ident($($type:ty),*);)*) => {
@@ -14,7 +13,7 @@ macro_rules! nothing {
 
 nothing! {
     settled(&str, &Outcomes, bool);
-    request_ended(&RequestCore);
+    request_ended(&Outcomes, &str);
     load(&'static str, &str, (usize, usize), Duration, Option<&Error>);
     held_back(&'static str, &str, Duration, &'static str);
     trip(&str, &'static str, usize, Duration, Option<&Fault>);

@@ -6,8 +6,6 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 
 use crate::error::{Error, Fault, FaultKind};
 use crate::report::Outcomes;
-use crate::request::RequestCore;
-use crate::sync::lock;
 
 /// Counts nothing of zero: a series that has never had anything is not there.
 macro_rules! add {
@@ -36,14 +34,11 @@ pub(crate) fn settled(region: &str, outcomes: &Outcomes, asked: bool) {
     }
 }
 
-/// The last clone of a request is gone.
-pub(crate) fn request_ended(request: &RequestCore) {
-    for (_, slot) in &lock(&request.state).slots {
-        let (outcomes, region) = (slot.outcomes(), slot.region());
-        let source = outcomes.source;
-        for (tier, hits) in [("request", outcomes.request_hits), ("near", outcomes.near_hits)] {
-            add!("mastaba_hits_total", hits, "region" => region.to_owned(), "source" => source, "tier" => tier);
-        }
+/// The last clone of a request is gone: what it found of one source without a trip.
+pub(crate) fn request_ended(outcomes: &Outcomes, region: &str) {
+    let source = outcomes.source;
+    for (tier, hits) in [("request", outcomes.request_hits), ("near", outcomes.near_hits)] {
+        add!("mastaba_hits_total", hits, "region" => region.to_owned(), "source" => source, "tier" => tier);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{Write, publish};
 use crate::error::Error;
 use crate::policy::WriteMode;
-use crate::request::Meter;
+use crate::report::Meter;
 use crate::sync::lock;
 
 /// Renews holds until it is dropped.

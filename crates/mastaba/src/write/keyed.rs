@@ -4,8 +4,7 @@ use std::any::Any;
 use std::fmt;
 
 use super::Write;
-use crate::claim::OF_A_KEY;
-use crate::error::Error;
+use crate::error::{Error, OF_A_KEY};
 use crate::guarded::guard;
 use crate::source::Source;
 

@@ -24,8 +24,8 @@ use crate::event::Event;
 use crate::guarded::{Panicked, guard};
 use crate::policy::WriteMode;
 use crate::region::{Behind, RegionCore};
-use crate::report::counted;
-use crate::request::{Meter, RequestCache};
+use crate::report::{Meter, counted};
+use crate::request::RequestCache;
 use crate::shared::WriteOutcome;
 use crate::sync::lock;
 

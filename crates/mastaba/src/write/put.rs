@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::Write;
 use crate::answer::Known;
-use crate::claim::OF_A_KEY;
-use crate::error::Error;
+use crate::error::{Error, OF_A_KEY};
 use crate::guarded::{Sheltered, guard};
 use crate::request::{Cell, Memo, RequestCache, Slot};
 use crate::source::Source;

@@ -10,7 +10,7 @@ use super::publish::OfRegions;
 use super::step::Step;
 use super::{INVALIDATION, Write};
 use crate::region::What;
-use crate::request::Meter;
+use crate::report::Meter;
 use crate::shared::WriteOutcome;
 use crate::sync::lock;
 

@@ -7,8 +7,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::super::shape::{Body, Id, Scalar, Shape, TypeKind, Variant};
-use super::{Stop, Tracer, unsteady};
+use super::super::shape::{Body, Id, Scalar, Shape, Stop, TypeKind, Variant};
+use super::{Tracer, unsteady};
 
 /// Strings that common types can be read from.
 const STRINGS: [&str; 14] = [

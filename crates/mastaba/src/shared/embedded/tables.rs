@@ -12,7 +12,6 @@
 use bytes::Bytes;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::threads::Work;
 use super::time::Remembered;
 use crate::entry::{self, Kind};
 use crate::error::{Fault, FaultKind};
@@ -22,6 +21,20 @@ pub(super) const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("mastaba");
 const VALUES: TableDefinition<'_, &[u8], ()> = TableDefinition::new("values");
 const GUARDS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("guards");
+
+/// Why a piece of work did not succeed.
+pub(super) enum Work {
+    /// This call alone is refused.
+    Refused(Fault),
+    /// The file failed, and with it the transaction.
+    Failed(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for Work {
+    fn from(cause: E) -> Self {
+        Self::Failed(Box::new(cause.into()))
+    }
+}
 
 const VALUE_BYTES: &str = "value bytes";
 const GUARD_BYTES: &str = "guard bytes";

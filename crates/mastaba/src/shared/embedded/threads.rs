@@ -12,7 +12,7 @@ use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase};
 use tokio::sync::{oneshot, watch};
 
-use super::tables::{RECORDS, Tables, standing};
+use super::tables::{RECORDS, Tables, Work, standing};
 use super::time::FileTime;
 use super::{EmbeddedConfig, file};
 use crate::clock;
@@ -25,20 +25,6 @@ const GROUP: usize = 512;
 /// How long after a failure the file is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(60);
-
-/// Why a piece of work did not succeed.
-pub(super) enum Work {
-    /// This call alone is refused.
-    Refused(Fault),
-    /// The file failed, and with it the transaction.
-    Failed(Box<redb::Error>),
-}
-
-impl<E: Into<redb::Error>> From<E> for Work {
-    fn from(cause: E) -> Self {
-        Self::Failed(Box::new(cause.into()))
-    }
-}
 
 /// Called once the transaction is committed.
 type Answer = Box<dyn FnOnce() + Send>;

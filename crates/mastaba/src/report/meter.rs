@@ -5,25 +5,27 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::RequestCore;
-use crate::report::{Operation, Trip};
-use crate::sync::lock;
+use super::{Operation, Trip};
+
+/// What a report is made of: a request.
+pub(crate) trait Metered: Send + Sync {
+    /// When it began.
+    fn began(&self) -> Instant;
+    fn add_trip(&self, trip: Trip);
+    /// An operation of the shared tier was not tried.
+    fn add_passed_over(&self);
+}
 
 /// Says in the report what was done, from the task that does it.
 #[derive(Clone)]
 pub(crate) struct Meter {
-    request: Arc<RequestCore>,
+    request: Arc<dyn Metered>,
     waited: bool,
 }
 
 impl Meter {
-    pub(crate) fn new(request: Arc<RequestCore>, waited: bool) -> Self {
+    pub(crate) fn new(request: Arc<dyn Metered>, waited: bool) -> Self {
         Self { request, waited }
-    }
-
-    /// The request that the trips are for.
-    pub(crate) fn request(&self) -> &RequestCore {
-        &self.request
     }
 
     pub(crate) fn in_background(&self) -> Self {
@@ -32,7 +34,7 @@ impl Meter {
 
     /// An operation was not tried: the breaker is open.
     pub(crate) fn passed_over(&self) {
-        lock(&self.request.state).passed_over += 1;
+        self.request.add_passed_over();
     }
 
     pub(crate) fn trip(
@@ -54,11 +56,11 @@ impl Meter {
             name: name.to_owned(),
             keys,
             statements,
-            began: began.saturating_duration_since(self.request.began),
+            began: began.saturating_duration_since(self.request.began()),
             took,
             waited: self.waited,
             failed,
         };
-        lock(&self.request.state).trips.push(trip);
+        self.request.add_trip(trip);
     }
 }
