@@ -53,8 +53,8 @@ Usage: cargo run [-- tour [--json] [--data-dir DIR] [--keep]]
 enum Command {
     Help,
     Version,
-    Tour(tour::Options),
-    Serve(Box<serve::Options>),
+    Tour(tour::TourOptions),
+    Serve(Box<serve::ServeOptions>),
     /// The second process of the tour, which finds a warm file: not for people.
     Restarted(PathBuf),
 }
@@ -82,8 +82,8 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command> {
     use lexopt::prelude::*;
 
     let mut parser = lexopt::Parser::from_args(args);
-    let mut options = tour::Options::default();
-    let mut served = serve::Options::default();
+    let mut options = tour::TourOptions::default();
+    let mut served = serve::ServeOptions::default();
     let mut data_dir: Option<PathBuf> = None;
     let mut word = Word::Tour;
     let mut first = true;
@@ -114,8 +114,8 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command> {
     match (word, data_dir) {
         (Word::Restarted, Some(folder)) => Ok(Command::Restarted(folder)),
         (Word::Restarted, None) => Err(format!("{} needs --data-dir", tour::RESTARTED).into()),
-        (Word::Tour, data_dir) => Ok(Command::Tour(tour::Options { data_dir, ..options })),
-        (Word::Serve, data_dir) => Ok(Command::Serve(Box::new(serve::Options { data_dir, ..served }))),
+        (Word::Tour, data_dir) => Ok(Command::Tour(tour::TourOptions { data_dir, ..options })),
+        (Word::Serve, data_dir) => Ok(Command::Serve(Box::new(serve::ServeOptions { data_dir, ..served }))),
     }
 }
 

@@ -13,13 +13,13 @@ use crate::Result;
 /// The packages of the workspace and everything that they are built from.
 #[derive(Deserialize)]
 pub(crate) struct Metadata {
-    pub(crate) packages: Vec<Package>,
+    pub(crate) packages: Vec<ManifestPackage>,
     pub(crate) resolve: Resolve,
 }
 
 /// One package, as its manifest describes it.
 #[derive(Deserialize)]
-pub(crate) struct Package {
+pub(crate) struct ManifestPackage {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) version: String,
@@ -31,12 +31,12 @@ pub(crate) struct Package {
     pub(crate) authors: Vec<String>,
     pub(crate) keywords: Vec<String>,
     pub(crate) features: HashMap<String, Vec<String>>,
-    pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) dependencies: Vec<ManifestDependency>,
 }
 
 /// What a manifest asks for. Which package that became, if any, stands in [`Resolve`].
 #[derive(Deserialize)]
-pub(crate) struct Dependency {
+pub(crate) struct ManifestDependency {
     pub(crate) name: String,
     pub(crate) req: String,
     /// None for an ordinary one; `dev` or `build`.

@@ -12,12 +12,12 @@ use crate::database::Database;
 use crate::sources::{
     AuthorsOf, DependenciesOf, FeaturesOf, KeywordsOf, Package, PackageById, PackageId, Select,
 };
-use crate::tree::{Branch, Tree};
+use crate::tree::{Tree, TreeBranch};
 
 /// A reader that asks for every object by itself.
-pub(crate) struct Naive(pub(crate) Database);
+pub(crate) struct NaiveTour(pub(crate) Database);
 
-impl Naive {
+impl NaiveTour {
     pub(crate) async fn package(&self, id: PackageId) -> Result<Option<Arc<Package>>> {
         Ok(self.0.one::<PackageById>(id).await?.map(Arc::new))
     }
@@ -63,7 +63,7 @@ impl Naive {
                     Some(package) => Some(self.tree(package, levels - 2).await?),
                     None => None,
                 };
-                dependencies.push(Branch { name: dependency.name, req: dependency.req, package });
+                dependencies.push(TreeBranch { name: dependency.name, req: dependency.req, package });
             }
             Ok(Tree {
                 name: package.name.clone(),

@@ -36,7 +36,7 @@ pub(crate) const PORT: u16 = 3000;
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Where it listens and what it reads from.
-pub(crate) struct Options {
+pub(crate) struct ServeOptions {
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Where the database and the cache are kept; otherwise in a temporary folder, removed at the end.
@@ -49,7 +49,7 @@ pub(crate) struct Options {
     pub(crate) near: Option<u64>,
 }
 
-impl Default for Options {
+impl Default for ServeOptions {
     fn default() -> Self {
         let host = "127.0.0.1".to_owned();
         Self { host, port: PORT, data_dir: None, postgres: None, redis: None, near: None }
@@ -57,7 +57,7 @@ impl Default for Options {
 }
 
 /// Serves until it is told to stop.
-pub(crate) async fn serve(options: Options) -> Result<()> {
+pub(crate) async fn serve(options: ServeOptions) -> Result<()> {
     // from here on a signal ends it in order, and what was made goes with it
     let mut stop = std::pin::pin!(stopped()?);
     let started = tokio::select! {
@@ -100,7 +100,7 @@ struct Started {
     _folder: Option<TempDir>,
 }
 
-async fn start(options: &Options) -> Result<Started> {
+async fn start(options: &ServeOptions) -> Result<Started> {
     // what most often fails comes first
     let listener = listen(&options.host, options.port).await?;
     let (folder, temporary) = folder(options)?;
@@ -125,7 +125,7 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener> {
 }
 
 /// The folder of the files, and whether it is to be removed.
-fn folder(options: &Options) -> Result<(PathBuf, Option<TempDir>)> {
+fn folder(options: &ServeOptions) -> Result<(PathBuf, Option<TempDir>)> {
     match &options.data_dir {
         Some(folder) => {
             let made = std::fs::create_dir_all(folder);
@@ -140,7 +140,7 @@ fn folder(options: &Options) -> Result<(PathBuf, Option<TempDir>)> {
     }
 }
 
-async fn database(options: &Options, folder: &Path) -> Result<Database> {
+async fn database(options: &ServeOptions, folder: &Path) -> Result<Database> {
     let database = match &options.postgres {
         Some(url) => Database::connect(url).await?,
         None => {
@@ -159,7 +159,7 @@ async fn database(options: &Options, folder: &Path) -> Result<Database> {
     Ok(database)
 }
 
-async fn cache(options: &Options, folder: &Path, database: &Database) -> Result<Cache> {
+async fn cache(options: &ServeOptions, folder: &Path, database: &Database) -> Result<Cache> {
     let identity = database.identity().await?.ok_or("the database does not say which one it is")?;
     // a shared tier, or a folder, may be used for one database after the other
     let builder = Cache::builder().namespace(identity).on_event(told);

@@ -8,14 +8,14 @@ use mastaba::{Cache, NearConfig, Outcomes, Region, Report, RequestCache};
 use crate::Result;
 use crate::database::Database;
 use crate::figures::Step;
-use crate::naive::Naive;
+use crate::naive::NaiveTour;
 use crate::sources::{AuthorsOf, DependenciesOf, FeaturesOf, KeywordsOf, PackageById, PackageNamed};
 
 /// The cache, the database under it, and the naive reader beside it.
 pub(crate) struct Stage {
     pub(crate) cache: Cache,
     pub(crate) database: Database,
-    naive: Naive,
+    naive: NaiveTour,
 }
 
 impl Stage {
@@ -41,7 +41,7 @@ impl Stage {
             .source(KeywordsOf(database.clone()))
             .build()
             .await?;
-        let naive = Naive(database.counted_apart());
+        let naive = NaiveTour(database.counted_apart());
         Ok(Self { cache, database, naive })
     }
 
@@ -55,7 +55,7 @@ impl Stage {
         asked: &str,
         request: &RequestCache,
         ours: impl AsyncFnOnce() -> Result<T>,
-        naive: impl AsyncFnOnce(&Naive) -> Result<T>,
+        naive: impl AsyncFnOnce(&NaiveTour) -> Result<T>,
     ) -> Result<(Step, T)> {
         let (before, executed) = (request.report(), self.database.statements());
         let began = Instant::now();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::Result;
 use crate::database::{Cast, Database, describe};
 use crate::figures::{Sheet, Step, number};
-use crate::naive::Naive;
+use crate::naive::NaiveTour;
 use crate::sources::{Package, PackageById, PackageId, PackageNamed};
 use crate::stage::Stage;
 use crate::tree::{Tree, trees};
@@ -27,7 +27,7 @@ const LEVELS: usize = 3;
 
 /// How the tour is to be given.
 #[derive(Default)]
-pub(crate) struct Options {
+pub(crate) struct TourOptions {
     /// JSON instead of a table.
     pub(crate) json: bool,
     /// Where to put the files; otherwise where temporary files go.
@@ -37,7 +37,7 @@ pub(crate) struct Options {
 }
 
 /// Gives the tour.
-pub(crate) async fn tour(options: Options) -> Result<()> {
+pub(crate) async fn tour(options: TourOptions) -> Result<()> {
     let mut sheet = Sheet::new(options.json);
     let folder = folder(&options)?;
     let database = Database::open(folder.path()).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn tour(options: Options) -> Result<()> {
 }
 
 /// A new folder, so that cold is cold.
-fn folder(options: &Options) -> Result<TempDir> {
+fn folder(options: &TourOptions) -> Result<TempDir> {
     let name = tempfile::Builder::new().prefix("mastaba-tour-").to_owned();
     let made = match &options.data_dir {
         Some(parent) => std::fs::create_dir_all(parent).and_then(|()| name.tempdir_in(parent)),
@@ -105,7 +105,7 @@ async fn everything(step: &str, asked: &str, stage: &Stage, ids: &[PackageId]) -
         let packages: Vec<_> = packages.found().map(|(_, package)| package.clone()).collect();
         Ok(trees(&request, &packages, LEVELS).await?)
     };
-    let naive = async |naive: &Naive| {
+    let naive = async |naive: &NaiveTour| {
         let packages: Vec<_> = naive.packages(ids).await?.into_iter().flatten().collect();
         naive.trees(&packages, LEVELS).await
     };
@@ -150,7 +150,7 @@ impl Walk {
         ] {
             let request = self.stage.cache.request();
             let ours = async || Ok(request.get::<PackageById>(nobody).await?);
-            let naive = async |naive: &Naive| naive.package(nobody).await;
+            let naive = async |naive: &NaiveTour| naive.package(nobody).await;
             let (figures, _) = self.stage.measure(step, asked, &request, ours, naive).await?;
             self.sheet.step(&figures, see)?;
         }
@@ -166,7 +166,7 @@ impl Walk {
             let gets = some.iter().map(|id| request.get::<PackageById>(*id));
             Ok(try_join_all(gets).await?)
         };
-        let naive = async |naive: &Naive| naive.packages(some).await;
+        let naive = async |naive: &NaiveTour| naive.packages(some).await;
         let asked = format!("{} single gets, awaited together", some.len());
         let (figures, _) = self.stage.measure("joined-gets", &asked, &request, ours, naive).await?;
         self.sheet.step(&figures, "What is awaited together travels together, without being told.")?;
@@ -178,14 +178,14 @@ impl Walk {
             let answers = request.get_many::<PackageById>(wanted.iter().copied()).await?;
             Ok(answers.into_iter().map(|(_, package)| package).collect::<Vec<_>>())
         };
-        let naive = async |naive: &Naive| naive.packages(&wanted).await;
+        let naive = async |naive: &NaiveTour| naive.packages(&wanted).await;
         let asked = format!("{} packages and one that is not, in a batch", ids.len());
         let (figures, found) = self.stage.measure("batch", &asked, &request, ours, naive).await?;
         self.sheet.step(&figures, "Part hit, part miss: one select for the misses alone.")?;
 
         let packages: Vec<Arc<Package>> = found.into_iter().flatten().collect();
         let ours = async || Ok(trees(&request, &packages, LEVELS).await?);
-        let naive = async |naive: &Naive| naive.trees(&packages, LEVELS).await;
+        let naive = async |naive: &NaiveTour| naive.trees(&packages, LEVELS).await;
         let asked = format!("relations of the {}, three levels deep", packages.len());
         let (figures, _) = self.stage.measure("three-levels", &asked, &request, ours, naive).await?;
         let see = format!(
@@ -216,7 +216,7 @@ impl Walk {
                 let ids = request.get_many::<PackageNamed>(names.iter().cloned()).await?;
                 Ok(ids.into_iter().map(|(_, id)| id.map(|id| *id.key())).collect::<Vec<_>>())
             };
-            let naive = async |naive: &Naive| naive.named(&names).await;
+            let naive = async |naive: &NaiveTour| naive.named(&names).await;
             let asked = if step == "names" { format!("{} {asked}", names.len()) } else { asked.to_owned() };
             let (figures, _) = self.stage.measure(step, &asked, &request, ours, naive).await?;
             self.sheet.step(&figures, see)?;
@@ -251,7 +251,7 @@ impl Walk {
             write.commit(transaction.commit()).await?;
             Ok(())
         };
-        let naive = async |_: &Naive| Ok(());
+        let naive = async |_: &NaiveTour| Ok(());
         let (figures, ()) =
             stage.measure("invalidate", "a write: invalidated, published", &request, ours, naive).await?;
         self.sheet.step(&figures, "Voided in every tier once the transaction has committed, and on disk.")?;
@@ -288,7 +288,7 @@ impl Walk {
     async fn get(&mut self, step: &str, asked: &str, request: &RequestCache, see: &str) -> Result<()> {
         let id = self.id();
         let ours = async || Ok(request.get::<PackageById>(id).await?);
-        let naive = async |naive: &Naive| naive.package(id).await;
+        let naive = async |naive: &NaiveTour| naive.package(id).await;
         let (figures, _) = self.stage.measure(step, asked, request, ours, naive).await?;
         self.sheet.step(&figures, see)
     }

@@ -17,12 +17,12 @@ pub(crate) struct Tree {
     pub(crate) authors: Vec<String>,
     pub(crate) features: Vec<Feature>,
     pub(crate) keywords: Vec<String>,
-    pub(crate) dependencies: Vec<Branch>,
+    pub(crate) dependencies: Vec<TreeBranch>,
 }
 
 /// A dependency, and its package where the tree goes that deep.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Branch {
+pub(crate) struct TreeBranch {
     pub(crate) name: String,
     pub(crate) req: String,
     pub(crate) package: Option<Tree>,
@@ -62,7 +62,7 @@ fn tree<'a>(
                 Some(package) => Some(tree(request, package, levels - 2).await?),
                 None => None,
             };
-            Ok::<_, Error>(Branch { name: dependency.name.clone(), req: dependency.req.clone(), package })
+            Ok::<_, Error>(TreeBranch { name: dependency.name.clone(), req: dependency.req.clone(), package })
         });
         Ok(Tree {
             name: package.name.clone(),

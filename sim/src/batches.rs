@@ -23,7 +23,7 @@ use crate::sync::{Arc, Mutex, lock};
 
 /// What is modelled.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene {
+pub struct BatchScene {
     /// Tasks that read through one request.
     pub tasks: usize,
     /// Readers that each task awaits together.
@@ -40,12 +40,12 @@ pub struct Scene {
     /// millisecond is over at any time, and would hide that a lookout that was dropped was not handed over.
     pub kept: bool,
     /// A rule that is broken on purpose.
-    pub broken: Option<Rule>,
+    pub broken: Option<BatchRule>,
 }
 
-/// What a [`Scene`] can do without.
+/// What a [`BatchScene`] can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub enum BatchRule {
     /// A carrier that is dropped gives the keys back to their readers.
     CarriersGiveBack,
     /// The reader that looks out wakes those who sleep when it goes.
@@ -74,7 +74,7 @@ const MOST_CUTS: usize = 2;
 type ThePart = Part<u32, u32>;
 
 struct Request {
-    scene: Scene,
+    scene: BatchScene,
     state: Mutex<State>,
     /// Not a part of what is modelled.
     ledger: std::sync::Mutex<Ledger>,
@@ -114,7 +114,7 @@ struct Fate {
 /// # Panics
 /// If a reader that was not dropped has no answer or a wrong one, if a key was sent twice or neither sent nor
 /// given back, or given back while somebody waited for it.
-pub fn play(scene: Scene) -> usize {
+pub fn play(scene: BatchScene) -> usize {
     let request = Arc::new(Request {
         scene,
         state: Mutex::new(State::default()),
@@ -214,7 +214,7 @@ impl Request {
                     continue;
                 }
                 Some(Cell::Coming(part, at)) => {
-                    let careless = self.scene.broken == Some(Rule::KeysAreSharedByCount);
+                    let careless = self.scene.broken == Some(BatchRule::KeysAreSharedByCount);
                     (careless || part.share(*at)).then(|| (part.clone(), *at))
                 }
                 None => None,
@@ -232,7 +232,7 @@ impl Request {
 
     /// As `RequestCore::is_minded`.
     fn is_minded(self: &Arc<Self>, gathering: usize) -> bool {
-        let minds = self.scene.kept && self.scene.broken != Some(Rule::LookoutIsMinded);
+        let minds = self.scene.kept && self.scene.broken != Some(BatchRule::LookoutIsMinded);
         if !self.lookout.is_minded((), gathering) && minds {
             spawn(mind(self.clone(), gathering));
         }
@@ -388,7 +388,7 @@ impl Waiting {
 impl Waiting {
     /// As `Waiting::phase`.
     fn phase(&mut self, cx: &mut Context<'_>, sleeps: bool) -> Phase {
-        let careless = self.request.scene.broken == Some(Rule::ReadersLeaveAWaker);
+        let careless = self.request.scene.broken == Some(BatchRule::ReadersLeaveAWaker);
         let (mut settled, mut gathering) = (true, false);
         for (nth, (part, place)) in self.parts.iter_mut().enumerate() {
             let phase = if careless {
@@ -400,7 +400,7 @@ impl Waiting {
                 Phase::Settled => true,
                 Phase::Partly => {
                     let ours = self.tickets.iter().filter(|(_, part, _)| *part == nth).map(|(.., at)| *at);
-                    let hasty = self.request.scene.broken == Some(Rule::ReadersLookForAllTheirKeys);
+                    let hasty = self.request.scene.broken == Some(BatchRule::ReadersLookForAllTheirKeys);
                     let has = hasty || part.has(ours);
                     if has {
                         part.forget(place.take());
@@ -466,7 +466,7 @@ impl Future for &mut Waiting {
             if state.gathered == this.seen {
                 this.request.send(&mut state);
                 drop(state);
-                let told = this.request.scene.broken != Some(Rule::SendersLookAgain);
+                let told = this.request.scene.broken != Some(BatchRule::SendersLookAgain);
                 phase = if told { this.phase(cx, false) } else { Phase::Sent };
             } else {
                 this.seen = state.gathered;
@@ -509,7 +509,7 @@ impl Drop for Waiting {
             part.forget(*place);
         }
         let gone = self.looks_out && self.request.lookout.leave(self.gathering);
-        if gone && self.request.scene.broken != Some(Rule::LookoutIsHandedOver) {
+        if gone && self.request.scene.broken != Some(BatchRule::LookoutIsHandedOver) {
             self.request.wake_sleepers();
         }
     }
@@ -572,7 +572,7 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        if !self.ended && self.request.scene.broken != Some(Rule::CarriersEndTheStandBy) {
+        if !self.ended && self.request.scene.broken != Some(BatchRule::CarriersEndTheStandBy) {
             self.request.stand_by.end(self.id);
         }
     }
@@ -610,7 +610,7 @@ impl Carrier {
     async fn hang(&mut self) {
         let request = self.request.clone();
         let mut hangs = pin!(request.second.acquire(1));
-        if request.scene.broken != Some(Rule::StandByIsBounded)
+        if request.scene.broken != Some(BatchRule::StandByIsBounded)
             && let Some(asking) = self.asking.take()
         {
             // one that nobody stands by for goes on counting
@@ -639,7 +639,7 @@ impl Carrier {
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        if self.settled || self.request.scene.broken == Some(Rule::CarriersGiveBack) {
+        if self.settled || self.request.scene.broken == Some(BatchRule::CarriersGiveBack) {
             return;
         }
         if self.claimed {

@@ -19,7 +19,7 @@ use crate::waits;
 
 /// What is modelled.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene {
+pub struct FlightScene {
     /// A shared tier stands in between. Without one, every invalidation passes through the one process, and a
     /// flight may be joined by whoever finds it in the table.
     pub shared: bool,
@@ -34,12 +34,12 @@ pub struct Scene {
     /// Some readers are dropped at some await point, and some loads bring nothing that can be shared.
     pub faults: bool,
     /// A rule that is broken on purpose.
-    pub broken: Option<Rule>,
+    pub broken: Option<FlightRule>,
 }
 
-/// What a [`Scene`] can do without.
+/// What a [`FlightScene`] can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub enum FlightRule {
     /// `R5`: a late reader takes the result only if its fill is confirmed.
     LateJoinersWaitForTheFill,
     /// `R5`: an invalidation takes flights out of the table before it is acknowledged.
@@ -63,7 +63,7 @@ type Fence = u64;
 type Brought = Option<Version>;
 
 struct World {
-    scene: Scene,
+    scene: FlightScene,
     /// The current version of every key.
     database: Vec<shuttle::sync::atomic::AtomicU64>,
     shared: Mutex<Vec<Record>>,
@@ -99,7 +99,7 @@ impl Process {
 /// If a read that began after an acknowledged write returns an older version (`I1`), if more than two loads
 /// of a key are under way in one process, if a value that is not the current one stays behind (`I3`), or a
 /// flight in the table.
-pub fn play(scene: Scene) {
+pub fn play(scene: FlightScene) {
     let world = Arc::new(World::new(scene));
     let mut rng = thread_rng();
     let mut tasks = Vec::new();
@@ -142,7 +142,7 @@ fn some_keys() -> Vec<usize> {
 }
 
 impl World {
-    fn new(scene: Scene) -> Self {
+    fn new(scene: FlightScene) -> Self {
         let process = |_| Process {
             flights: Flights::new(),
             ticks: shuttle::sync::atomic::AtomicU64::new(0),
@@ -161,14 +161,14 @@ impl World {
     fn late(&self, refresh: bool) -> Late {
         if refresh {
             Late::Never
-        } else if !self.scene.shared || self.breaks(Rule::LateJoinersWaitForTheFill) {
+        } else if !self.scene.shared || self.breaks(FlightRule::LateJoinersWaitForTheFill) {
             Late::Boarded
         } else {
             Late::Confirmed(0)
         }
     }
 
-    fn breaks(&self, rule: Rule) -> bool {
+    fn breaks(&self, rule: FlightRule) -> bool {
         self.scene.broken == Some(rule)
     }
 
@@ -185,7 +185,7 @@ impl World {
             lock(&self.shared)[key] = Record::Nothing;
             trip().await;
         }
-        if !self.breaks(Rule::InvalidationsVoidFlights) {
+        if !self.breaks(FlightRule::InvalidationsVoidFlights) {
             self.processes[process].flights.void([&key]).expect("numbers do not panic");
         }
         self.acknowledged[key].fetch_max(version, Ordering::Relaxed);
@@ -300,7 +300,7 @@ impl Reader {
             });
         }
         let departure = departure?;
-        if !self.world.breaks(Rule::SentComesBeforeTheLoad) {
+        if !self.world.breaks(FlightRule::SentComesBeforeTheLoad) {
             departure.sent(self.process().tick());
         }
         let load = Load::of(self.world.clone(), self.process, own.iter().map(|at| items[*at].key).collect());
@@ -309,7 +309,7 @@ impl Reader {
 
     /// Who is first leases; who finds a lease loads under the same fence (`R3`); a value is an answer.
     async fn lease(&self, items: &mut [Item]) {
-        if self.world.breaks(Rule::LeasesComeBeforeTheLoad) {
+        if self.world.breaks(FlightRule::LeasesComeBeforeTheLoad) {
             return;
         }
         trip().await;
@@ -360,7 +360,7 @@ impl Reader {
             items[at].answer = Some(version);
             items[at].loaded = sharable.then_some(version);
         }
-        if self.world.breaks(Rule::LeasesComeBeforeTheLoad) {
+        if self.world.breaks(FlightRule::LeasesComeBeforeTheLoad) {
             self.lease_late(items);
         }
     }
@@ -394,7 +394,7 @@ impl Reader {
             trip().await;
         }
         if let Some(leg) = leg {
-            if self.world.breaks(Rule::SentComesBeforeTheLoad) {
+            if self.world.breaks(FlightRule::SentComesBeforeTheLoad) {
                 leg.departure.sent(self.process().tick());
             }
             let brought = |at: &usize| {
@@ -412,7 +412,7 @@ impl Reader {
 
     /// Stores under the fences that were seen before the load (`R1`), and tells who joined.
     async fn fill(&self, items: &[Item], mut departures: Vec<Leg>) {
-        if self.world.scene.shared && !self.world.breaks(Rule::FlightsCloseBeforeTheFill) {
+        if self.world.scene.shared && !self.world.breaks(FlightRule::FlightsCloseBeforeTheFill) {
             departures.iter_mut().for_each(|leg| leg.departure.close());
         }
         let mut stored = vec![!self.world.scene.shared; items.len()];
@@ -436,7 +436,7 @@ impl Reader {
             };
             let record = &mut shared[item.key];
             let same = matches!(record, Record::Lease(of) | Record::Value(_, of) if *of == fence);
-            if same || self.world.breaks(Rule::FillsCompareFences) {
+            if same || self.world.breaks(FlightRule::FillsCompareFences) {
                 *record = Record::Value(version, self.world.fence());
                 *stored = true;
             }

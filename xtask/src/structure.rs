@@ -35,6 +35,9 @@ const NAMES: [(&str, &str); 7] = [
     ("Savepoint", "that of a transaction of sqlx rolls back to one of its write"),
 ];
 
+/// Programs: what one calls its types is no matter of another one.
+const PROGRAMS: [&str; 5] = ["bench/src", "demo/src", "examples/blog/src", "sim/src", "xtask/src"];
+
 /// One line per problem.
 pub(crate) fn problems(root: &Path) -> io::Result<Vec<String>> {
     let library = Crate::read(&root.join("crates/mastaba/src"))?;
@@ -47,6 +50,10 @@ pub(crate) fn problems(root: &Path) -> io::Result<Vec<String>> {
         }
     }
     problems.extend(names(&crates));
+    for program in PROGRAMS {
+        let program = Crate::read(&root.join(program))?;
+        problems.extend(twice(&types(std::slice::from_ref(&program))));
+    }
     Ok(problems)
 }
 
@@ -69,20 +76,28 @@ fn circles(library: &Crate) -> Vec<String> {
 }
 
 fn names(crates: &[Crate]) -> Vec<String> {
-    let mut types: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, files) in crates.iter().flat_map(Crate::types) {
-        types.entry(name).or_default().extend(files);
-    }
-    types.retain(|_, files| files.len() > 1);
-    let is_allowed = |name: &str| NAMES.iter().any(|(allowed, _)| *allowed == name);
-    let twice = types.iter().filter(|(name, _)| !is_allowed(name));
-    let twice = twice.map(|(name, files)| {
-        format!("crates: {} types are called {name}: {}", files.len(), files.join(", "))
-    });
-    let unused = NAMES.iter().filter(|(name, _)| !types.contains_key(name));
+    let types = types(crates);
+    let unused = NAMES.iter().filter(|(name, _)| types.get(name).is_none_or(|files| files.len() < 2));
     let unused =
         unused.map(|(name, _)| format!("xtask/src/structure.rs: only one type is called {name} now"));
-    twice.chain(unused).collect()
+    twice(&types).chain(unused).collect()
+}
+
+/// The types of some crates by name, with the files that have one.
+fn types(crates: &[Crate]) -> BTreeMap<&str, Vec<&str>> {
+    let mut types: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for file in crates.iter().flat_map(|of| of.files.values()) {
+        for name in file.text.lines().filter_map(type_of) {
+            types.entry(name).or_default().push(&file.shown);
+        }
+    }
+    types
+}
+
+fn twice(types: &BTreeMap<&str, Vec<&str>>) -> impl Iterator<Item = String> {
+    let is_allowed = |name: &str| NAMES.iter().any(|(allowed, _)| *allowed == name);
+    let twice = types.iter().filter(move |(name, files)| files.len() > 1 && !is_allowed(name));
+    twice.map(|(name, files)| format!("{} types are called {name}: {}", files.len(), files.join(", ")))
 }
 
 /// A module by its path below the root of its crate: of `claim/fill.rs`, `claim` and `fill`.
@@ -94,6 +109,7 @@ struct Crate {
 }
 
 struct File {
+    /// Its path below the folder of the sources.
     shown: String,
     text: String,
     uses: Vec<Use>,
@@ -166,17 +182,6 @@ impl Crate {
             uses.insert(&file.shown, counted.collect());
         }
         uses
-    }
-
-    /// Types of one name: the name, and the files that have one.
-    fn types(&self) -> BTreeMap<&str, Vec<&str>> {
-        let mut types: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for file in self.files.values() {
-            for name in file.text.lines().filter_map(type_of) {
-                types.entry(name).or_default().push(&file.shown);
-            }
-        }
-        types
     }
 
     fn used<'c>(&'c self, module: &'c Module, file: &File) -> BTreeSet<&'c Module> {
@@ -404,7 +409,7 @@ mod tests {
         let other =
             of([("b/c.rs", "pub trait Lane: Send {}\npub struct State;\n"), ("d.rs", "union State {}\n")]);
         let found = names(&[one, other]);
-        assert_eq!(found[0], "crates: 2 types are called Lane: a.rs, b/c.rs");
+        assert_eq!(found[0], "2 types are called Lane: a.rs, b/c.rs");
         assert!(found[1..].iter().all(|found| found.contains("only one type is called")), "{found:?}");
         assert!(!found.iter().any(|found| found.contains("called State")), "{found:?}");
     }

@@ -12,9 +12,9 @@ use crate::rounds::{Case, Effort, Table, measure};
 
 const DISTINCT: i64 = 1000;
 
-struct Users;
+struct HotUsers;
 
-impl Loader<i64> for Users {
+impl Loader<i64> for HotUsers {
     type Value = Arc<crate::fixture::User>;
     type Error = Infallible;
 
@@ -33,7 +33,7 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     let moka = moka::future::Cache::new(10 * DISTINCT as u64);
     let cache = cache(&runtime, Region::memory(), []);
     let request = cache.request();
-    let loader = DataLoader::with_cache(Users, tokio::spawn, HashMapCache::default());
+    let loader = DataLoader::with_cache(HotUsers, tokio::spawn, HashMapCache::default());
     runtime.block_on(async {
         for (id, user) in &map {
             quick.insert(*id, user.clone());

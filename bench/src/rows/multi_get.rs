@@ -24,17 +24,17 @@ const SIZES: [i64; 4] = [1, 10, 100, 1000];
 const FEW: i64 = 100;
 
 /// One call, for the clients and the keys that it is given.
-type Work = fn(Clients, Arc<[i64]>) -> BoxFuture<'static, ()>;
+type Work = fn(MgetClients, Arc<[i64]>) -> BoxFuture<'static, ()>;
 
 /// Everybody's clients of one server.
 #[derive(Clone)]
-struct Clients {
+struct MgetClients {
     redis: MultiplexedConnection,
     fred: fred::clients::Client,
     cache: Cache,
 }
 
-impl Clients {
+impl MgetClients {
     fn new(server: &Redis, runtime: &Runtime) -> Self {
         let url = server.url();
         let most = SIZES[SIZES.len() - 1];
@@ -62,7 +62,7 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     for placement in placements() {
         let _held = placement.hold(&[server.pid()]);
         let runtime = runtime();
-        let clients = Clients::new(&server, &runtime);
+        let clients = MgetClients::new(&server, &runtime);
         let sizes = sizes(effort);
         let (row, place) = (format!("P3 {}", placement.name()), placement.name());
         let goal = |size| (size >= 10).then_some(1.05);
@@ -84,7 +84,7 @@ pub(crate) fn distant(effort: Effort) -> Vec<Table> {
     let _held = placement.hold(&[server.pid()]);
     server.move_away(placement.core_of_servers());
     let runtime = runtime();
-    let clients = Clients::new(&server, &runtime);
+    let clients = MgetClients::new(&server, &runtime);
     let place = format!("{} and a network", placement.name());
     let timed = |size| {
         let calls = calls(size, 40, effort);
@@ -104,7 +104,7 @@ fn calls(size: i64, most: u32, effort: Effort) -> u32 {
 
 fn timed(
     runtime: &Runtime,
-    clients: &Clients,
+    clients: &MgetClients,
     (row, place, goal): (&str, &str, Option<f64>),
     (size, calls): (i64, u32),
     effort: Effort,
@@ -180,8 +180,8 @@ fn timed(
 }
 
 /// What the server counts of one warm request.
-fn commands(server: &Redis, runtime: &Runtime, clients: &Clients) -> Table {
-    let Clients { redis, cache, .. } = clients;
+fn commands(server: &Redis, runtime: &Runtime, clients: &MgetClients) -> Table {
+    let MgetClients { redis, cache, .. } = clients;
     let ids: Vec<i64> = (0..100).collect();
     let all = |work: &dyn Fn()| {
         let calls = server.counted(work);
@@ -203,8 +203,8 @@ fn commands(server: &Redis, runtime: &Runtime, clients: &Clients) -> Table {
     measure("P3 commands", about, ("commands", Some(1.0)), 5, cases)
 }
 
-fn allocations(runtime: &Runtime, clients: &Clients) -> Table {
-    let Clients { redis, cache, .. } = clients;
+fn allocations(runtime: &Runtime, clients: &MgetClients) -> Table {
+    let MgetClients { redis, cache, .. } = clients;
     let ids: Vec<i64> = (0..100).collect();
     let cases = vec![
         Case::new("reference", || {

@@ -43,12 +43,12 @@ struct Counts {
 
 /// The database, and Redis before it for those who do by hand what they do.
 #[derive(Clone)]
-struct Tiers {
+struct StampedeTiers {
     redis: MultiplexedConnection,
     counts: Arc<Counts>,
 }
 
-impl Tiers {
+impl StampedeTiers {
     /// The statement.
     async fn select(&self, ids: &[i64]) -> Vec<User> {
         self.counts.statements.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl Tiers {
     }
 }
 
-impl Loader<i64> for Tiers {
+impl Loader<i64> for StampedeTiers {
     type Value = User;
     type Error = ();
 
@@ -80,7 +80,7 @@ impl Loader<i64> for Tiers {
     }
 }
 
-impl Source for Tiers {
+impl Source for StampedeTiers {
     type Key = i64;
     type Value = User;
     type Error = Infallible;
@@ -97,14 +97,14 @@ type Answer = Box<dyn Fn() -> BoxFuture<'static, usize> + Send + Sync>;
 
 /// A process that takes part, with nothing but Redis behind it.
 struct Party {
-    tiers: Tiers,
+    tiers: StampedeTiers,
     answer: Answer,
     cache: Option<Cache>,
 }
 
 impl Party {
     async fn new(case: &str, url: &str) -> Self {
-        let tiers = Tiers { redis: servers::connect(url).await, counts: Arc::default() };
+        let tiers = StampedeTiers { redis: servers::connect(url).await, counts: Arc::default() };
         let own = tiers.clone();
         let mut ours = None;
         let answer: Answer = match case {
@@ -115,7 +115,9 @@ impl Party {
                 ours = Some(cache.clone());
                 Box::new(move || {
                     let request = cache.request();
-                    Box::pin(async move { request.get_many::<Tiers>(0..KEYS).await.expect("users").len() })
+                    Box::pin(
+                        async move { request.get_many::<StampedeTiers>(0..KEYS).await.expect("users").len() },
+                    )
                 })
             }
             "DataLoader per request" => Box::new(move || {
@@ -178,7 +180,7 @@ impl Party {
     }
 }
 
-fn loader(tiers: Tiers) -> DataLoader<Tiers> {
+fn loader(tiers: StampedeTiers) -> DataLoader<StampedeTiers> {
     // with its own delay, during which it gathers what several requests ask for
     DataLoader::new(tiers, tokio::spawn)
 }

@@ -23,9 +23,9 @@ const N: i64 = 100;
 const USERS: i64 = 10_000;
 
 /// Users in a database.
-struct Users(PgPool);
+struct DatabaseUsers(PgPool);
 
-impl Source for Users {
+impl Source for DatabaseUsers {
     type Key = i64;
     type Value = User;
     type Error = sqlx::Error;
@@ -42,13 +42,13 @@ impl Source for Users {
 type Left = Option<JoinHandle<()>>;
 
 /// One call by hand.
-type Work = fn(Clients) -> BoxFuture<'static, Left>;
+type Work = fn(TwoPassClients) -> BoxFuture<'static, Left>;
 
 /// One call of ours.
 type Read = fn(RequestCache, Arc<[i64]>) -> BoxFuture<'static, ()>;
 
 #[derive(Clone)]
-struct Clients {
+struct TwoPassClients {
     redis: MultiplexedConnection,
     pool: PgPool,
     cache: Cache,
@@ -57,18 +57,19 @@ struct Clients {
     cold: Arc<[i64]>,
 }
 
-impl Clients {
+impl TwoPassClients {
     async fn new(url: &str, database: &Database) -> Self {
         let ids: Arc<[i64]> = (0..N).map(|nth| nth * 83 % USERS).collect();
         let cold = ids.iter().copied().skip(1).step_by(2).collect();
         let pool = database.pool(8).await;
         let region = Region::backend(servers::backend(url).await).ttl(Duration::from_secs(36_000));
         let region = region.early_refresh(0.0).max_batch(1_000_000);
-        let cache = Cache::builder().region("objects", region).source(Users(pool.clone())).build().await;
+        let cache =
+            Cache::builder().region("objects", region).source(DatabaseUsers(pool.clone())).build().await;
         let (mut redis, cache) = (servers::connect(url).await, cache.expect("a sound configuration"));
         // everything is in Redis before the first call, as it is after each
         by_hand::two_pass(&mut redis, &pool, &ids).await;
-        cache.request().prefetch::<Users>(ids.iter().copied()).await.expect("users");
+        cache.request().prefetch::<DatabaseUsers>(ids.iter().copied()).await.expect("users");
         Self { redis, pool, cache, ids, cold }
     }
 
@@ -97,7 +98,7 @@ impl Clients {
         for _ in 0..calls {
             self.cache.idle().await;
             let write = self.cache.request().write();
-            write.invalidate::<Users>(self.cold.iter().copied()).await.expect("a write");
+            write.invalidate::<DatabaseUsers>(self.cold.iter().copied()).await.expect("a write");
             write.published().await.expect("an invalidation");
             let began = Instant::now();
             read(self.cache.request(), self.ids.clone()).await;
@@ -145,13 +146,18 @@ type About<'a> = (&'a str, &'a str, Option<f64>);
 fn over(server: &Redis, database: &Database, about: About<'_>, effort: Effort) -> Table {
     let runtime = runtime();
     server.empty();
-    let clients = runtime.block_on(Clients::new(&server.url(), database));
+    let clients = runtime.block_on(TwoPassClients::new(&server.url(), database));
     let table = timed(&runtime, &clients, about, effort);
     runtime.block_on(clients.pool.close());
     table
 }
 
-fn timed(runtime: &Runtime, clients: &Clients, (row, place, goal): About<'_>, effort: Effort) -> Table {
+fn timed(
+    runtime: &Runtime,
+    clients: &TwoPassClients,
+    (row, place, goal): About<'_>,
+    effort: Effort,
+) -> Table {
     let (calls, seldom) = if effort.quick { (1, 1) } else { (10, 1) };
     let by_hand = |name, calls, work: Work| {
         Case::new(name, move || within(runtime, clients.clone().by_hand(calls, work)))
@@ -166,13 +172,13 @@ fn timed(runtime: &Runtime, clients: &Clients, (row, place, goal): About<'_>, ef
         }),
         ours("mastaba", |request, ids| {
             Box::pin(async move {
-                let users = request.get_many::<Users>(ids.iter().copied()).await;
+                let users = request.get_many::<DatabaseUsers>(ids.iter().copied()).await;
                 drop(black_box(users.expect("users")));
             })
         }),
         ours("mastaba joined", |request, ids| {
             Box::pin(async move {
-                drop(black_box(join_all(ids.iter().map(|id| request.get::<Users>(*id))).await));
+                drop(black_box(join_all(ids.iter().map(|id| request.get::<DatabaseUsers>(*id))).await));
             })
         }),
         by_hand("fill not awaited", calls, |mut clients| {

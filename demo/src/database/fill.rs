@@ -7,17 +7,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Database, Transaction, Value};
 use crate::Result;
-use crate::metadata::{self, Metadata, Package};
+use crate::metadata::{self, ManifestPackage, Metadata};
 
 /// What was put in.
-pub(crate) struct Built {
+pub(crate) struct Filled {
     pub(crate) packages: usize,
     pub(crate) rows: usize,
 }
 
 impl Database {
     /// Asks cargo for the data and puts it in. On a terminal a bar tells how far it is.
-    pub(crate) async fn build(&self) -> Result<Built> {
+    pub(crate) async fn build(&self) -> Result<Filled> {
         // hidden by itself where stderr is not a terminal
         let bar = ProgressBar::new_spinner().with_message("asking cargo metadata");
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -26,7 +26,7 @@ impl Database {
         built
     }
 
-    async fn fill(&self, bar: &ProgressBar) -> Result<Built> {
+    async fn fill(&self, bar: &ProgressBar) -> Result<Filled> {
         let metadata = tokio::task::spawn_blocking(metadata::read).await??;
         let style = format!("{{bar:30}} {{pos}}/{{len}} packages into {}", self.kind());
         bar.set_style(ProgressStyle::with_template(&style)?);
@@ -39,7 +39,7 @@ impl Database {
             bar.inc(1);
         }
         inserting.transaction.commit().await?;
-        Ok(Built { packages: metadata.packages.len(), rows: inserting.rows })
+        Ok(Filled { packages: metadata.packages.len(), rows: inserting.rows })
     }
 }
 
@@ -68,7 +68,7 @@ impl<'m> Inserting<'m> {
         Self { transaction, ids, chosen, rows: 0 }
     }
 
-    async fn package(&mut self, package: &'m Package) -> Result<()> {
+    async fn package(&mut self, package: &'m ManifestPackage) -> Result<()> {
         let id = self.ids[package.id.as_str()];
         let description = package.description.as_ref().map(|text| text.trim().replace('\n', " "));
         let insert = "insert into package (id, name, version, description, license, repository) \
@@ -125,7 +125,7 @@ impl<'m> Inserting<'m> {
     }
 
     /// The package that a dependency became; none, where it is optional and unused or for another platform.
-    fn resolved(&self, package: &Package, dependency: &metadata::Dependency) -> Option<i64> {
+    fn resolved(&self, package: &ManifestPackage, dependency: &metadata::ManifestDependency) -> Option<i64> {
         let same_name = |(_, name, _): &&(&str, &str, i64)| *name == dependency.name;
         let chosen: Vec<_> = self.chosen.get(package.id.as_str())?.iter().filter(same_name).collect();
         // two versions of one package go by different names in the code

@@ -21,7 +21,7 @@ const NEAR: usize = 20_000;
 
 /// One way, with its connections.
 pub(super) struct Reader {
-    tiers: Tiers,
+    tiers: PageTiers,
     way: Way,
 }
 
@@ -35,7 +35,7 @@ enum Way {
 
 /// Redis and the database.
 #[derive(Clone)]
-struct Tiers {
+struct PageTiers {
     redis: MultiplexedConnection,
     pool: PgPool,
 }
@@ -58,7 +58,7 @@ type Moka<R> = moka::future::Cache<i64, Arc<R>>;
 
 impl Reader {
     pub(super) async fn new(case: &str, url: &str, database: &Database) -> Self {
-        let tiers = Tiers { redis: servers::connect(url).await, pool: database.pool(4).await };
+        let tiers = PageTiers { redis: servers::connect(url).await, pool: database.pool(4).await };
         let way = match case {
             "mastaba" => Way::Ours(cache(url, &tiers.pool, None).await),
             "mastaba near" => Way::Ours(cache(url, &tiers.pool, Some(NEAR)).await),
@@ -100,14 +100,14 @@ impl Reader {
             Way::Sql => {}
             Way::Ours(cache) => {
                 let request = cache.request();
-                request.prefetch::<Table<User>>(user_ids).await.expect("users");
-                request.prefetch::<Table<Post>>(posts).await.expect("posts");
-                request.prefetch::<Table<Photo>>(photos).await.expect("photos");
+                request.prefetch::<TableSource<User>>(user_ids).await.expect("users");
+                request.prefetch::<TableSource<Post>>(posts).await.expect("posts");
+                request.prefetch::<TableSource<Photo>>(photos).await.expect("photos");
                 cache.idle().await;
                 let write = cache.request().write();
-                write.invalidate::<Table<User>>(cold_users).await.expect("a write");
-                write.invalidate::<Table<Post>>(cold_posts).await.expect("a write");
-                write.invalidate::<Table<Photo>>(cold_photos).await.expect("a write");
+                write.invalidate::<TableSource<User>>(cold_users).await.expect("a write");
+                write.invalidate::<TableSource<Post>>(cold_posts).await.expect("a write");
+                write.invalidate::<TableSource<Photo>>(cold_photos).await.expect("a write");
                 write.published().await.expect("an invalidation");
             }
             way => {
@@ -138,7 +138,7 @@ impl Reader {
     }
 }
 
-impl Tiers {
+impl PageTiers {
     /// `MGET` of some, as bytes.
     async fn mget(&self, keys: Vec<String>) -> Vec<Option<Vec<u8>>> {
         if keys.is_empty() { Vec::new() } else { self.redis.clone().mget(keys).await.expect("an answer") }
@@ -211,7 +211,7 @@ fn keep<R: Record>(near: Option<&Near<R>>, known: &mut HashMap<i64, Arc<R>>, fou
 }
 
 /// One `MGET` per level: the user, the posts, the authors with the photos.
-async fn by_hand(tiers: &Tiers, near: Option<&Nears>, user: i64) -> String {
+async fn by_hand(tiers: &PageTiers, near: Option<&Nears>, user: i64) -> String {
     let near_users = near.map(|near| &near.users);
     let (mut users, asked) = recall(near_users, [user].into_iter());
     keep(near_users, &mut users, tiers.all(&asked).await);
@@ -252,8 +252,8 @@ async fn naive(pool: &PgPool, user: i64) -> String {
 }
 
 /// `get_with` and `GET` for each object, joined.
-async fn through_moka(tiers: &Tiers, mokas: &Mokas, user: i64) -> String {
-    async fn get<R: Record>(moka: &Moka<R>, tiers: &Tiers, id: i64) -> Arc<R> {
+async fn through_moka(tiers: &PageTiers, mokas: &Mokas, user: i64) -> String {
+    async fn get<R: Record>(moka: &Moka<R>, tiers: &PageTiers, id: i64) -> Arc<R> {
         moka.get_with(id, async { Arc::new(tiers.one(id).await) }).await
     }
     let shown = get(&mokas.users, tiers, user).await;
@@ -273,7 +273,7 @@ struct KeyOf<const KIND: u8>(i64);
 
 macro_rules! loads {
     ($kind:literal, $type:ty) => {
-        impl Loader<KeyOf<$kind>> for Tiers {
+        impl Loader<KeyOf<$kind>> for PageTiers {
             type Value = $type;
             type Error = ();
 
@@ -291,7 +291,7 @@ loads!(1, Post);
 loads!(2, Photo);
 
 /// async-graphql's loader over both tiers, one per request.
-async fn loaded(tiers: &Tiers, user: i64) -> String {
+async fn loaded(tiers: &PageTiers, user: i64) -> String {
     let loader = DataLoader::new(tiers.clone(), tokio::spawn).delay(Duration::ZERO);
     let loader = &loader;
     let shown = loader.load_one(KeyOf::<0>(user)).await.expect("rows").expect("a user");
@@ -306,9 +306,9 @@ async fn loaded(tiers: &Tiers, user: i64) -> String {
 }
 
 /// A table as a source.
-struct Table<R>(PgPool, std::marker::PhantomData<fn() -> R>);
+struct TableSource<R>(PgPool, std::marker::PhantomData<fn() -> R>);
 
-impl<R: Record> Source for Table<R> {
+impl<R: Record> Source for TableSource<R> {
     type Key = i64;
     type Value = R;
     type Error = sqlx::Error;
@@ -330,20 +330,20 @@ async fn cache(url: &str, pool: &PgPool, near: Option<usize>) -> Cache {
         None => region,
     };
     let builder = Cache::builder().region("objects", region);
-    let builder = builder.source(Table::<User>(pool.clone(), Default::default()));
-    let builder = builder.source(Table::<Post>(pool.clone(), Default::default()));
-    let builder = builder.source(Table::<Photo>(pool.clone(), Default::default()));
+    let builder = builder.source(TableSource::<User>(pool.clone(), Default::default()));
+    let builder = builder.source(TableSource::<Post>(pool.clone(), Default::default()));
+    let builder = builder.source(TableSource::<Photo>(pool.clone(), Default::default()));
     builder.build().await.expect("a sound configuration")
 }
 
 /// Each object by itself, as a handler or a resolver asks for it.
 async fn ours(cache: &Cache, user: i64) -> String {
     let request = &cache.request();
-    let shown = request.get::<Table<User>>(user).await.expect("rows").expect("a user");
+    let shown = request.get::<TableSource<User>>(user).await.expect("rows").expect("a user");
     let rows = try_join_all(feed(user).into_iter().map(|id| async move {
-        let post = request.get::<Table<Post>>(id).await?.expect("a post");
-        let author = request.get::<Table<User>>(post.author);
-        let (author, photo) = tokio::try_join!(author, request.get::<Table<Photo>>(post.photo))?;
+        let post = request.get::<TableSource<Post>>(id).await?.expect("a post");
+        let author = request.get::<TableSource<User>>(post.author);
+        let (author, photo) = tokio::try_join!(author, request.get::<TableSource<Photo>>(post.photo))?;
         Ok::<_, mastaba::Error>((post, author.expect("an author"), photo.expect("a photo")))
     }));
     let rows = rows.await.expect("rows");
