@@ -250,7 +250,8 @@ impl Request {
     fn send(self: &Arc<Self>, state: &mut State) {
         state.gathered = 0;
         let Some(part) = state.gathering.take() else { return };
-        let coming = part.send(1, &tokio_util::sync::CancellationToken::new());
+        let sent = part.send(1, &tokio_util::sync::CancellationToken::new());
+        let coming: Vec<_> = sent.into_iter().enumerate().filter_map(|(at, key)| Some((at, key?))).collect();
         self.lookout.sent();
         for (at, _) in &coming {
             self.tell(|ledger| {

@@ -8,6 +8,7 @@
 use std::sync::OnceLock;
 use std::task::{Context, Waker};
 
+use smallvec::SmallVec;
 use tokio_util::sync::CancellationToken;
 
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
@@ -32,17 +33,15 @@ struct State<K, A> {
     begun: u64,
     /// A load of the same batch, or of another one, waits for it: the batch that carries it must not wait.
     hurry: Option<CancellationToken>,
-    keys: Vec<Wanted<K>>,
+    /// Until they are sent: then all of them leave at once, where they stand.
+    keys: Vec<Option<K>>,
+    /// How many readers wait, by the index of the key.
+    readers: SmallVec<[u32; 4]>,
     /// By the index of the key.
     answers: Vec<Option<A>>,
     /// Some of its keys were answered before the others: see [`Part::answer_early`].
     partly: bool,
-    wakers: Vec<Option<Waker>>,
-}
-
-struct Wanted<K> {
-    key: Option<K>,
-    readers: usize,
+    wakers: SmallVec<[Option<Waker>; 2]>,
 }
 
 /// How far a part has come.
@@ -65,10 +64,11 @@ impl<K, A: Clone> Part<K, A> {
             phase: Phase::Gathering,
             begun: 0,
             hurry: None,
-            keys: Vec::with_capacity(room.max(4)),
+            keys: Vec::with_capacity(room),
+            readers: SmallVec::with_capacity(room),
             answers: Vec::new(),
             partly: false,
-            wakers: Vec::new(),
+            wakers: SmallVec::new(),
         };
         Arc::new(Self { id, sent: AtomicBool::new(false), load: OnceLock::new(), state: Mutex::new(state) })
     }
@@ -89,8 +89,9 @@ impl<K, A: Clone> Part<K, A> {
         if state.phase != Phase::Gathering {
             return None;
         }
-        state.keys.push(Wanted { key: Some(key), readers: 1 });
-        Some(state.keys.len() - 1)
+        state.keys.push(Some(key));
+        state.readers.push(1);
+        Some(state.readers.len() - 1)
     }
 
     /// Another reader waits for a key that is here already. Not if the part is settled: what carried it was
@@ -100,32 +101,28 @@ impl<K, A: Clone> Part<K, A> {
         if state.phase == Phase::Settled {
             return false;
         }
-        let Some(wanted) = state.keys.get_mut(at) else { return false };
-        wanted.readers += 1;
+        let Some(readers) = state.readers.get_mut(at) else { return false };
+        *readers = readers.saturating_add(1);
         true
     }
 
     /// A reader has gone. Gives the key back if it was the last one and the part has not been sent.
     pub(crate) fn leave(&self, at: usize) -> Option<K> {
         let mut state = lock(&self.state);
-        let gathering = state.phase == Phase::Gathering;
-        let wanted = state.keys.get_mut(at)?;
-        wanted.readers = wanted.readers.saturating_sub(1);
-        if gathering && wanted.readers == 0 { wanted.key.take() } else { None }
+        let readers = state.readers.get_mut(at)?;
+        *readers = readers.saturating_sub(1);
+        // once sent, it is not here any longer
+        if *readers == 0 { state.keys.get_mut(at)?.take() } else { None }
     }
 
-    /// Sends the part: the keys that somebody still waits for, with their indices.
-    pub(crate) fn send(&self, begun: u64, hurry: &CancellationToken) -> Vec<(usize, K)> {
+    /// Sends the part: the keys that somebody still waits for, each at its index.
+    pub(crate) fn send(&self, begun: u64, hurry: &CancellationToken) -> Vec<Option<K>> {
         let mut state = lock(&self.state);
         state.phase = Phase::Sent;
         self.sent.store(true, Ordering::Release);
         state.begun = begun;
         state.hurry = Some(hurry.clone());
-        let mut keys = Vec::with_capacity(state.keys.len());
-        keys.extend(
-            state.keys.iter_mut().enumerate().filter_map(|(at, wanted)| Some((at, wanted.key.take()?))),
-        );
-        keys
+        std::mem::take(&mut state.keys)
     }
 
     /// Answers some keys before the others, by their index, and lets every reader look whether it has what it waits
@@ -199,11 +196,11 @@ impl<K, A: Clone> Part<K, A> {
         mut take: impl FnMut(usize, u64, Option<A>),
     ) {
         let mut state = lock(&self.state);
-        let State { keys: wanted, answers, begun, .. } = &mut *state;
+        let State { readers, answers, begun, .. } = &mut *state;
         for (nth, at) in keys.enumerate() {
-            let last = wanted.get_mut(at).is_none_or(|wanted| {
-                wanted.readers = wanted.readers.saturating_sub(1);
-                wanted.readers == 0
+            let last = readers.get_mut(at).is_none_or(|readers| {
+                *readers = readers.saturating_sub(1);
+                *readers == 0
             });
             let answer = answers.get_mut(at);
             take(nth, *begun, answer.and_then(|answer| if last { answer.take() } else { answer.clone() }));

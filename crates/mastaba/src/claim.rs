@@ -27,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +86,7 @@ pub(crate) struct Claim<S: Source> {
     /// The places in the part of the same key asked again, each behind the first one's.
     twins: Vec<(usize, usize)>,
     /// Which `asks` the shared tier is being asked for, in order.
-    asking: Vec<usize>,
+    asking: SmallVec<[usize; 4]>,
     /// The items whose leases were asked for, in order.
     leasing: Vec<usize>,
     /// The items that were given to the shared tier to store, in order.
@@ -186,17 +187,18 @@ impl<S: Source> Claim<S> {
     pub(crate) fn new(
         bound: &Bound<S>,
         request: Arc<RequestCore>,
-        keys: Vec<(usize, S::Key)>,
+        keys: Vec<Option<S::Key>>,
         hurry: CancellationToken,
     ) -> Self {
         let begun = bound.part.begun();
         let mut claim = Self::empty(&bound.source, bound.part.clone(), request, bound.lane, begun, hurry);
         claim.nested = bound.nested;
-        let records = claim.encoded(keys.iter().map(|(_, key)| key));
+        let records = claim.encoded(keys.iter().filter_map(Option::as_ref));
         claim.asks.reserve(keys.len());
         // where readers do not see each other's keys on their way, two of them may have given the same one
         let mut met: HashMap<S::Key, usize, foldhash::fast::RandomState> = HashMap::default();
-        let mut pairs = keys.into_iter().zip(records);
+        let keys = keys.into_iter().enumerate().filter_map(|(at, key)| Some((at, key?)));
+        let mut pairs = keys.zip(records);
         let mut place = 0;
         while let Err(why) = guard(|| {
             for ((at, key), record) in pairs.by_ref() {
@@ -276,7 +278,7 @@ impl<S: Source> Claim<S> {
             open: 0,
             items: Vec::new(),
             twins: Vec::new(),
-            asking: Vec::new(),
+            asking: SmallVec::new(),
             leasing: Vec::new(),
             filling: Vec::new(),
             broken: Vec::new(),
@@ -398,14 +400,14 @@ impl<S: Source> AnyPart for Bound<S> {
     }
 
     fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>> {
-        let keys = self.keys.take().filter(|keys| !keys.is_empty())?;
+        let keys = self.keys.take().filter(|keys| keys.iter().any(Option::is_some))?;
         Some(Box::new(Claim::new(self, request.clone(), keys, hurry.clone())))
     }
 
     fn fail(&mut self, error: &Error) {
         let keys = self.part.send(0, &CancellationToken::new());
         // nobody waits any longer for those that were not sent
-        let count = keys.last().map_or(0, |(at, _)| at + 1);
+        let count = keys.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         let error = error.named(S::NAME);
         let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
         self.part.settle(std::iter::repeat_with(failed).take(count).collect());

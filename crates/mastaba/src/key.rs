@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 use crate::error::Error;
 use crate::guarded::guard;
@@ -110,8 +111,10 @@ impl KeySpace {
         keys: impl Iterator<Item = &'k K>,
         mangling: &Cell<bool>,
     ) -> Result<Vec<Bytes>, Error> {
-        let mut ends = Vec::with_capacity(keys.size_hint().0);
-        let mut out = Vec::with_capacity(keys.size_hint().0.saturating_mul(self.entries.len() + 16));
+        let (least, most) = keys.size_hint();
+        let count = most.unwrap_or(least);
+        let mut lengths: SmallVec<[usize; 8]> = SmallVec::with_capacity(count);
+        let mut out = Vec::with_capacity(count.saturating_mul(self.entries.len() + 16));
         for key in keys {
             let start = out.len();
             out.extend_from_slice(self.entries.as_bytes());
@@ -121,11 +124,10 @@ impl KeySpace {
             })?;
             mangling.set(true);
             self.finish(&mut out, start, &self.entries);
-            ends.push(out.len());
+            lengths.push(out.len() - start);
         }
-        let out = Bytes::from(out);
-        let mut start = 0;
-        Ok(ends.into_iter().map(|end| out.slice(std::mem::replace(&mut start, end)..end)).collect())
+        let mut out = Bytes::from(out);
+        Ok(lengths.into_iter().map(|length| out.split_to(length)).collect())
     }
 
     /// `{namespace}:{region}`, whatever a mangler makes of it.

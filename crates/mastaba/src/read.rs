@@ -19,6 +19,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use smallvec::{SmallVec, smallvec};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use crate::guarded::{Guarded, Panicked, guard, let_go};
 use crate::limits::later;
 use crate::region::{RegionCore, Stamps};
 use crate::report::Meter;
-use crate::request::{AnyPart, Asking, Glance, RequestCore, RequestState};
+use crate::request::{Asking, Glance, Parts, RequestCore, RequestState};
 
 /// Has a claim do something. A panic costs its own keys, and those of no other claim of the batch.
 fn alone<C: AnyClaim + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut C) -> T) -> T {
@@ -39,7 +40,13 @@ fn alone<C: AnyClaim + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut
     })
 }
 
-type Claims = Vec<Box<dyn AnyClaim>>;
+// A batch of hits is answered in the task of its own alone. What only a miss, a hook or a ping needs stands in boxes, for
+// a task is as large as all that it may ever wait for, and is copied when it begins and when it ends.
+
+/// Of one source or two, mostly: these then cost no allocation beside their own.
+type Claims = SmallVec<[Box<dyn AnyClaim>; 2]>;
+/// Mostly one.
+type ByRegion = SmallVec<[(Arc<RegionCore>, Claims); 1]>;
 type Loading = FuturesUnordered<BoxFuture<'static, Box<dyn AnyClaim>>>;
 
 /// The request that a batch is read for, and where its trips are written down.
@@ -81,7 +88,7 @@ impl RequestCore {
 /// polled, and none takes the load with it when it goes.
 ///
 /// Outside of a runtime, or on one that lacks something, it fails the parts, and says so.
-fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>) -> Result<(), ()> {
+fn send(request: &Arc<RequestCore>, mut parts: Parts) -> Result<(), ()> {
     let home = match request.cache.home("a read that has to ask a tier") {
         Ok(home) => home,
         Err(error) => {
@@ -113,9 +120,7 @@ fn send(request: &Arc<RequestCore>, mut parts: Vec<Box<dyn AnyPart>>) -> Result<
 
 /// Answers every key, asking each tier only for what the tier above did not know.
 async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, caller: &Caller) {
-    let regions = by_region(claims);
-    let recalled = join_all(regions.into_iter().map(|(region, claims)| recall(region, claims, caller)));
-    let mut recalled = pin!(recalled);
+    let mut recalled = pin!(of_each_region(claims, |region, claims| recall(region, claims, caller)));
     let in_time = tokio::select! {
         biased;
         claims = recalled.as_mut() => Some(claims),
@@ -126,18 +131,30 @@ async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, caller:
         Some(claims) => claims,
         None => recalled.await,
     };
-    load(claims.into_iter().flatten().collect(), hurry, caller).await;
+    load(claims, hurry, caller).await;
 }
 
-fn by_region(claims: Claims) -> Vec<(Arc<RegionCore>, Claims)> {
-    let mut regions: Vec<(Arc<RegionCore>, Claims)> = Vec::new();
+/// Does something with the claims of each region, for all regions at a time, and gives back the claims.
+async fn of_each_region<F>(claims: Claims, work: impl Fn(Arc<RegionCore>, Claims) -> F) -> Claims
+where
+    F: Future<Output = Claims>,
+{
+    let mut regions = ByRegion::new();
     for claim in claims {
         match regions.iter_mut().find(|(region, _)| Arc::ptr_eq(region, claim.region())) {
             Some((_, claims)) => claims.push(claim),
-            None => regions.push((claim.region().clone(), vec![claim])),
+            None => regions.push((claim.region().clone(), smallvec![claim])),
         }
     }
-    regions
+    if regions.len() <= 1 {
+        // which needs nobody to poll several
+        return match regions.pop() {
+            Some((region, claims)) => work(region, claims).await,
+            None => Claims::new(),
+        };
+    }
+    let done = join_all(regions.into_iter().map(|(region, claims)| work(region, claims))).await;
+    done.into_iter().flatten().collect()
 }
 
 /// Near and shared: one read for all sources of a region, and leases for what it missed.
@@ -151,26 +168,49 @@ async fn recall(region: Arc<RegionCore>, mut claims: Claims, caller: &Caller) ->
         claims.iter_mut().fold(false, |any, claim| alone(&mut **claim, AnyClaim::set_aside) | any)
     };
     if region.is_fenced() && !fenced && aside(&mut claims) {
-        // near answers after the ping, which travels beside the read of what near does not know
-        let renewals = request.renewals();
-        (fenced, ready) = futures_util::join!(region.catch_up(meter), ask(&region, &mut claims, meter));
-        if fenced {
-            request.set_fenced(&region, renewals);
-        }
+        (fenced, ready) = ask_beside_a_ping(&region, &mut claims, caller).await;
     }
     claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.recall_near(fenced)));
     ready &= ask(&region, &mut claims, meter).await;
-    prove(&region, &mut claims, meter).await;
-    // a tier that did not answer the read is not asked for leases (R1: what it has was not seen)
-    lease(&region, &mut claims, ready, meter).await;
+    let mut unproven: Vec<String> = claims.iter().flat_map(|claim| claim.unproven()).collect();
+    let stamps = if unproven.is_empty() {
+        Some(Stamps::default())
+    } else {
+        unproven.sort_unstable();
+        unproven.dedup();
+        // those of the tags of hits, where they were not read with them: one trip more
+        region.read_tags(meter, unproven).boxed().await.map(|tags| Stamps { tags, ..Stamps::default() })
+    };
+    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.prove(stamps.as_ref())));
+    if claims.iter().any(|claim| claim.waits()) {
+        // a tier that did not answer the read is not asked for leases (R1: what it has was not seen)
+        lease(&region, &mut claims, ready, meter).boxed().await;
+    }
     claims
+}
+
+/// Where near answers only after a ping: that travels beside the read of what near does not know. Whether near may answer,
+/// and whether the shared tier does.
+fn ask_beside_a_ping<'c>(
+    region: &'c Arc<RegionCore>,
+    claims: &'c mut Claims,
+    Caller { request, meter }: &'c Caller,
+) -> BoxFuture<'c, (bool, bool)> {
+    Box::pin(async move {
+        let renewals = request.renewals();
+        let (fenced, ready) = futures_util::join!(region.catch_up(meter), ask(region, claims, meter));
+        if fenced {
+            request.set_fenced(region, renewals);
+        }
+        (fenced, ready)
+    })
 }
 
 /// One read of the shared tier for what is wanted of it. Whether it answered, if it was asked.
 async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
     let mut keys = Vec::new();
     let mut tags: Vec<&'static str> = Vec::new();
-    let mut counts = Vec::with_capacity(claims.len());
+    let mut counts: SmallVec<[usize; 4]> = SmallVec::new();
     for claim in claims.iter_mut() {
         let wanted = claim.wanted(&mut keys);
         counts.push(wanted);
@@ -196,28 +236,12 @@ async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
     found.is_some()
 }
 
-/// Reads the stamps of the tags that hits stand under, where they were not read with them: one trip more.
-async fn prove(region: &RegionCore, claims: &mut Claims, meter: &Meter) {
-    let mut unproven: Vec<String> = claims.iter().flat_map(|claim| claim.unproven()).collect();
-    unproven.sort_unstable();
-    unproven.dedup();
-    let stamps = if unproven.is_empty() {
-        Some(Stamps::default())
-    } else {
-        region.read_tags(meter, unproven).await.map(|tags| Stamps { tags, ..Stamps::default() })
-    };
-    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.prove(stamps.as_ref())));
-}
-
 /// Boards flights, and takes the leases that the new ones need.
 pub(crate) async fn lease<C, D>(region: &RegionCore, claims: &mut [C], ready: bool, meter: &Meter)
 where
     C: DerefMut<Target = D> + Send,
     D: AnyClaim + ?Sized,
 {
-    if !claims.iter().any(|claim| claim.waits()) {
-        return; // everything was found
-    }
     let mut leases = Vec::new();
     let mut tags: Vec<&'static str> = Vec::new();
     let mut counts = Vec::with_capacity(claims.len());
@@ -247,28 +271,35 @@ where
 
 /// The source, and everything after it.
 async fn load(claims: Claims, hurry: &CancellationToken, caller: &Caller) {
-    if !claims.iter().any(|claim| claim.waits()) {
-        return finish(claims, caller).await;
+    if claims.iter().any(|claim| claim.waits()) {
+        load_misses(claims, hurry, caller).await;
+    } else {
+        finish(claims, caller).await;
     }
-    let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
-    let patience = waiting.iter().map(|claim| claim.patience()).max().unwrap_or_default();
-    let mut loading: Loading = waiting.into_iter().map(load_one).collect();
-    let mut together = ready;
-    let patience = sleep_until(later(Instant::now(), patience));
-    tokio::pin!(patience);
-    loop {
-        tokio::select! {
-            biased;
-            claim = loading.next() => match claim {
-                Some(claim) => together.push(claim),
-                None => break,
-            },
-            () = &mut patience => break,
-            // a load waits for what is here: it would wait for itself
-            () = hurry.cancelled() => break,
+}
+
+fn load_misses<'c>(claims: Claims, hurry: &'c CancellationToken, caller: &'c Caller) -> BoxFuture<'c, ()> {
+    Box::pin(async move {
+        let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
+        let patience = waiting.iter().map(|claim| claim.patience()).max().unwrap_or_default();
+        let mut loading: Loading = waiting.into_iter().map(load_one).collect();
+        let mut together = ready;
+        let patience = sleep_until(later(Instant::now(), patience));
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                biased;
+                claim = loading.next() => match claim {
+                    Some(claim) => together.push(claim),
+                    None => break,
+                },
+                () = &mut patience => break,
+                // a load waits for what is here: it would wait for itself
+                () = hurry.cancelled() => break,
+            }
         }
-    }
-    futures_util::join!(finish(together, caller), finish_late(loading, caller));
+        futures_util::join!(finish(together, caller), finish_late(loading, caller));
+    })
 }
 
 /// Finishes each late claim when its load has come, while the others go on loading.
@@ -276,7 +307,7 @@ async fn finish_late(mut loading: Loading, caller: &Caller) {
     let mut finishing: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(claim) = loading.next() => finishing.push(finish(vec![claim], caller)),
+            Some(claim) = loading.next() => finishing.push(finish(smallvec![claim], caller).boxed()),
             Some(()) = finishing.next() => {}
             else => break,
         }
@@ -294,38 +325,48 @@ fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim
 }
 
 /// Hooks, answers, and then, with nobody waiting, one fill per region and the refreshes.
-fn finish(mut claims: Claims, caller: &Caller) -> BoxFuture<'_, ()> {
+async fn finish(mut claims: Claims, caller: &Caller) {
+    // a hook may read what others of the batch have brought, so these are answered first
+    let settling = caller.request.traffic.settling();
+    claims
+        .iter_mut()
+        .filter(|claim| !claim.is_hooked())
+        .for_each(|claim| alone(&mut **claim, AnyClaim::settle));
+    drop(settling);
+    if claims.iter().any(|claim| claim.is_hooked()) {
+        hook(&mut claims, caller).await;
+    }
+    let refreshes = claims.iter_mut().filter_map(|claim| alone(&mut **claim, AnyClaim::refreshes));
+    let refreshes: Claims = refreshes.collect();
+    let (brought, answered): (Claims, Claims) = claims.into_iter().partition(|claim| claim.brought());
+    answered.into_iter().for_each(let_go);
+    if !(brought.is_empty() && refreshes.is_empty()) {
+        store(brought, refreshes, caller.in_background()).await;
+    }
+}
+
+/// Hooks, and answers.
+fn hook<'c>(claims: &'c mut Claims, caller: &'c Caller) -> BoxFuture<'c, ()> {
+    let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
+    let hooked = hooked.map(move |claim| async move {
+        let entered = Guarded::of(claim.enter()).await;
+        if let Err(why) = entered {
+            claim.cut_off(&why);
+        }
+        let _settling = caller.request.traffic.settling();
+        alone(&mut **claim, AnyClaim::settle);
+    });
+    join_all(hooked).map(drop).boxed()
+}
+
+/// What nobody waits for.
+fn store(claims: Claims, refreshes: Claims, caller: Caller) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        // a hook may read what others of the batch have brought, so these are answered first
-        let settling = caller.request.traffic.settling();
-        claims
-            .iter_mut()
-            .filter(|claim| !claim.is_hooked())
-            .for_each(|claim| alone(&mut **claim, AnyClaim::settle));
-        drop(settling);
-        let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
-        join_all(hooked.map(|claim| async {
-            let entered = Guarded::of(claim.enter()).await;
-            if let Err(why) = entered {
-                claim.cut_off(&why);
-            }
-            let _settling = caller.request.traffic.settling();
-            alone(&mut **claim, AnyClaim::settle);
-        }))
-        .await;
-        let refreshes = claims.iter_mut().filter_map(|claim| alone(&mut **claim, AnyClaim::refreshes));
-        let refreshes: Claims = refreshes.collect();
-        let (brought, answered): (Claims, Claims) = claims.into_iter().partition(|claim| claim.brought());
-        answered.into_iter().for_each(let_go);
-        let claims = brought;
-        let caller = caller.in_background();
         if !claims.is_empty() {
             // Encoding what is to be stored takes its time, and a reader that was woken on this thread has not been
             // polled yet: it goes first.
             yield_now().await;
-            let fills =
-                by_region(claims).into_iter().map(|(region, claims)| fill(region, claims, &caller.meter));
-            join_all(fills).await;
+            of_each_region(claims, |region, claims| fill(region, claims, &caller.meter)).await;
         }
         if !refreshes.is_empty() {
             refresh(refreshes, &caller).await;
@@ -333,18 +374,17 @@ fn finish(mut claims: Claims, caller: &Caller) -> BoxFuture<'_, ()> {
     })
 }
 
-/// Loads anew, in the background, what was served stale or is about to be.
+/// Loads anew what was served stale or is about to be.
 async fn refresh(claims: Claims, caller: &Caller) {
-    let leased = by_region(claims).into_iter().map(|(region, mut claims)| async move {
+    let leased = of_each_region(claims, |region, mut claims| async move {
         lease(&region, &mut claims, true, &caller.meter).await;
         claims
     });
-    let claims = join_all(leased).await.into_iter().flatten().collect();
-    load(claims, &CancellationToken::new(), caller).await;
+    load(leased.await, &CancellationToken::new(), caller).await;
 }
 
 /// One fill for everything that was loaded for a region.
-async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
+async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> Claims {
     let mut untagged: Vec<String> =
         claims.iter_mut().flat_map(|claim| alone(&mut **claim, AnyClaim::untagged)).collect();
     untagged.sort_unstable();
@@ -368,5 +408,6 @@ async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) {
         alone(&mut **claim, |claim| claim.filled(&stored[from..from + count]));
         from += count;
     }
-    claims.into_iter().for_each(let_go);
+    claims.drain(..).for_each(let_go);
+    claims
 }

@@ -27,7 +27,7 @@ pub use self::database::DatabaseTrip;
 pub(crate) use self::nesting::{Nesting, endless, inside};
 pub(crate) use self::slot::{Bound, Cell, Glance, Lane, Memo, PartOf, Slot};
 pub use self::stash::Stash;
-pub(crate) use self::state::{AnyPart, Asking, RequestCore, RequestState};
+pub(crate) use self::state::{AnyPart, Asking, Parts, RequestCore, RequestState};
 use self::waiting::Waiting;
 use crate::answer::{Answers, Asked, Known, Outcome};
 use crate::cache::CacheCore;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::Force;
 use crate::answer::{Answered, Known};
@@ -25,8 +26,8 @@ pub(crate) struct Bound<S: Source> {
     pub(crate) lane: Lane,
     /// A loader waits for one of its keys.
     pub(crate) nested: bool,
-    /// The keys, once sent and until they are claimed.
-    pub(crate) keys: Option<Vec<(usize, S::Key)>>,
+    /// The keys, once sent and until they are claimed: each at its place in the part.
+    pub(crate) keys: Option<Vec<Option<S::Key>>>,
 }
 
 impl<S: Source> Drop for Bound<S> {
@@ -48,7 +49,7 @@ pub(crate) struct Slot<S: Source> {
     pub(crate) written: HashSet<S::Key, foldhash::fast::RandomState>,
     pub(crate) outcomes: Outcomes,
     /// The part of each lane, and the turn that it gathers for.
-    gathering: Vec<(Lane, u64, Arc<PartOf<S>>)>,
+    gathering: SmallVec<[(Lane, u64, Arc<PartOf<S>>); 1]>,
 }
 
 pub(crate) struct Cell<S: Source> {
@@ -140,7 +141,7 @@ impl<S: Source> Slot<S> {
             forgotten: 0,
             written: HashSet::default(),
             outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
-            gathering: Vec::new(),
+            gathering: SmallVec::new(),
         }
     }
 
@@ -287,7 +288,7 @@ impl<S: Source> AnySlot for Slot<S> {
     fn renew(&mut self, tick: u64, published: bool) {
         self.forget_all(tick);
         self.cells = HashMap::default();
-        self.gathering = Vec::new(); // of earlier turns; what has not been sent yet is, by its readers
+        self.gathering = SmallVec::new(); // of earlier turns; what has not been sent yet is, by its readers
         if published {
             self.written = HashSet::default();
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
+use smallvec::SmallVec;
 use tokio::runtime::Id;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -45,9 +46,9 @@ pub(crate) struct RequestCore {
 /// Tier 1.
 pub(crate) struct RequestState {
     /// One per source, found by type: a request rarely uses more than a few.
-    pub(crate) slots: Vec<(TypeId, Box<dyn AnySlot>)>,
+    pub(crate) slots: SmallVec<[(TypeId, Box<dyn AnySlot>); 2]>,
     /// The parts that gather keys now.
-    pub(crate) gathering: Vec<Box<dyn AnyPart>>,
+    pub(crate) gathering: Parts,
     /// Parts that were made in an earlier turn take no more keys.
     pub(crate) turn: u64,
     pub(crate) next_part: u64,
@@ -70,6 +71,9 @@ pub(crate) struct RequestState {
     /// What a batch ended with that did not come to its end.
     cut_off: Option<Panicked>,
 }
+
+/// What gathers: of one source or two, mostly.
+pub(crate) type Parts = SmallVec<[Box<dyn AnyPart>; 2]>;
 
 /// A [`Bound`](super::Bound) whose source is not known.
 pub(crate) trait AnyPart: Send {
@@ -120,8 +124,8 @@ impl RequestCore {
             stand_by: StandBy::default(),
             lookout: Arc::default(),
             state: Mutex::new(RequestState {
-                slots: Vec::new(),
-                gathering: Vec::new(),
+                slots: SmallVec::new(),
+                gathering: Parts::new(),
                 turn: 0,
                 next_part: 0,
                 trips: Trips::default(),
