@@ -25,29 +25,24 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answered, Known, Outcome};
-use crate::batch::Part;
 use crate::carried::{Carried, Landed};
 use crate::clock::Now;
 use crate::coherence::Mark;
 use crate::entry::Fence;
 use crate::error::{Error, OF_A_KEY};
 use crate::flight::{Departure, Seat};
-use crate::guarded::{Panicked, each, guard, let_go};
-use crate::limits::later;
+use crate::guarded::{guard, let_go};
 use crate::policy::EntryPolicy;
-use crate::read::AnyClaim;
-use crate::region::{Era, RegionCore, Stamps};
+use crate::read::LookingUp;
+use crate::region::{Era, Stamps};
 use crate::registry::Registered;
 use crate::report::{Meter, Outcomes, Tier};
-use crate::request::{AnyPart, Bound, Lane, PartOf, RequestCache, RequestCore};
-use crate::shared::{Fill, Lease, Leased};
+use crate::request::{AnyPart, Bound, Lane, PartOf, RequestCore};
 use crate::source::Source;
 
 /// The keys of one part on their way down the tiers.
@@ -399,7 +394,7 @@ impl<S: Source> AnyPart for Bound<S> {
         self.keys = Some(self.part.send(begun, hurry));
     }
 
-    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>> {
+    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn LookingUp>> {
         let keys = self.keys.take().filter(|keys| keys.iter().any(Option::is_some))?;
         Some(Box::new(Claim::new(self, request.clone(), keys, hurry.clone())))
     }
@@ -411,136 +406,5 @@ impl<S: Source> AnyPart for Bound<S> {
         let error = error.named(S::NAME);
         let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
         self.part.settle(std::iter::repeat_with(failed).take(count).collect());
-    }
-}
-
-impl<S: Source> AnyClaim for Claim<S> {
-    fn region(&self) -> &Arc<RegionCore> {
-        &self.source.region
-    }
-
-    fn set_aside(&mut self) -> bool {
-        self.leave_to_near()
-    }
-
-    fn recall_near(&mut self, fenced: bool) {
-        self.look_into_near(fenced);
-    }
-
-    fn tags(&self) -> &'static [&'static str] {
-        S::TAGS
-    }
-
-    fn wanted(&mut self, keys: &mut Vec<Bytes>) -> usize {
-        self.ask_for(keys)
-    }
-
-    fn recall(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>) {
-        self.look_at(keys, found);
-    }
-
-    fn unproven(&self) -> Vec<String> {
-        self.unproven_tags()
-    }
-
-    fn prove(&mut self, stamps: Option<&Stamps>) {
-        self.prove_all(stamps);
-    }
-
-    fn board(&mut self, ready: bool) -> Option<Vec<Lease>> {
-        self.board_flights(ready)
-    }
-
-    fn leased(&mut self, leased: Option<(&[Leased], &Stamps)>) {
-        self.take_leases(leased);
-    }
-
-    fn waits(&self) -> bool {
-        self.lane != Lane::Peek && (self.open > 0 || self.items.iter().any(|item| item.answer.is_none()))
-    }
-
-    fn load(&mut self) -> BoxFuture<'_, ()> {
-        async move {
-            self.late = Some(later(Instant::now(), self.patience()));
-            while self.waits() {
-                self.load_once().await;
-                if !self.waits() {
-                    break;
-                }
-                let (region, meter, ready) = (self.source.region.clone(), self.meter.clone(), self.ready);
-                crate::read::lease(&region, &mut [&mut *self], ready, &meter).await;
-            }
-        }
-        .boxed()
-    }
-
-    fn is_hooked(&self) -> bool {
-        self.source.hooked() && self.lane != Lane::Background
-    }
-
-    fn enter(&mut self) -> BoxFuture<'_, ()> {
-        if self.is_hooked() { self.run_hook().boxed() } else { std::future::ready(()).boxed() }
-    }
-
-    fn settle(&mut self) {
-        // a flight with nothing left to load: its leases found it all
-        self.land(&[]);
-        self.answer_readers();
-    }
-
-    fn brought(&self) -> bool {
-        !self.departures.is_empty() || self.items.iter().any(|item| item.loaded.is_some())
-    }
-
-    fn untagged(&mut self) -> Vec<String> {
-        self.name_tags()
-    }
-
-    fn fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill> {
-        self.make_fills(tags)
-    }
-
-    fn filled(&mut self, stored: &[bool]) {
-        self.confirm(stored);
-    }
-
-    fn refreshes(&mut self) -> Option<Box<dyn AnyClaim>> {
-        let found = self.asks.iter().filter_map(|ask| Some((&ask.key, &ask.record, ask.refresh?)));
-        let late = self.items.iter().filter_map(|item| Some((&item.key, &item.record, item.refresh?)));
-        let stale: Vec<_> = found.chain(late).collect();
-        if stale.is_empty() {
-            return None;
-        }
-        let cache = &self.request.cache;
-        let part = Part::new(0, 0);
-        // in a request of its own: what this one remembers is older than the load (R6)
-        let own = RequestCache::new(cache.clone());
-        let (request, hurry) = (own.inner.clone(), CancellationToken::new());
-        let mut claim = Self::empty(&self.source, part, request, Lane::Background, cache.tick(), hurry);
-        claim.meter = self.meter.in_background();
-        each(
-            &mut claim,
-            stale.len(),
-            |claim, nth| {
-                let (key, record, fence) = stale[nth];
-                let key = key.clone();
-                let seen = self.source.near.as_ref().map_or(0, |near| near.seen(&key));
-                let mark = self.source.region.changes.mark(record);
-                let mut again = Item::new(key, 0, record.clone(), seen, mark);
-                again.fence = Some(fence);
-                claim.items.push(again);
-            },
-            // it was answered already, and is refreshed by whoever reads it next
-            |_, _, _| {},
-        );
-        Some(Box::new(claim))
-    }
-
-    fn patience(&self) -> Duration {
-        self.source.policy.source_soft_budget
-    }
-
-    fn cut_off(&mut self, why: &Panicked) {
-        self.fail_open(why);
     }
 }

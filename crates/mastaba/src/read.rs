@@ -9,12 +9,14 @@
 //! together is answered together, so that what it leads to travels together again; only a load that is
 //! slower than its soft budget is not waited for by the rest.
 
-mod claims;
+mod pool;
+mod states;
 
 use std::ops::DerefMut;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -25,7 +27,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-pub(crate) use self::claims::AnyClaim;
+use self::pool::{Pool, distinct};
+pub(crate) use self::states::{Answering, Loading, LookingUp, Missing, OnTheWay, Storing};
 use crate::guarded::{Guarded, Panicked, guard, let_go};
 use crate::limits::later;
 use crate::region::{RegionCore, Stamps};
@@ -33,7 +36,7 @@ use crate::report::Meter;
 use crate::request::{Asking, Glance, Parts, RequestCore, RequestState};
 
 /// Has a claim do something. A panic costs its own keys, and those of no other claim of the batch.
-fn alone<C: AnyClaim + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut C) -> T) -> T {
+fn alone<C: OnTheWay + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut C) -> T) -> T {
     guard(|| work(claim)).unwrap_or_else(|why| {
         claim.cut_off(&why);
         T::default()
@@ -44,10 +47,10 @@ fn alone<C: AnyClaim + ?Sized, T: Default>(claim: &mut C, work: impl FnOnce(&mut
 // a task is as large as all that it may ever wait for, and is copied when it begins and when it ends.
 
 /// Of one source or two, mostly: these then cost no allocation beside their own.
-type Claims = SmallVec<[Box<dyn AnyClaim>; 2]>;
+type All<D> = SmallVec<[Box<D>; 2]>;
 /// Mostly one.
-type ByRegion = SmallVec<[(Arc<RegionCore>, Claims); 1]>;
-type Loading = FuturesUnordered<BoxFuture<'static, Box<dyn AnyClaim>>>;
+type ByRegion<D> = SmallVec<[(Arc<RegionCore>, All<D>); 1]>;
+type Loads = FuturesUnordered<BoxFuture<'static, Box<dyn Answering>>>;
 
 /// The request that a batch is read for, and where its trips are written down.
 struct Caller {
@@ -119,7 +122,7 @@ fn send(request: &Arc<RequestCore>, mut parts: Parts) -> Result<(), ()> {
 }
 
 /// Answers every key, asking each tier only for what the tier above did not know.
-async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, caller: &Caller) {
+async fn read(claims: All<dyn LookingUp>, asking: Asking, hurry: &CancellationToken, caller: &Caller) {
     let mut recalled = pin!(of_each_region(claims, |region, claims| recall(region, claims, caller)));
     let in_time = tokio::select! {
         biased;
@@ -134,12 +137,14 @@ async fn read(claims: Claims, asking: Asking, hurry: &CancellationToken, caller:
     load(claims, hurry, caller).await;
 }
 
-/// Does something with the claims of each region, for all regions at a time, and gives back the claims.
-async fn of_each_region<F>(claims: Claims, work: impl Fn(Arc<RegionCore>, Claims) -> F) -> Claims
+/// Does something with the claims of each region, for all regions at a time, and gives them as that leaves them.
+async fn of_each_region<D, E, F>(claims: All<D>, work: impl Fn(Arc<RegionCore>, All<D>) -> F) -> All<E>
 where
-    F: Future<Output = Claims>,
+    D: OnTheWay + ?Sized,
+    E: ?Sized,
+    F: Future<Output = All<E>>,
 {
-    let mut regions = ByRegion::new();
+    let mut regions = ByRegion::<D>::new();
     for claim in claims {
         match regions.iter_mut().find(|(region, _)| Arc::ptr_eq(region, claim.region())) {
             Some((_, claims)) => claims.push(claim),
@@ -150,7 +155,7 @@ where
         // which needs nobody to poll several
         return match regions.pop() {
             Some((region, claims)) => work(region, claims).await,
-            None => Claims::new(),
+            None => All::new(),
         };
     }
     let done = join_all(regions.into_iter().map(|(region, claims)| work(region, claims))).await;
@@ -158,42 +163,45 @@ where
 }
 
 /// Near and shared: one read for all sources of a region, and leases for what it missed.
-async fn recall(region: Arc<RegionCore>, mut claims: Claims, caller: &Caller) -> Claims {
+async fn recall(
+    region: Arc<RegionCore>,
+    mut claims: All<dyn LookingUp>,
+    caller: &Caller,
+) -> All<dyn Missing> {
     let Caller { request, meter } = caller;
     region.keep_told();
     let mut fenced = region.is_fenced() && request.is_fenced(&region);
     let mut ready = true;
     // all claims are looked at: no short cut
-    let aside = |claims: &mut Claims| {
-        claims.iter_mut().fold(false, |any, claim| alone(&mut **claim, AnyClaim::set_aside) | any)
+    let left_to_near = |claims: &mut All<dyn LookingUp>| {
+        claims.iter_mut().fold(false, |any, claim| alone(&mut **claim, LookingUp::leave_to_near) | any)
     };
-    if region.is_fenced() && !fenced && aside(&mut claims) {
+    if region.is_fenced() && !fenced && left_to_near(&mut claims) {
         (fenced, ready) = ask_beside_a_ping(&region, &mut claims, caller).await;
     }
-    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.recall_near(fenced)));
+    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.look_into_near(fenced)));
     ready &= ask(&region, &mut claims, meter).await;
-    let mut unproven: Vec<String> = claims.iter().flat_map(|claim| claim.unproven()).collect();
+    let unproven = distinct(claims.iter().flat_map(|claim| claim.unproven_tags()));
     let stamps = if unproven.is_empty() {
         Some(Stamps::default())
     } else {
-        unproven.sort_unstable();
-        unproven.dedup();
         // those of the tags of hits, where they were not read with them: one trip more
         region.read_tags(meter, unproven).boxed().await.map(|tags| Stamps { tags, ..Stamps::default() })
     };
-    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.prove(stamps.as_ref())));
-    if claims.iter().any(|claim| claim.waits()) {
+    claims.iter_mut().for_each(|claim| alone(&mut **claim, |claim| claim.prove_all(stamps.as_ref())));
+    let mut missing: All<dyn Missing> = claims.into_iter().map(LookingUp::missing).collect();
+    if missing.iter().any(|claim| claim.waits()) {
         // a tier that did not answer the read is not asked for leases (R1: what it has was not seen)
-        lease(&region, &mut claims, ready, meter).boxed().await;
+        lease(&region, &mut missing, ready, meter).boxed().await;
     }
-    claims
+    missing
 }
 
 /// Where near answers only after a ping: that travels beside the read of what near does not know. Whether near may answer,
 /// and whether the shared tier does.
 fn ask_beside_a_ping<'c>(
     region: &'c Arc<RegionCore>,
-    claims: &'c mut Claims,
+    claims: &'c mut All<dyn LookingUp>,
     Caller { request, meter }: &'c Caller,
 ) -> BoxFuture<'c, (bool, bool)> {
     Box::pin(async move {
@@ -207,32 +215,16 @@ fn ask_beside_a_ping<'c>(
 }
 
 /// One read of the shared tier for what is wanted of it. Whether it answered, if it was asked.
-async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
-    let mut keys = Vec::new();
-    let mut tags: Vec<&'static str> = Vec::new();
-    let mut counts: SmallVec<[usize; 4]> = SmallVec::new();
-    for claim in claims.iter_mut() {
-        let wanted = claim.wanted(&mut keys);
-        counts.push(wanted);
-        if wanted > 0 {
-            tags.extend(claim.tags());
-        }
-    }
+async fn ask(region: &RegionCore, claims: &mut All<dyn LookingUp>, meter: &Meter) -> bool {
+    let Pool { asks: mut keys, tags, shares } = Pool::gather(claims, LookingUp::ask_for);
     if keys.is_empty() {
         return true;
     }
-    tags.sort_unstable();
-    tags.dedup();
     let found = region.read(meter, &mut keys, &tags).await;
-    let mut from = 0;
-    for (claim, count) in claims.iter_mut().zip(counts) {
-        if count > 0 {
-            let its = from..from + count;
-            let found = found.as_ref().map(|(records, stamps)| (&records[its.clone()], stamps));
-            alone(&mut **claim, |claim| claim.recall(&mut keys[its], found));
-            from += count;
-        }
-    }
+    shares.scatter(claims, |claim, its| {
+        let found = found.as_ref().map(|(records, stamps)| (&records[its.clone()], stamps));
+        alone(claim, |claim| claim.look_at(&mut keys[its], found));
+    });
     found.is_some()
 }
 
@@ -240,56 +232,56 @@ async fn ask(region: &RegionCore, claims: &mut Claims, meter: &Meter) -> bool {
 pub(crate) async fn lease<C, D>(region: &RegionCore, claims: &mut [C], ready: bool, meter: &Meter)
 where
     C: DerefMut<Target = D> + Send,
-    D: AnyClaim + ?Sized,
+    D: Missing + ?Sized,
 {
-    let mut leases = Vec::new();
-    let mut tags: Vec<&'static str> = Vec::new();
-    let mut counts = Vec::with_capacity(claims.len());
-    for claim in claims.iter_mut() {
-        let wanted = alone(&mut **claim, |claim| claim.board(ready));
-        counts.push(wanted.as_ref().map(Vec::len));
-        if let Some(wanted) = wanted {
-            tags.extend(claim.tags());
-            leases.extend(wanted);
-        }
-    }
-    if counts.iter().all(Option::is_none) {
+    let pool = Pool::gather(claims, |claim, leases| {
+        let wanted = alone(claim, |claim| claim.board_flights(ready));
+        let takes_part = wanted.is_some();
+        leases.extend(wanted.unwrap_or_default());
+        takes_part
+    });
+    let Pool { asks: leases, tags, shares } = pool;
+    if shares.are_none() {
         return;
     }
-    tags.sort_unstable();
-    tags.dedup();
     let answer = if ready { region.lease(meter, &leases, &tags).await } else { None };
-    let mut from = 0;
-    for (claim, count) in claims.iter_mut().zip(counts) {
-        if let Some(count) = count {
-            let answer = answer.as_ref().map(|(leased, stamps)| (&leased[from..from + count], stamps));
-            alone(&mut **claim, |claim| claim.leased(answer));
-            from += count;
-        }
-    }
+    shares.scatter(claims, |claim, its| {
+        let answer = answer.as_ref().map(|(leased, stamps)| (&leased[its], stamps));
+        alone(claim, |claim| claim.take_leases(answer));
+    });
 }
 
 /// The source, and everything after it.
-async fn load(claims: Claims, hurry: &CancellationToken, caller: &Caller) {
+async fn load(claims: All<dyn Missing>, hurry: &CancellationToken, caller: &Caller) {
     if claims.iter().any(|claim| claim.waits()) {
         load_misses(claims, hurry, caller).await;
     } else {
-        finish(claims, caller).await;
+        finish(claims.into_iter().filter_map(|claim| claim.loading().err()).collect(), caller).await;
     }
 }
 
-fn load_misses<'c>(claims: Claims, hurry: &'c CancellationToken, caller: &'c Caller) -> BoxFuture<'c, ()> {
+fn load_misses<'c>(
+    claims: All<dyn Missing>,
+    hurry: &'c CancellationToken,
+    caller: &'c Caller,
+) -> BoxFuture<'c, ()> {
     Box::pin(async move {
-        let (waiting, ready): (Claims, Claims) = claims.into_iter().partition(|claim| claim.waits());
-        let patience = waiting.iter().map(|claim| claim.patience()).max().unwrap_or_default();
-        let mut loading: Loading = waiting.into_iter().map(load_one).collect();
-        let mut together = ready;
+        let (mut loads, mut together, mut patience) = (Loads::new(), All::new(), Duration::ZERO);
+        for claim in claims {
+            match claim.loading() {
+                Ok(loading) => {
+                    patience = patience.max(loading.patience());
+                    loads.push(load_one(loading));
+                }
+                Err(answered) => together.push(answered),
+            }
+        }
         let patience = sleep_until(later(Instant::now(), patience));
         tokio::pin!(patience);
         loop {
             tokio::select! {
                 biased;
-                claim = loading.next() => match claim {
+                claim = loads.next() => match claim {
                     Some(claim) => together.push(claim),
                     None => break,
                 },
@@ -298,55 +290,54 @@ fn load_misses<'c>(claims: Claims, hurry: &'c CancellationToken, caller: &'c Cal
                 () = hurry.cancelled() => break,
             }
         }
-        futures_util::join!(finish(together, caller), finish_late(loading, caller));
+        futures_util::join!(finish(together, caller), finish_late(loads, caller));
     })
 }
 
 /// Finishes each late claim when its load has come, while the others go on loading.
-async fn finish_late(mut loading: Loading, caller: &Caller) {
+async fn finish_late(mut loads: Loads, caller: &Caller) {
     let mut finishing: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(claim) = loading.next() => finishing.push(finish(smallvec![claim], caller).boxed()),
+            Some(claim) = loads.next() => finishing.push(finish(smallvec![claim], caller).boxed()),
             Some(()) = finishing.next() => {}
             else => break,
         }
     }
 }
 
-fn load_one(mut claim: Box<dyn AnyClaim>) -> BoxFuture<'static, Box<dyn AnyClaim>> {
+fn load_one(mut claim: Box<dyn Loading>) -> BoxFuture<'static, Box<dyn Answering>> {
     Box::pin(async move {
         let loaded = Guarded::of(claim.load()).await;
         if let Err(why) = loaded {
             claim.cut_off(&why);
         }
-        claim
+        claim.answering()
     })
 }
 
 /// Hooks, answers, and then, with nobody waiting, one fill per region and the refreshes.
-async fn finish(mut claims: Claims, caller: &Caller) {
+async fn finish(mut claims: All<dyn Answering>, caller: &Caller) {
     // a hook may read what others of the batch have brought, so these are answered first
     let settling = caller.request.traffic.settling();
     claims
         .iter_mut()
         .filter(|claim| !claim.is_hooked())
-        .for_each(|claim| alone(&mut **claim, AnyClaim::settle));
+        .for_each(|claim| alone(&mut **claim, Answering::answer_readers));
     drop(settling);
     if claims.iter().any(|claim| claim.is_hooked()) {
         hook(&mut claims, caller).await;
     }
-    let refreshes = claims.iter_mut().filter_map(|claim| alone(&mut **claim, AnyClaim::refreshes));
-    let refreshes: Claims = refreshes.collect();
-    let (brought, answered): (Claims, Claims) = claims.into_iter().partition(|claim| claim.brought());
-    answered.into_iter().for_each(let_go);
+    let refreshes = claims.iter_mut().filter_map(|claim| alone(&mut **claim, Answering::refreshes));
+    let refreshes: All<dyn Missing> = refreshes.collect();
+    let brought: All<dyn Storing> = claims.into_iter().filter_map(Answering::storing).collect();
     if !(brought.is_empty() && refreshes.is_empty()) {
         store(brought, refreshes, caller.in_background()).await;
     }
 }
 
 /// Hooks, and answers.
-fn hook<'c>(claims: &'c mut Claims, caller: &'c Caller) -> BoxFuture<'c, ()> {
+fn hook<'c>(claims: &'c mut All<dyn Answering>, caller: &'c Caller) -> BoxFuture<'c, ()> {
     let hooked = claims.iter_mut().filter(|claim| claim.is_hooked());
     let hooked = hooked.map(move |claim| async move {
         let entered = Guarded::of(claim.enter()).await;
@@ -354,13 +345,13 @@ fn hook<'c>(claims: &'c mut Claims, caller: &'c Caller) -> BoxFuture<'c, ()> {
             claim.cut_off(&why);
         }
         let _settling = caller.request.traffic.settling();
-        alone(&mut **claim, AnyClaim::settle);
+        alone(&mut **claim, Answering::answer_readers);
     });
     join_all(hooked).map(drop).boxed()
 }
 
 /// What nobody waits for.
-fn store(claims: Claims, refreshes: Claims, caller: Caller) -> BoxFuture<'static, ()> {
+fn store(claims: All<dyn Storing>, refreshes: All<dyn Missing>, caller: Caller) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         if !claims.is_empty() {
             // Encoding what is to be stored takes its time, and a reader that was woken on this thread has not been
@@ -375,7 +366,7 @@ fn store(claims: Claims, refreshes: Claims, caller: Caller) -> BoxFuture<'static
 }
 
 /// Loads anew what was served stale or is about to be.
-async fn refresh(claims: Claims, caller: &Caller) {
+async fn refresh(claims: All<dyn Missing>, caller: &Caller) {
     let leased = of_each_region(claims, |region, mut claims| async move {
         lease(&region, &mut claims, true, &caller.meter).await;
         claims
@@ -384,30 +375,21 @@ async fn refresh(claims: Claims, caller: &Caller) {
 }
 
 /// One fill for everything that was loaded for a region.
-async fn fill(region: Arc<RegionCore>, mut claims: Claims, meter: &Meter) -> Claims {
-    let mut untagged: Vec<String> =
-        claims.iter_mut().flat_map(|claim| alone(&mut **claim, AnyClaim::untagged)).collect();
-    untagged.sort_unstable();
-    untagged.dedup();
+async fn fill(region: Arc<RegionCore>, mut claims: All<dyn Storing>, meter: &Meter) -> All<dyn Storing> {
+    let named = claims.iter_mut().flat_map(|claim| alone(&mut **claim, Storing::name_tags));
+    let untagged = distinct(named);
     let tags = if untagged.is_empty() {
         None
     } else {
         let untagged: Vec<_> = untagged.iter().map(String::as_str).collect();
         region.lease(meter, &[], &untagged).await.map(|(_, stamps)| stamps)
     };
-    let mut fills = Vec::new();
-    let mut counts = Vec::with_capacity(claims.len());
-    for claim in &mut claims {
-        let of_claim = alone(&mut **claim, |claim| claim.fills(tags.as_ref()));
-        counts.push(of_claim.len());
-        fills.extend(of_claim);
-    }
-    let stored = if fills.is_empty() { Vec::new() } else { region.fill(meter, &fills).await };
-    let mut from = 0;
-    for (claim, count) in claims.iter_mut().zip(counts) {
-        alone(&mut **claim, |claim| claim.filled(&stored[from..from + count]));
-        from += count;
-    }
+    let pool = Pool::gather(&mut claims, |claim, fills| {
+        fills.extend(alone(claim, |claim| claim.make_fills(tags.as_ref())));
+        true // who joined is told in any case
+    });
+    let stored = if pool.asks.is_empty() { Vec::new() } else { region.fill(meter, &pool.asks).await };
+    pool.shares.scatter(&mut claims, |claim, its| alone(claim, |claim| claim.confirm(&stored[its])));
     claims.drain(..).for_each(let_go);
     claims
 }

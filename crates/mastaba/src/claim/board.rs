@@ -10,15 +10,19 @@ use crate::entry::{self, Fence};
 use crate::error::OF_A_KEY;
 use crate::flight::Boarding;
 use crate::guarded::each;
+use crate::read::{Answering, Loading, Missing};
 use crate::region::Stamps;
 use crate::request::{Lane, endless};
 use crate::shared::{Lease, Leased};
 use crate::source::Source;
 use crate::waits::Endless;
 
-impl<S: Source> Claim<S> {
-    /// Boards flights for what is unanswered, and tells which leases our own one needs.
-    pub(super) fn board_flights(&mut self, ready: bool) -> Option<Vec<Lease>> {
+impl<S: Source> Missing for Claim<S> {
+    fn waits(&self) -> bool {
+        self.lane != Lane::Peek && (self.open > 0 || self.items.iter().any(|item| item.answer.is_none()))
+    }
+
+    fn board_flights(&mut self, ready: bool) -> Option<Vec<Lease>> {
         self.leasing.clear();
         self.ready &= ready;
         self.outage |= !ready && self.source.region.stores() && self.lane.asks_shared();
@@ -93,27 +97,7 @@ impl<S: Source> Claim<S> {
         Some(leases)
     }
 
-    /// Leases for those of these items that may be stored and have no fence yet.
-    pub(super) fn make_leases(&mut self, ats: &[usize]) -> Vec<Lease> {
-        let ttl = self.source.policy.lease_ttl;
-        self.incarnation = self.source.region.incarnation();
-        let mut leases = Vec::new();
-        for &at in ats {
-            let item = &mut self.items[at];
-            if item.sealed || item.fence.is_some() {
-                continue;
-            }
-            let fence = Fence::random();
-            (item.fence, item.lease) = (Some(fence), Some(fence));
-            let record = Bytes::from(entry::lease(fence, self.incarnation));
-            leases.push(Lease { key: item.record.clone(), record, over: item.over, ttl });
-            self.leasing.push(at);
-        }
-        leases
-    }
-
-    /// Takes what became of the leases: a fence to fill under, or what was found instead.
-    pub(super) fn take_leases(&mut self, leased: Option<(&[Leased], &Stamps)>) {
+    fn take_leases(&mut self, leased: Option<(&[Leased], &Stamps)>) {
         let leasing = std::mem::take(&mut self.leasing);
         let Some((leased, stamps)) = leased else {
             self.outage = true;
@@ -154,5 +138,30 @@ impl<S: Source> Claim<S> {
         {
             self.land(&[]);
         }
+    }
+
+    fn loading(self: Box<Self>) -> Result<Box<dyn Loading>, Box<dyn Answering>> {
+        if self.waits() { Ok(self) } else { Err(self) }
+    }
+}
+
+impl<S: Source> Claim<S> {
+    /// Leases for those of these items that may be stored and have no fence yet.
+    pub(super) fn make_leases(&mut self, ats: &[usize]) -> Vec<Lease> {
+        let ttl = self.source.policy.lease_ttl;
+        self.incarnation = self.source.region.incarnation();
+        let mut leases = Vec::new();
+        for &at in ats {
+            let item = &mut self.items[at];
+            if item.sealed || item.fence.is_some() {
+                continue;
+            }
+            let fence = Fence::random();
+            (item.fence, item.lease) = (Some(fence), Some(fence));
+            let record = Bytes::from(entry::lease(fence, self.incarnation));
+            leases.push(Lease { key: item.record.clone(), record, over: item.over, ttl });
+            self.leasing.push(at);
+        }
+        leases
     }
 }

@@ -15,6 +15,7 @@ use crate::entry::{self, Kind};
 use crate::error::OF_A_KEY;
 use crate::guarded::guard;
 use crate::limits::later;
+use crate::read::Missing;
 use crate::region::Stamps;
 use crate::source::Source;
 

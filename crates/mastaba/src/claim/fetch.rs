@@ -20,6 +20,7 @@ use crate::flight::{Flights, Late, Seat};
 use crate::guarded::{Guarded, each, guard, let_go};
 use crate::limits::{Shown, later};
 use crate::policy::EntryPolicy;
+use crate::read::{Answering, Loading, Missing};
 use crate::report::{Operation, Tier, counted};
 use crate::request::{Lane, Nesting, RequestCache, inside};
 use crate::source::{Fetched, LoadContext, Source};
@@ -46,10 +47,35 @@ struct Chunk<S: Source> {
 /// What our own load brought for an item: its value or absence, and what of it may be stored.
 pub(super) type Brought<S> = (usize, Result<Known<<S as Source>::Value>, Error>, Option<Loaded<S>>);
 
+impl<S: Source> Loading for Claim<S> {
+    fn patience(&self) -> Duration {
+        self.source.policy.source_soft_budget
+    }
+
+    fn load(&mut self) -> BoxFuture<'_, ()> {
+        async move {
+            self.late = Some(later(Instant::now(), self.patience()));
+            while self.waits() {
+                self.load_once().await;
+                if !self.waits() {
+                    break;
+                }
+                let (region, meter, ready) = (self.source.region.clone(), self.meter.clone(), self.ready);
+                crate::read::lease(&region, &mut [&mut *self], ready, &meter).await;
+            }
+        }
+        .boxed()
+    }
+
+    fn answering(self: Box<Self>) -> Box<dyn Answering> {
+        self
+    }
+}
+
 impl<S: Source> Claim<S> {
     /// Loads what is ours to load and waits for what others load, at the same time. Keys whose flight may
     /// not be joined after all are left unanswered, to board again.
-    pub(super) async fn load_once(&mut self) {
+    async fn load_once(&mut self) {
         let mut own = Vec::new();
         let mut seats = Vec::new();
         for (at, item) in self.items.iter().enumerate() {

@@ -15,13 +15,13 @@ use crate::event::Event;
 use crate::guarded::{each, let_go};
 use crate::limits::millis;
 use crate::near::NearEntry;
+use crate::read::Storing;
 use crate::region::Stamps;
 use crate::shared::{Fill, Over};
 use crate::source::Source;
 
-impl<S: Source> Claim<S> {
-    /// Asks the source for the tags of what it loaded; gives those whose stamps were not read yet.
-    pub(super) fn name_tags(&mut self) -> Vec<String> {
+impl<S: Source> Storing for Claim<S> {
+    fn name_tags(&mut self) -> Vec<String> {
         let mut untagged = Vec::new();
         for at in 0..self.items.len() {
             let item = &self.items[at];
@@ -58,8 +58,7 @@ impl<S: Source> Claim<S> {
         untagged
     }
 
-    /// The records to store.
-    pub(super) fn make_fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill> {
+    fn make_fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill> {
         if !self.source.region.is_private() {
             self.departures.iter().for_each(|(departure, _)| departure.close());
         }
@@ -78,6 +77,26 @@ impl<S: Source> Claim<S> {
         fills
     }
 
+    fn confirm(&mut self, stored: &[bool]) {
+        let unstored = !self.source.region.stores();
+        let mut kept: Vec<_> = self.items.iter().map(|item| item.stored.unwrap_or(unstored)).collect();
+        for (at, stored) in std::mem::take(&mut self.filling).into_iter().zip(stored) {
+            kept[at] = *stored;
+        }
+        let stamps = self.carry.as_ref().map_or(0, Stamps::digest);
+        for (departure, ats) in std::mem::take(&mut self.departures) {
+            // who comes late has not seen the stamps of tags of the value
+            let alone =
+                |at: &usize| self.items[*at].loaded.as_ref().is_some_and(|loaded| !loaded.tags.are_none());
+            departure.confirm(ats.iter().map(|at| kept[*at] && !alone(at)).collect(), stamps);
+        }
+        if self.source.near.is_some() {
+            each(self, kept.len(), |claim, at| claim.fill_near(at, kept[at]), |_, _, _| {});
+        }
+    }
+}
+
+impl<S: Source> Claim<S> {
     /// What to store of an item, if it may be stored at all.
     fn fill_of(&self, at: usize, loaded: &Loaded<S>, own: &[String], tags: Option<&Stamps>) -> Option<Fill> {
         let item = &self.items[at];
@@ -199,25 +218,6 @@ impl<S: Source> Claim<S> {
             return Err(format!("its entry has {} bytes, and the backend takes {most}", record.len()));
         }
         Ok(Some((Bytes::from(record), ages.hard)))
-    }
-
-    /// Tells those who joined which keys were stored (`R5`), and near what was.
-    pub(super) fn confirm(&mut self, stored: &[bool]) {
-        let unstored = !self.source.region.stores();
-        let mut kept: Vec<_> = self.items.iter().map(|item| item.stored.unwrap_or(unstored)).collect();
-        for (at, stored) in std::mem::take(&mut self.filling).into_iter().zip(stored) {
-            kept[at] = *stored;
-        }
-        let stamps = self.carry.as_ref().map_or(0, Stamps::digest);
-        for (departure, ats) in std::mem::take(&mut self.departures) {
-            // who comes late has not seen the stamps of tags of the value
-            let alone =
-                |at: &usize| self.items[*at].loaded.as_ref().is_some_and(|loaded| !loaded.tags.are_none());
-            departure.confirm(ats.iter().map(|at| kept[*at] && !alone(at)).collect(), stamps);
-        }
-        if self.source.near.is_some() {
-            each(self, kept.len(), |claim, at| claim.fill_near(at, kept[at]), |_, _, _| {});
-        }
     }
 
     /// Gives near what was stored of an item.

@@ -1,8 +1,12 @@
 //! What becomes of a key whose code, or whose value's code, panics.
 
+use std::sync::Arc;
+
 use super::{Claim, Item};
 use crate::error::Error;
 use crate::guarded::{Panicked, let_go};
+use crate::read::OnTheWay;
+use crate::region::RegionCore;
 use crate::source::Source;
 
 /// What panicked, where nothing else is known of it.
@@ -17,9 +21,18 @@ impl<S: Source> Claim<S> {
         let before = (item.answer.replace(answer), item.loaded.take());
         let_go(before);
     }
+}
 
-    /// Something panicked, and it is not known for which item.
-    pub(super) fn fail_open(&mut self, why: &Panicked) {
+impl<S: Source> OnTheWay for Claim<S> {
+    fn region(&self) -> &Arc<RegionCore> {
+        &self.source.region
+    }
+
+    fn tags(&self) -> &'static [&'static str] {
+        S::TAGS
+    }
+
+    fn cut_off(&mut self, why: &Panicked) {
         self.asking.clear();
         self.leasing.clear();
         self.filling.clear();

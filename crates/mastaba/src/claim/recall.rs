@@ -12,6 +12,7 @@ use crate::error::{Error, OF_A_KEY};
 use crate::event::Event;
 use crate::guarded::{Panicked, each, let_go};
 use crate::near::NearEntry;
+use crate::read::{LookingUp, Missing};
 use crate::region::Stamps;
 use crate::registry::{HIDDEN, Once};
 use crate::report::Tier;
@@ -101,10 +102,10 @@ impl<S: Source> Claim<S> {
         self.open = self.open.saturating_sub(usize::from(before.0.is_none()));
         let_go(before);
     }
+}
 
-    /// Where near answers only after a ping: looks what it may know, and leaves that until the ping was answered. Whether
-    /// there is any.
-    pub(super) fn leave_to_near(&mut self) -> bool {
+impl<S: Source> LookingUp for Claim<S> {
+    fn leave_to_near(&mut self) -> bool {
         let source = self.source.clone();
         let Some(near) = &source.near else { return false };
         if !self.lane.asks_near() || self.nested {
@@ -121,8 +122,7 @@ impl<S: Source> Claim<S> {
         self.asks.iter().any(|ask| ask.aside)
     }
 
-    /// Near, where its values have to be decoded for each request, or had to wait for a ping.
-    pub(super) fn look_into_near(&mut self, fenced: bool) {
+    fn look_into_near(&mut self, fenced: bool) {
         let source = self.source.clone();
         let Some(near) = &source.near else { return };
         let aside = self.asks.iter().any(|ask| ask.aside);
@@ -158,10 +158,9 @@ impl<S: Source> Claim<S> {
         });
     }
 
-    /// Adds the keys to read from the shared tier, and how many.
-    pub(super) fn ask_for(&mut self, keys: &mut Vec<Bytes>) -> usize {
+    fn ask_for(&mut self, keys: &mut Vec<Bytes>) -> bool {
         if !self.lane.asks_shared() || !self.source.region.stores() {
-            return 0;
+            return false;
         }
         // what this process has written and the shared tier has not confirmed is not asked for
         let unconfirmed = self.source.region.unconfirmed.any();
@@ -184,11 +183,10 @@ impl<S: Source> Claim<S> {
                 self.asking.push(at);
             }
         }
-        self.asking.len()
+        !self.asking.is_empty()
     }
 
-    /// Those keys again, and what the shared tier has under them; `None`: it is out, or knows nothing.
-    pub(super) fn look_at(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>) {
+    fn look_at(&mut self, keys: &mut [Bytes], found: Option<(&[Option<Bytes>], &Stamps)>) {
         let asking = std::mem::take(&mut self.asking);
         for (at, key) in asking.iter().zip(keys) {
             self.asks[*at].record = std::mem::take(key);
@@ -218,8 +216,7 @@ impl<S: Source> Claim<S> {
         );
     }
 
-    /// Tags that entries stand under whose stamps are not known yet.
-    pub(super) fn unproven_tags(&self) -> Vec<String> {
+    fn unproven_tags(&self) -> Vec<String> {
         let met = self.asks.iter().filter_map(|ask| ask.met.as_deref());
         let unproven = met.filter_map(|met| match met {
             Met::Unproven(unproven) => Some(unproven.tags()),
@@ -228,8 +225,7 @@ impl<S: Source> Claim<S> {
         unproven.flatten().map(str::to_owned).collect()
     }
 
-    /// The stamps of those tags; `None`: the shared tier did not answer.
-    pub(super) fn prove_all(&mut self, stamps: Option<&Stamps>) {
+    fn prove_all(&mut self, stamps: Option<&Stamps>) {
         if self.asks.iter().all(|ask| ask.met.is_none()) {
             return;
         }
@@ -244,6 +240,12 @@ impl<S: Source> Claim<S> {
         });
     }
 
+    fn missing(self: Box<Self>) -> Box<dyn Missing> {
+        self
+    }
+}
+
+impl<S: Source> Claim<S> {
     /// Does what follows from what a record is worth, for a key that is looked up.
     fn take_verdict(&mut self, at: usize, verdict: Verdict<S>) {
         match verdict {

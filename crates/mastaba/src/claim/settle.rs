@@ -1,18 +1,33 @@
 //! Answering: tier 1 first, and then whoever waits.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
 use super::recall::Ask;
 use super::{Claim, Item};
 use crate::answer::{Answered, Known, Outcome};
-use crate::guarded::each;
+use crate::batch::Part;
+use crate::guarded::{each, let_go};
+use crate::read::{Answering, Missing, Storing};
 use crate::report::{Outcomes, Tier};
-use crate::request::{Cell, Lane, Memo, Slot};
+use crate::request::{Cell, Lane, Memo, RequestCache, Slot};
 use crate::source::Source;
 use crate::sync::{AtomicBool, lock};
 use crate::telemetry;
 
-impl<S: Source> Claim<S> {
-    /// Tells tier 1 and the readers what became of the keys.
-    pub(super) fn answer_readers(&mut self) {
+impl<S: Source> Answering for Claim<S> {
+    fn is_hooked(&self) -> bool {
+        self.source.hooked() && self.lane != Lane::Background
+    }
+
+    fn enter(&mut self) -> BoxFuture<'_, ()> {
+        self.run_hook().boxed()
+    }
+
+    fn answer_readers(&mut self) {
+        // a flight with nothing left to load: its leases found it all
+        self.land(&[]);
         if self.lane == Lane::Background {
             self.settled = true;
             return;
@@ -58,6 +73,47 @@ impl<S: Source> Claim<S> {
         telemetry::settled(&self.source.region.name, &self.outcomes, self.lane.asks_shared());
         self.part.settle(answers);
         self.settled = true;
+    }
+
+    fn refreshes(&mut self) -> Option<Box<dyn Missing>> {
+        let found = self.asks.iter().filter_map(|ask| Some((&ask.key, &ask.record, ask.refresh?)));
+        let late = self.items.iter().filter_map(|item| Some((&item.key, &item.record, item.refresh?)));
+        let stale: Vec<_> = found.chain(late).collect();
+        if stale.is_empty() {
+            return None;
+        }
+        let cache = &self.request.cache;
+        let part = Part::new(0, 0);
+        // in a request of its own: what this one remembers is older than the load (R6)
+        let own = RequestCache::new(cache.clone());
+        let (request, hurry) = (own.inner.clone(), CancellationToken::new());
+        let mut claim = Self::empty(&self.source, part, request, Lane::Background, cache.tick(), hurry);
+        claim.meter = self.meter.in_background();
+        each(
+            &mut claim,
+            stale.len(),
+            |claim, nth| {
+                let (key, record, fence) = stale[nth];
+                let key = key.clone();
+                let seen = self.source.near.as_ref().map_or(0, |near| near.seen(&key));
+                let mark = self.source.region.changes.mark(record);
+                let mut again = Item::new(key, 0, record.clone(), seen, mark);
+                again.fence = Some(fence);
+                claim.items.push(again);
+            },
+            // it was answered already, and is refreshed by whoever reads it next
+            |_, _, _| {},
+        );
+        Some(Box::new(claim))
+    }
+
+    fn storing(self: Box<Self>) -> Option<Box<dyn Storing>> {
+        let brought = !self.departures.is_empty() || self.items.iter().any(|item| item.loaded.is_some());
+        if brought {
+            return Some(self);
+        }
+        let_go(self);
+        None
     }
 }
 

@@ -20,7 +20,7 @@ use super::traffic::Traffic;
 use crate::cache::CacheCore;
 use crate::error::Error;
 use crate::guarded::Panicked;
-use crate::read::AnyClaim;
+use crate::read::LookingUp;
 use crate::region::RegionCore;
 use crate::report::{Metered, Report, Trip, Trips};
 use crate::runtime::minder::WakeSleepers;
@@ -81,7 +81,7 @@ pub(crate) trait AnyPart: Send {
     fn set_nested(&mut self);
     fn sleepers(&self, into: &mut Vec<Waker>);
     fn send(&mut self, begun: u64, hurry: &CancellationToken);
-    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn AnyClaim>>;
+    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn LookingUp>>;
     fn fail(&mut self, error: &Error);
 }
 
