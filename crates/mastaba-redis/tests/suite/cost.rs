@@ -8,6 +8,7 @@ use rows::{Row, Table, process};
 #[tokio::test]
 async fn a_warm_request_of_a_hundred_keys_is_one_mget_and_nothing_else() {
     let Some(server) = RedisServer::start().await else { return };
+    server.reset_stats().await;
     let table = Table::new();
     let cache = process(&server.url(), &table, |region| region).await;
     cache.request().prefetch::<Row>(0..100).await.unwrap();
