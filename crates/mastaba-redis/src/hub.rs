@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mastaba::shared::Listener;
+use mastaba::shared::stamps::StampBook;
 use tokio::sync::watch;
 
 use crate::config::RedisConfig;
@@ -18,6 +19,8 @@ pub(crate) struct Hub {
     pub(crate) config: RedisConfig,
     listeners: Mutex<Vec<(Vec<u8>, Arc<dyn Listener>)>>,
     pub(crate) own: OwnChanges,
+    /// The records of write stamps, of keys without the prefix of the configuration.
+    pub(crate) stamps: StampBook,
     /// Counts up with every prefix that is to be tracked; what a connection tracks has one of these numbers.
     wanted: AtomicU64,
     /// The store's incarnation; 0: not known, so nothing that is stored counts, and nothing is stored.
@@ -128,6 +131,7 @@ impl Hub {
             config,
             listeners: Mutex::default(),
             own: OwnChanges::default(),
+            stamps: StampBook::default(),
             wanted: AtomicU64::new(0),
             incarnation: AtomicU64::new(0),
             nodes: Mutex::default(),

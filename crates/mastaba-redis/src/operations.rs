@@ -2,6 +2,7 @@
 
 mod fill;
 mod hold;
+mod renew;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::{
-    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Reach, Shared, Stamp,
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Reach, Shared, Stamp, stamps,
 };
 use mastaba::{Fault, FaultKind, lease};
 
@@ -82,6 +83,9 @@ impl Redis {
 
     /// The stamps as commands that leave what stands and give it (`R12`).
     fn ask_stamp(&self, ask: &Stamp) -> Command {
+        if self.inner.hub.stamps.all().has(&ask.key) {
+            return Command::script(&script::MAKE_STAMPS, self.full(&ask.key), [stamps::record()]);
+        }
         let number = ask.value.to_le_bytes();
         let mut arguments = vec![self.full(&ask.key), Bytes::copy_from_slice(&number)];
         arguments.extend([Bytes::from_static(b"NX"), Bytes::from_static(b"GET")]);
@@ -97,10 +101,13 @@ impl Redis {
     }
 
     /// What the stamps came to. One that is no number is replaced.
-    async fn stamps(&self, asks: &[Stamp], replies: Vec<ServerReply>) -> Result<Vec<u64>, Fault> {
+    async fn numbers(&self, asks: &[Stamp], replies: Vec<ServerReply>) -> Result<Vec<u64>, Fault> {
         let mut numbers = Vec::with_capacity(asks.len());
+        let records = self.inner.hub.stamps.all();
         for (ask, reply) in asks.iter().zip(replies) {
             numbers.push(match reply {
+                // whatever was answered: without a record nothing is stored without a lease
+                _ if records.has(&ask.key) => ask.value,
                 ServerReply::Nil | ServerReply::Done => ask.value,
                 ServerReply::Bytes(bytes) if bytes.len() == 8 => {
                     u64::from_le_bytes(bytes[..].try_into().unwrap_or_default())
@@ -165,7 +172,8 @@ impl Redis {
             {
                 return Ok(kept);
             }
-            if self.swap(&ask.key, Some(&found), Some((&ask.record, Some(ask.ttl)))).await? {
+            let lease = Some((&ask.record, Some(ask.ttl)));
+            if self.swap(&ask.key, Some(&found), lease, false).await? {
                 return Ok(Leased::Granted);
             }
             match self.run(vec![self.lease_command(ask)]).await?.pop() {
@@ -194,30 +202,31 @@ impl Redis {
         key: &Bytes,
         before: Option<&Bytes>,
         after: Option<(&Bytes, Option<Duration>)>,
+        renewing: bool,
     ) -> Result<bool, Fault> {
         let before = before.cloned().unwrap_or_default();
         let (record, ttl) = after.map_or((Bytes::new(), None), |(record, ttl)| (record.clone(), ttl));
         let ttl = ttl.map_or(Bytes::from_static(b"0"), millis);
-        let command = Command::script(&script::SWAP, self.full(key), [before, record, ttl]);
-        match self.run(vec![command]).await?.pop() {
-            Some(ServerReply::Number(done)) => Ok(done == 1),
-            other => Err(unexpected("a swap", &other.unwrap_or(ServerReply::Nil))),
+        match self.run_renewing(&script::SWAP, key, [before, record, ttl], renewing).await? {
+            ServerReply::Number(done) => Ok(done == 1),
+            other => Err(unexpected("a swap", &other)),
         }
     }
 
     /// Whether the keys were voided in their order.
     async fn invalidate_keys(&self, keys: &[Bytes]) -> Result<bool, Fault> {
-        let commands =
-            keys.iter().map(|key| Command::script(&script::INVALIDATE, self.full(key), [])).collect();
-        let (replies, again) = self.inner.wire.run_again(commands).await?;
+        let (replies, again) = self.renew_and_remove(keys).await?;
+        // all of them, whatever one was answered with: a key whose stamp was not renewed is removed (R16)
+        let mut done = Ok(());
         for (key, reply) in keys.iter().zip(replies) {
-            match reply {
-                ServerReply::Number(0) => {}
-                ServerReply::Number(_) => self.forget_kept(key).await?,
-                other => return Err(unexpected("an invalidation", &other)),
-            }
+            let its = match reply {
+                ServerReply::Number(0) => Ok(()),
+                ServerReply::Number(_) => self.forget_kept(key).await,
+                other => Err(unexpected("an invalidation", &other)),
+            };
+            done = done.and(its);
         }
-        Ok(!again && (!self.is_cluster() || keys.len() == 1))
+        done.map(|()| !again && (!self.is_cluster() || keys.len() == 1))
     }
 
     /// Sets stamps. A store that is full does not take them: there a stamp is removed, which voids the same, and
@@ -280,7 +289,7 @@ impl Shared for Redis {
                 other => return Err(unexpected("a lease", &other)),
             });
         }
-        let stamped = self.stamps(stamps, numbers).await?;
+        let stamped = self.numbers(stamps, numbers).await?;
         let granted = leases.iter().zip(&leased).filter(|(_, leased)| **leased == Leased::Granted);
         let set = stamps.iter().zip(&stamped).filter(|(ask, number)| ask.value == **number);
         own.only(
@@ -316,6 +325,16 @@ impl Shared for Redis {
 
     async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
         self.end_holds(ends).await
+    }
+
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        // In a cluster a stamp stands on one node and most of its keys on others: a demoted master of it, which still answers,
+        // could have old rows stored on a node that is sound.
+        let one_place = !self.is_cluster();
+        if one_place {
+            self.inner.hub.stamps.keep(prefix, record);
+        }
+        one_place
     }
 
     fn incarnation(&self) -> u64 {

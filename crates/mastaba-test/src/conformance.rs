@@ -10,7 +10,8 @@
 //!
 //! Each check gets a store from the closure and keys that nobody else has, so that all checks may run against
 //! one server. The checks need a real clock: some wait until a short time to live is over. Those on holds are
-//! left out where [`Abilities::holds`](mastaba::shared::Abilities::holds) is false.
+//! left out where [`Abilities::holds`](mastaba::shared::Abilities::holds) is false, and those on fills without a lease pass
+//! where [`Shared::stamps`] is.
 
 mod fills;
 mod holds;
@@ -19,6 +20,7 @@ mod races;
 mod reads;
 mod stamps;
 mod trial;
+mod unleased;
 
 use std::fmt;
 use std::future::Future;
@@ -114,6 +116,19 @@ checks! {
         nothing_comes_back_after_a_hold_expired,
         a_late_commit_voids_what_came_since,
         a_late_rollback_leaves_alone_what_came_since,
+    }
+    unleased {
+        a_record_of_stamps_is_made_once_and_says_something_of_every_key,
+        a_record_of_another_length_or_with_a_zero_is_made_anew,
+        a_fill_without_a_lease_is_stored_where_nothing_stands,
+        a_fill_without_a_lease_replaces_only_the_record_that_the_read_saw,
+        a_fill_under_another_stamp_or_none_is_refused,
+        an_invalidation_renews_the_stamps_of_its_keys_and_no_other,
+        an_invalidation_removes_what_is_no_record_of_stamps,
+        each_fill_of_a_batch_without_leases_has_its_own_answer,
+        a_fill_without_a_lease_of_another_incarnation_is_refused,
+        no_fill_without_a_lease_survives_an_invalidation_at_the_same_time,
+        a_hold_and_the_end_of_a_commit_renew_the_stamp,
     }
     races {
         of_fifty_leases_one_is_granted,

@@ -169,6 +169,10 @@ impl<B: Shared> Shared for Faulty<B> {
         self.pass(Op::End, self.inner.end(ends)).await
     }
 
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        self.inner.stamps(prefix, record)
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }

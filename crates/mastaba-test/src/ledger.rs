@@ -106,6 +106,10 @@ impl<B: Shared> Shared for Recorded<B> {
         self.inner.end(ends).await
     }
 
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        self.inner.stamps(prefix, record)
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }

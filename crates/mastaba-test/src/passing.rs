@@ -77,6 +77,11 @@ macro_rules! pass_on {
             self.$to.end(ends).await
         }
     };
+    (@ $to:tt stamps) => {
+        fn stamps(&self, prefix: &[u8], record: &$crate::passing::Bytes) -> bool {
+            self.$to.stamps(prefix, record)
+        }
+    };
     (@ $to:tt incarnation) => {
         fn incarnation(&self) -> u64 {
             self.$to.incarnation()

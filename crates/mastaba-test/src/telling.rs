@@ -130,6 +130,10 @@ impl<B: Shared> Shared for Telling<B> {
         done
     }
 
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        self.store.stamps(prefix, record)
+    }
+
     fn incarnation(&self) -> u64 {
         self.store.incarnation()
     }

@@ -68,6 +68,8 @@ pub(crate) struct Claim<S: Source> {
     carry: Option<Stamps>,
     /// The store's incarnation as of the leases (`R11`).
     incarnation: u64,
+    /// The store's incarnation before the shared tier was read: what goes without a lease is stored in no other one.
+    incarnation_read: u64,
     /// The shared tier answers, as far as is known.
     ready: bool,
     /// The shared tier was asked and did not answer: what is loaded, the outage adds.
@@ -118,6 +120,10 @@ struct Item<S: Source> {
     lease: Option<Fence>,
     /// The fence of a record that may be replaced by a lease.
     over: Option<Fence>,
+    /// What stands there only a lease takes the place of.
+    foreign: bool,
+    /// It is loaded without a lease: what its fill has to meet is the write stamp that the read saw (`R15`).
+    unleased: Option<u64>,
     /// The fence is that of a lease that another process holds: it loads just now (`R3`).
     elsewhere: bool,
     /// Not to be stored, whatever is loaded.
@@ -266,6 +272,7 @@ impl<S: Source> Claim<S> {
             read: None,
             carry: None,
             incarnation: source.region.incarnation(),
+            incarnation_read: source.region.incarnation(),
             hurry,
             ready: source.region.stores(),
             outage: false,
@@ -362,6 +369,8 @@ impl<S: Source> Item<S> {
             fence: None,
             lease: None,
             over: None,
+            foreign: false,
+            unleased: None,
             elsewhere: false,
             sealed: false,
             left_alone: false,

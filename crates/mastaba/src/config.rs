@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::coherence::{Coherence, Lag};
 use crate::error::Error;
-use crate::limits::{Count, CountOrUnlimited, Factor, Share, Size, SizeOrNever, Span, UpTo};
+use crate::limits::{Count, CountOrUnlimited, Factor, Share, Size, SizeOrNever, Span, Switch, UpTo};
 use crate::policy::{Mode, RegionPolicy, WriteMode};
 use crate::settings::{of_near, of_regions, of_sources};
 use form::Input;

@@ -390,11 +390,16 @@ fn age_of(code: u32) -> u64 {
     if code == FOR_EVER { u64::MAX } else { lengthened(code, AGE_BITS) }
 }
 
+/// A key spread over all numbers: the same in every process and in every version.
+pub(crate) fn spread(key: &[u8]) -> u64 {
+    rapidhash_v3_seeded(key, &SECRETS)
+}
+
 /// What binds a record to its key, for a store whose keys may be damaged as well.
 #[cfg(feature = "embedded")]
 pub(crate) fn key_sum(key: &[u8], more: u64) -> u64 {
     let mut bound = [0; 16];
-    bound[..8].copy_from_slice(&rapidhash_v3_seeded(key, &SECRETS).to_le_bytes());
+    bound[..8].copy_from_slice(&spread(key).to_le_bytes());
     bound[8..].copy_from_slice(&more.to_le_bytes());
     rapidhash_v3_seeded(&bound, &SECRETS)
 }

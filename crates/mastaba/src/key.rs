@@ -165,6 +165,15 @@ impl KeySpace {
         self.stamp("@tags", |_| ())
     }
 
+    /// The record of the region's write stamps. It does not begin as the keys that near is told of do: it changes with
+    /// every write, and nothing in near depends on it.
+    pub(crate) fn write_stamps(&self) -> Bytes {
+        let prefix = format!("{}@writes", self.place());
+        let mut out = Vec::from(prefix.as_bytes());
+        self.finish(&mut out, 0, &prefix);
+        Bytes::from(out)
+    }
+
     /// The stamp of one tag, whatever is in its name.
     pub(crate) fn tag(&self, name: &str) -> Bytes {
         self.stamp("#", |out| text::tag(name, out))

@@ -32,7 +32,7 @@ use bytes::Bytes;
 
 use crate::entry::{self, EntryRef, Fence, Header, Holder, Kind, MAX_HOLDERS};
 use crate::error::{Fault, FaultKind};
-use crate::shared::{End, Ended, Fill, Filled, Hold, Lease, Leased, Stamp, WriteOutcome};
+use crate::shared::{End, Ended, Fill, Filled, Hold, Lease, Leased, Over, Stamp, WriteOutcome, stamps};
 
 #[cfg(test)]
 mod tests;
@@ -99,6 +99,55 @@ pub fn set_stamp(now_ms: u64, ask: &Stamp) -> Change {
     Change::Put { record: Bytes::copy_from_slice(&ask.value.to_le_bytes()), expires_ms }
 }
 
+/// The renewal of a stamp by [`crate::shared::Shared::invalidate`], by a hold and by an end (`R16`): the record of stamps with
+/// another number for the key. What is no such record goes: without one nothing is stored without a lease.
+pub fn renew(standing: Option<Standing<'_>>, now_ms: u64, key: &[u8], number: u64) -> Change {
+    let Some(standing) = live(standing, now_ms) else { return Change::Keep };
+    match stamps::renewed(standing.record, key, number) {
+        Some(record) => Change::Put { record, expires_ms: standing.expires_ms },
+        None => Change::Remove,
+    }
+}
+
+/// A record of stamps among the stamps of [`crate::shared::Shared::lease`]: the one that stands, or else this new one.
+pub fn make_stamps(standing: Option<Standing<'_>>, now_ms: u64, record: Bytes) -> Change {
+    match live(standing, now_ms) {
+        Some(standing) if stamps::is_whole(standing.record) => Change::Keep,
+        _ => Change::Put { record, expires_ms: NEVER },
+    }
+}
+
+/// [`crate::shared::Shared::fill`], for one key and without a lease (`R15`): stores where the stamp of the key is still the
+/// one that was read, and where nothing stands, or the record whose fence was read.
+///
+/// `stamps` is what stands under the key of the record of stamps. Both are to be looked at in one step.
+pub fn fill_unleased(
+    stamps: Option<Standing<'_>>,
+    standing: Option<Standing<'_>>,
+    incarnation: u64,
+    now_ms: u64,
+    ask: &Fill,
+) -> (Change, Filled) {
+    let Over::Unleased { stamp, .. } = ask.over else { return (Change::Keep, Filled::Refused) };
+    let found = live(stamps, now_ms).and_then(|it| stamps::of(it.record, &ask.key));
+    if found != Some(stamp) {
+        return (Change::Keep, Filled::Refused);
+    }
+    if live(standing, now_ms).is_some() {
+        return fill(standing, incarnation, now_ms, ask);
+    }
+    match entry::peek(&ask.record) {
+        Ok(new) if new.is_of(incarnation) && matches!(new.kind, Kind::Value | Kind::Absent) => {
+            stored(now_ms, ask)
+        }
+        _ => (Change::Keep, Filled::Refused),
+    }
+}
+
+fn stored(now_ms: u64, ask: &Fill) -> (Change, Filled) {
+    (Change::Put { record: ask.record.clone(), expires_ms: after(now_ms, ask.ttl) }, Filled::Stored)
+}
+
 /// [`crate::shared::Shared::fill`], for one key: a compare-and-set on exactly the fence (`R1`).
 ///
 /// The fence must be that of a lease, a value or an absence, both of this incarnation (`R11`).
@@ -111,9 +160,7 @@ pub fn fill(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64, ask: 
         (fillable && same && there.fence == ask.expected).then_some(())
     };
     match live(standing, now_ms).and_then(fits) {
-        Some(()) => {
-            (Change::Put { record: ask.record.clone(), expires_ms: after(now_ms, ask.ttl) }, Filled::Stored)
-        }
+        Some(()) => stored(now_ms, ask),
         None => (Change::Keep, Filled::Refused),
     }
 }

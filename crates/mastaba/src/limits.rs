@@ -241,6 +241,23 @@ impl Check<Option<u64>> for SizeOrNever {
     }
 }
 
+/// Whether something is done.
+pub(crate) struct Switch;
+
+impl Check<bool> for Switch {
+    fn what(&self) -> String {
+        "`true` or `false`".to_owned()
+    }
+
+    fn check(&self, _: &bool) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn show(&self, value: &bool) -> String {
+        value.to_string()
+    }
+}
+
 /// What is for ever, as a time that can be counted with.
 pub(crate) fn bounded(duration: Duration) -> Duration {
     duration.min(LONGEST)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::limits::{Check, Count, CountOrUnlimited, Factor, Share, SizeOrNever, Span, UpTo, bounded};
+use crate::limits::{
+    Check, Count, CountOrUnlimited, Factor, Share, SizeOrNever, Span, Switch, UpTo, bounded,
+};
 use crate::settings::{of_regions, of_sources};
 
 /// One setter by the name of its field, which stands at a place within `self`: `[policy sources]`. What may be left out is

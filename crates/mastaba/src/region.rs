@@ -22,13 +22,15 @@ use crate::policy::{Policy, RegionPolicy};
 use crate::report::{Meter, Operation, counted};
 use crate::shared::erased::DynShared;
 use crate::shared::guard::{self, Guard, Shift};
-use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp};
+use crate::shared::{Abilities, Fill, Filled, Lease, Leased, Listener, Reach, Stamp, stamps};
 use crate::sync::lock;
 use crate::telemetry;
 
+mod average;
 mod unconfirmed;
 mod written;
 
+pub(crate) use average::Average;
 pub(crate) use unconfirmed::Behind;
 use unconfirmed::Unconfirmed;
 pub(crate) use written::What;
@@ -44,6 +46,14 @@ pub(crate) struct RegionCore {
     space: KeySpace,
     generation_key: Bytes,
     epoch_key: Bytes,
+    /// The key of the write stamps; `None`: the backend keeps none.
+    stamps_key: Option<Bytes>,
+    /// A source of it fills without leases, so that its reads carry the write stamps.
+    unleased: AtomicBool,
+    /// A read found none that say something of its keys: the next lease makes them.
+    unstamped: AtomicBool,
+    /// How long a read takes, as a moving average.
+    trip: Average,
     /// Counts the clears of this region by this process; what near holds from before is void.
     clears: AtomicU64,
     /// Counts the invalidations by tag; what near holds under a tag from before is to be proven anew.
@@ -82,6 +92,8 @@ pub(crate) struct Stamps {
     /// Changes before any tag does; known after a lease only.
     pub(crate) epoch: Option<u64>,
     pub(crate) tags: HashMap<String, Option<u64>>,
+    /// The record of write stamps, where there is one and it was asked for (`R19`).
+    pub(crate) writes: Option<Bytes>,
 }
 
 impl Stamps {
@@ -90,6 +102,11 @@ impl Stamps {
     pub(crate) fn folded(&self, tags: &[&str]) -> Option<u64> {
         let fold = |number: u64, tag: &&str| Some(mixed(number) ^ (*self.tags.get(*tag)?)?);
         tags.iter().try_fold(self.generation?, fold)
+    }
+
+    /// The write stamp of a key of the shared tier. `None`: nothing is known, and nothing is stored without a lease (`R15`).
+    pub(crate) fn of_writes(&self, record: &[u8]) -> Option<u64> {
+        stamps::of(self.writes.as_deref()?, record)
     }
 
     /// One number for the generation and the tags: another one if any of them is.
@@ -133,6 +150,9 @@ impl RegionCore {
     ) -> Result<Arc<Self>, Fault> {
         let abilities = shared.abilities();
         let told = abilities.tells && abilities.reach == Reach::Processes;
+        // whether it fills without leases or not: it renews what others compare (R16)
+        let stamps_key = space.write_stamps();
+        let stamped = abilities.stores && shared.stamps(space.prefix(), &stamps_key)?;
         let region = Arc::new(Self {
             name,
             guard: Guard::new(&policy),
@@ -142,6 +162,10 @@ impl RegionCore {
             shared: abilities.stores.then_some(shared),
             generation_key: space.generation(),
             epoch_key: space.tag_epoch(),
+            stamps_key: stamped.then_some(stamps_key),
+            unleased: AtomicBool::new(false),
+            unstamped: AtomicBool::new(false),
+            trip: Average::default(),
             space,
             clears: AtomicU64::new(0),
             tag_bumps: AtomicU64::new(0),
@@ -219,6 +243,28 @@ impl RegionCore {
     /// Keeps the stamps of tags long enough for a source of this policy.
     pub(crate) fn keep_stamps_for(&self, policy: &Policy) {
         self.longest_secs.fetch_max(policy.longest().as_secs(), Ordering::Relaxed);
+    }
+
+    /// A source of it fills without leases: reads carry the write stamps from now on. Whether the backend keeps any.
+    pub(crate) fn fill_without_lease(&self) -> bool {
+        let keeps = self.stamps_key.is_some();
+        self.unleased.fetch_or(keeps, Ordering::Relaxed);
+        keeps
+    }
+
+    /// The key of the write stamps; empty where there are none.
+    pub(crate) fn stamps_key(&self) -> Bytes {
+        self.stamps_key.clone().unwrap_or_default()
+    }
+
+    /// The write stamps say nothing of a key: the next lease makes them anew.
+    pub(crate) fn lacks_stamps(&self) {
+        self.unstamped.store(true, Ordering::Relaxed);
+    }
+
+    /// How long a trip to the shared tier takes, as a moving average of its reads.
+    pub(crate) fn trip_takes(&self) -> Duration {
+        self.trip.get().unwrap_or_default()
     }
 
     /// How long the stamp of a tag is kept without an invalidation: longer than what a source stores under it.
@@ -329,14 +375,17 @@ impl RegionCore {
         let count = keys.len();
         keys.push(self.generation_key.clone());
         let (tags, keyless) = self.tag_keys(tags.to_vec(), keys);
+        let stamped = self.stamps_key.as_ref().filter(|_| self.unleased.load(Ordering::Relaxed));
+        keys.extend(stamped.cloned());
         let found = self.read_records(meter, keys, count).await;
         keys.truncate(count);
         let mut records = found?;
+        let writes = if stamped.is_some() { records.pop().flatten() } else { None };
         let mut stamps = records.drain(count..).map(|record| stamp(record.as_deref()));
         let generation = stamps.next().flatten();
         let tags = tags.into_iter().map(str::to_owned).zip(stamps);
         let tags = tags.chain(keyless.into_iter().map(|tag| (tag.to_owned(), None))).collect();
-        Some((records, Stamps { generation, epoch: None, tags }))
+        Some((records, Stamps { generation, epoch: None, tags, writes }))
     }
 
     /// Reads the stamps of tags.
@@ -388,9 +437,15 @@ impl RegionCore {
         let mut keys = Vec::with_capacity(tags.len());
         let (tags, _keyless) = self.tag_keys(tags.to_vec(), &mut keys);
         stamps.extend(keys.into_iter().map(|key| Stamp { key, value: random(), ttl }));
+        let epoch_at = stamps.len();
         // The epoch is read after the tags. An invalidation renews it before them. So a tag that was seen
         // renewed comes with an epoch that was renewed.
         stamps.push(Stamp { key: self.epoch_key.clone(), value: random(), ttl: None });
+        if let Some(key) = &self.stamps_key
+            && self.unstamped.swap(false, Ordering::Relaxed)
+        {
+            stamps.push(Stamp { key: key.clone(), value: random(), ttl: None });
+        }
         let answer = self
             .trip(meter, Operation::Lease, leases.len(), async {
                 let most = self.abilities.max_batch.max(1);
@@ -408,11 +463,10 @@ impl RegionCore {
             })
             .await
             .ok()?;
-        let mut found = answer.stamps.into_iter();
-        let generation = found.next();
-        let (count, tags) = (tags.len(), tags.into_iter().map(str::to_owned));
-        let tags = tags.zip(found.by_ref().take(count).map(Some)).collect();
-        Some((answer.leased, Stamps { generation, epoch: found.next(), tags }))
+        let (generation, epoch) = (answer.stamps.first().copied(), answer.stamps.get(epoch_at).copied());
+        let found = answer.stamps[1..epoch_at].iter().copied().map(Some);
+        let tags = tags.into_iter().map(str::to_owned).zip(found).collect();
+        Some((answer.leased, Stamps { generation, epoch, tags, writes: None }))
     }
 
     /// Stores records, and tells which were stored.
@@ -474,6 +528,9 @@ impl RegionCore {
         }
         if done.is_ok() {
             self.unconfirmed.hope();
+            if operation == Operation::Read {
+                self.trip.add(took);
+            }
         }
         telemetry::trip(&self.name, name_of(operation), keys, took, done.as_ref().err());
         self.tell(name_of(operation), took, done.as_ref().err(), change);
@@ -575,6 +632,9 @@ struct RegionListener(Weak<RegionCore>);
 impl Listener for RegionListener {
     fn changed(&self, key: &[u8]) {
         let Some(region) = self.0.upgrade() else { return };
+        if region.stamps_key.as_deref() == Some(key) {
+            return; // told only where a mangler has its way with keys; nothing in near depends on it
+        }
         if key == region.generation_key {
             region.clears.fetch_add(1, Ordering::AcqRel);
         } else if key == region.epoch_key || region.space.may_be_tag(key) {

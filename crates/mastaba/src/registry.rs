@@ -20,8 +20,10 @@ use crate::region::RegionCore;
 use crate::source::{Fetched, LoadContext, Source};
 use futures_util::FutureExt;
 
+mod pace;
 mod refusals;
 
+pub(crate) use pace::Pace;
 use refusals::Refusals;
 
 /// What stands for a key that may not be shown.
@@ -41,6 +43,8 @@ pub(crate) struct Registered<S: Source> {
     /// Whether it has an `after_fetch` hook; known once the cache is built.
     hooked: OnceLock<bool>,
     near_ttl: Option<Duration>,
+    /// How fast its loads are; `None`: all of them take leases.
+    pub(crate) pace: Option<Pace>,
     /// Whether a value of it has ever had tags of its own: then fills have to prove them.
     pub(crate) tagged: AtomicBool,
     /// A record of this very schema was met that does not decode: from then on values are read back before they are stored.
@@ -87,6 +91,7 @@ impl<S: Source> Registered<S> {
         near_ttl: Option<Duration>,
     ) -> Self {
         region.keep_stamps_for(&policy);
+        let unleased = policy.fill_without_lease && region.fill_without_lease();
         if !S::SHOW_KEYS {
             region.hides_keys.store(true, Ordering::Relaxed);
         }
@@ -101,6 +106,7 @@ impl<S: Source> Registered<S> {
             near,
             hooked: OnceLock::new(),
             near_ttl,
+            pace: unleased.then(Pace::default),
             tagged: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             said: AtomicU8::new(0),

@@ -122,6 +122,9 @@ pub struct Outcomes {
     pub loaded: u64,
     /// Of the loaded, those that a flight of another reader carried.
     pub joined: u64,
+    /// Of the loaded, those that were loaded for this request without a lease, which saved a trip. See
+    /// [`Policy::fill_without_lease`](field@crate::Policy::fill_without_lease).
+    pub unleased: u64,
     /// Of all that were answered outside of the request, those that are absent.
     pub absent: u64,
     /// Of all that were answered outside of the request, those that were stale.
@@ -354,6 +357,10 @@ impl fmt::Display for Report {
         for o in self.outcomes.iter().filter(|o| o.other_shape > 0) {
             let keys = counted(o.other_shape as usize, "key");
             writeln!(f, "  {keys} of {} stood in the shared tier in another shape of the type", o.source)?;
+        }
+        for o in self.outcomes.iter().filter(|o| o.unleased > 0) {
+            let keys = counted(o.unleased as usize, "key");
+            writeln!(f, "  {keys} of {} went to the source without a lease", o.source)?;
         }
         match self.earlier.count {
             0 => {}

@@ -41,6 +41,10 @@ macro_rules! of_sources {
         /// How long a miss that another process is loading waits for that process's fill, before it loads under the same
         /// fence itself (`R3`). Zero: not at all.
         lease_patience: Duration = Duration::from_millis(500), "500ms", Span::Any;
+        /// Whether a miss whose load is cheap goes to the source without a lease, which saves a trip (`R20`): then several
+        /// processes may load a key at the same time. To be switched on once no process of an older version shares the store:
+        /// those invalidate without renewing what such a fill compares.
+        fill_without_lease: bool = false, "false", Switch;
         /// Payloads larger than this many bytes are compressed. `None`, which is written `never`: none is.
         compress_above: Option<u64> = Some(4096), "4096", SizeOrNever;
     } };

@@ -8,6 +8,8 @@
 //! * a [fill](Shared::fill) is a compare-and-set on exactly the fence that the reader saw (`R1`);
 //! * an [invalidation](Shared::invalidate) that has returned `Ok` is seen by everything that starts later,
 //!   also by a later process on the same store, and it voids every lease;
+//! * where the backend keeps [stamps](Shared::stamps), every invalidation, hold and end renews the stamp of each of its keys,
+//!   and a fill without a lease is a compare-and-set on that stamp (`R15` to `R18`);
 //! * the backend's own expiry is the only clock that safety rests on.
 
 use std::future::Future;
@@ -26,6 +28,7 @@ pub(crate) mod erased;
 pub(crate) mod guard;
 pub mod memory;
 pub mod null;
+pub mod stamps;
 
 /// A backend of the shared tier.
 ///
@@ -60,19 +63,40 @@ pub trait Shared: Send + Sync + 'static {
     ///
     /// A hold is not removed, but it forgets the value that it kept. `Ok` means durable: neither a crash of
     /// the process nor one of the machine brings a removed record back.
+    ///
+    /// Of a key with a [write stamp](Shared::stamps), that is renewed before the key is removed, and after every key before it
+    /// was removed: pairs, in the order of the keys (`R16`, `R18`). Where it could not be renewed the key is removed all the
+    /// same, and the answer is an error. Whoever sends it again draws a new number.
     fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Places holds: until its end or its expiry nobody can fill the key (`R7`). Voids leases and values.
     ///
     /// Meanwhile a read, or a lease, finds an entry of [`Kind::Hold`](crate::entry::Kind::Hold) with what is
     /// kept as its payload. `Ok` means durable.
+    ///
+    /// The [write stamp](Shared::stamps) of each key is renewed with its hold or after it; where it could not be, the answer is
+    /// an error (`R17`).
     fn hold(&self, holds: &[Hold]) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Ends holds. An end removes only its own hold (`R9`).
     ///
     /// What was kept comes back only if every hold since ended in a rollback, in time (`R10`). A commit whose
     /// hold has expired removes whatever has come to stand there since. `Ok` means durable.
+    ///
+    /// The end of a commit renews the [write stamp](Shared::stamps) of its key before it changes anything else (`R17`).
     fn end(&self, ends: &[End]) -> impl Future<Output = Result<Vec<Ended>, Fault>> + Send;
+
+    /// From now on keeps the write stamps of the keys that begin with `prefix` in a record under the key `record`
+    /// ([`stamps`]), and renews the stamp of a key with every invalidation, every hold and every end of a commit. Whether it
+    /// does: otherwise nobody fills there without a lease, and nothing else is asked of it.
+    ///
+    /// Called once per region, before its first read, whether the region fills without leases or not: another process may.
+    /// A [read](Shared::read) gives the record like any other one. A [lease](Shared::lease) for a stamp with its key makes the
+    /// record anew unless it [is whole](stamps::is_whole), and the number in its answer means nothing. It does not expire.
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        let (_, _) = (prefix, record);
+        false
+    }
 
     /// The incarnation of the store (`R11`): random, new whenever records may have been lost or brought
     /// back. A record of another incarnation is a miss.
@@ -206,7 +230,7 @@ pub enum Leased {
 pub struct Fill {
     /// The key.
     pub key: Bytes,
-    /// The fence that the reader saw: that of its lease, or of the record it refreshes.
+    /// The fence that the reader saw: that of its lease, or of the record it refreshes. Zero, which none is: it saw nothing.
     pub expected: Fence,
     /// What that fence is the fence of.
     pub over: Over,
@@ -216,8 +240,9 @@ pub struct Fill {
     pub ttl: Duration,
 }
 
-/// What a fill takes the place of. A backend may ignore it: the fence alone decides (`R1`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a fill takes the place of. A backend that keeps no [stamps](Shared::stamps) may ignore it: the fence alone decides
+/// (`R1`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Over {
     /// A lease, so every byte of what stands there is known: [`entry::lease`](crate::entry::lease). A backend that can
     /// compare whole records needs nothing else.
@@ -225,6 +250,14 @@ pub enum Over {
     /// A value or an absence, of which only the fence is known.
     #[default]
     Record,
+    /// Nothing, or the record with the expected fence: no lease was taken. It is stored only if the stamp of its key is still
+    /// this one, which is compared and stored in one step (`R15`).
+    Unleased {
+        /// The key of the record of stamps.
+        stamps: Bytes,
+        /// The stamp that the read saw. Zero is none.
+        stamp: u64,
+    },
 }
 
 /// What became of a fill.

@@ -92,6 +92,7 @@ impl Process {
         database: &Arc<Database>,
         near: Option<NearConfig>,
         bound: Duration,
+        unleased: bool,
     ) -> Self {
         let mut config = RedisConfig::from_url(url).expect("a URL");
         config.connect_timeout = Duration::from_millis(500);
@@ -107,7 +108,7 @@ impl Process {
             let region = Region::backend(redis.clone()).write_mode(mode).hold_ttl(Duration::from_secs(3));
             // nothing heals by itself while the soak lasts
             let region = region.ttl(Duration::from_secs(36_000)).jitter(0.0).early_refresh(0.0);
-            let region = region.shared_budget(Duration::from_millis(400));
+            let region = region.shared_budget(Duration::from_millis(400)).fill_without_lease(unleased);
             builder = builder.region(name, if let Some(near) = near { region.near(near) } else { region });
         }
         let builder = builder.source(RowsOf::<0>(database.clone())).source(RowsOf::<1>(database.clone()));

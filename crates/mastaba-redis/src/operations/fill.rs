@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use mastaba::shared::{Fill, Filled, Over};
+use mastaba::shared::{Fill, Filled, Over, stamps};
 use mastaba::{Fault, entry};
 
 use super::{Inner, Redis, millis, unexpected};
@@ -20,8 +20,18 @@ const MOST_BYTES: usize = 128 << 10;
 /// What one command stores: the places of its fills.
 struct Piece {
     places: Vec<usize>,
-    /// By `SET .. IFEQ`, and by a script otherwise.
-    compares: bool,
+    by: StoredBy,
+}
+
+/// How a piece is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum StoredBy {
+    /// StoredBy `SET .. IFEQ`: the server compares the lease.
+    Compare,
+    /// StoredBy a script that compares fences.
+    Fences,
+    /// StoredBy a script that compares stamps in the record under this key (`R15`).
+    Stamps(Bytes),
 }
 
 impl Redis {
@@ -41,9 +51,13 @@ impl Redis {
                 it.is_of(incarnation) && matches!(it.kind, entry::Kind::Value | entry::Kind::Absent)
             })
         };
+        // nobody renews stamps in a cluster, and without scripts for two keys nothing compares one
+        let one_key = || self.is_cluster() || hub.is_one_key();
+        let unleased = |fill: &Fill| matches!(fill.over, Over::Unleased { .. });
         let mut places: Vec<_> = (0..fills.len()).filter(|at| fits(&fills[*at])).collect();
+        places.retain(|at| !(unleased(&fills[*at]) && one_key()));
         let mut compares = hub.compares();
-        let mut most_keys = if self.is_cluster() || hub.is_one_key() { 1 } else { MOST_KEYS };
+        let mut most_keys = if one_key() { 1 } else { MOST_KEYS };
         while !places.is_empty() {
             let pieces = pieces(fills, places, compares, most_keys);
             let commands = pieces.iter().map(|piece| self.fill_command(fills, piece, incarnation)).collect();
@@ -54,11 +68,18 @@ impl Redis {
                     ServerReply::Done | ServerReply::Number(1) => filled[piece.places[0]] = Filled::Stored,
                     ServerReply::Nil | ServerReply::Number(0) => {}
                     ServerReply::Refused(code, _) if code == "WRONGTYPE" && piece.places.len() == 1 => {}
-                    ServerReply::Refused(_, said) if piece.compares && said.contains("syntax") => {
+                    ServerReply::Refused(_, said)
+                        if piece.by == StoredBy::Compare && said.contains("syntax") =>
+                    {
                         // the server is not what it said it is: nothing was stored, and scripts can do the same
                         hub.compares_no_longer();
                         compares = false;
                         places.extend(piece.places);
+                    }
+                    ServerReply::Refused(code, _)
+                        if code == "CROSSSLOT" && matches!(piece.by, StoredBy::Stamps(_)) =>
+                    {
+                        hub.one_key_from_now_on();
                     }
                     ServerReply::Refused(code, _) if code == "CROSSSLOT" && piece.places.len() > 1 => {
                         hub.one_key_from_now_on();
@@ -80,7 +101,10 @@ impl Redis {
     /// compare by itself where it is able to; of a value only the fence is.
     fn fill_command(&self, fills: &[Fill], piece: &Piece, incarnation: u64) -> Command {
         let fills = piece.places.iter().map(|at| &fills[*at]);
-        if let (true, Some(fill)) = (piece.compares, fills.clone().next()) {
+        if let StoredBy::Stamps(record) = &piece.by {
+            return self.unleased_command(fills, piece.places.len(), record, incarnation);
+        }
+        if let (StoredBy::Compare, Some(fill)) = (&piece.by, fills.clone().next()) {
             let lease = Bytes::from(entry::lease(fill.expected, incarnation));
             let [ifeq, px] = ["IFEQ", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
             let words = [self.full(&fill.key), fill.record.clone(), ifeq, lease, px, millis(fill.ttl)];
@@ -94,6 +118,28 @@ impl Redis {
         words.push(Bytes::copy_from_slice(&entry::incarnation_bytes(incarnation)));
         words.extend(fills.flat_map(|fill| [fence(fill), fill.record.clone(), millis(fill.ttl)]));
         Command::script_of(script, count, words)
+    }
+
+    /// Stores where the stamp of each key is still the one that was read (`R15`).
+    fn unleased_command<'f>(
+        &self,
+        fills: impl Iterator<Item = &'f Fill> + Clone,
+        count: usize,
+        record: &Bytes,
+        incarnation: u64,
+    ) -> Command {
+        let number = |number: u64| Bytes::copy_from_slice(&number.to_le_bytes());
+        let mut words = Vec::with_capacity(6 * count + 2);
+        words.push(self.full(record));
+        words.extend(fills.clone().map(|fill| self.full(&fill.key)));
+        words.push(Bytes::copy_from_slice(&entry::incarnation_bytes(incarnation)));
+        words.extend(fills.flat_map(|fill| {
+            let stamp = if let Over::Unleased { stamp, .. } = fill.over { stamp } else { 0 };
+            let fence = if fill.expected.0 == 0 { Bytes::new() } else { number(fill.expected.0) };
+            let place = stamps::place(&fill.key).to_string().into();
+            [place, number(stamp), fence, fill.record.clone(), millis(fill.ttl)]
+        }));
+        Command::script_of(&script::FILLS_UNLEASED, count + 1, words)
     }
 
     /// Counts a call of fill in, unless too much is under way.
@@ -123,21 +169,33 @@ impl Drop for Filling<'_> {
 /// What is stored by one command each. `compares`: a fill over a lease is a command of its own, as the server compares.
 fn pieces(fills: &[Fill], places: Vec<usize>, compares: bool, most_keys: usize) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
-    let (alone, scripted): (Vec<_>, Vec<_>) =
-        places.into_iter().partition(|at| compares && fills[*at].over == Over::Lease);
-    pieces.extend(alone.into_iter().map(|at| Piece { places: vec![at], compares: true }));
-    let (mut piece, mut bytes) = (Vec::new(), 0);
-    for at in scripted {
+    // the last piece of each kind, and its bytes
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    for at in places {
+        let by = match &fills[at].over {
+            Over::Lease if compares => StoredBy::Compare,
+            Over::Lease | Over::Record => StoredBy::Fences,
+            Over::Unleased { stamps, .. } => StoredBy::Stamps(stamps.clone()),
+        };
         let size = fills[at].record.len();
-        if piece.len() == most_keys || !piece.is_empty() && bytes + size > MOST_BYTES {
-            pieces.push(Piece { places: std::mem::take(&mut piece), compares: false });
-            bytes = 0;
+        let last = open.iter_mut().find(|(piece, _)| pieces[*piece].by == by);
+        let fits = |(piece, bytes): &(usize, usize)| {
+            pieces[*piece].places.len() < most_keys && bytes + size <= MOST_BYTES
+        };
+        match last {
+            Some(last) if by != StoredBy::Compare && fits(last) => {
+                pieces[last.0].places.push(at);
+                last.1 += size;
+            }
+            Some(last) => {
+                *last = (pieces.len(), size);
+                pieces.push(Piece { places: vec![at], by });
+            }
+            None => {
+                open.push((pieces.len(), size));
+                pieces.push(Piece { places: vec![at], by });
+            }
         }
-        piece.push(at);
-        bytes += size;
-    }
-    if !piece.is_empty() {
-        pieces.push(Piece { places: piece, compares: false });
     }
     pieces
 }

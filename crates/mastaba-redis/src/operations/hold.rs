@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use mastaba::entry::{EntryRef, Kind};
 use mastaba::lease::{self, Change, Standing};
-use mastaba::shared::{End, Ended, Hold};
+use mastaba::shared::{End, Ended, Hold, WriteOutcome};
 use mastaba::{Fault, FaultKind, clock};
 
 use super::{Redis, unexpected};
@@ -19,7 +19,7 @@ impl Redis {
     pub(super) async fn place_holds(&self, holds: &[Hold]) -> Result<(), Fault> {
         let incarnation = self.known_incarnation()?;
         try_join_all(holds.iter().map(|ask| {
-            self.transform(&ask.key, move |standing, now_ms| {
+            self.transform(&ask.key, true, move |standing, now_ms| {
                 lease::hold(standing, incarnation, now_ms, ask).map(|change| (change, ()))
             })
         }))
@@ -30,7 +30,8 @@ impl Redis {
     pub(super) async fn end_holds(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
         let incarnation = self.known_incarnation()?;
         try_join_all(ends.iter().map(|ask| {
-            self.transform(&ask.key, move |standing, now_ms| {
+            let committed = ask.outcome == WriteOutcome::Committed;
+            self.transform(&ask.key, committed, move |standing, now_ms| {
                 Ok(lease::end(standing, incarnation, now_ms, ask))
             })
         }))
@@ -39,7 +40,7 @@ impl Redis {
 
     /// An invalidation has met a hold, which forgets the value that it keeps.
     pub(super) async fn forget_kept(&self, key: &Bytes) -> Result<(), Fault> {
-        self.transform(key, |standing, now_ms| Ok((lease::invalidate(standing, now_ms), ()))).await
+        self.transform(key, false, |standing, now_ms| Ok((lease::invalidate(standing, now_ms), ()))).await
     }
 
     fn known_incarnation(&self) -> Result<u64, Fault> {
@@ -49,9 +50,11 @@ impl Redis {
         }
     }
 
+    /// `renewing`: what is put in the place of what was read comes with a new stamp for the key (`R17`).
     async fn transform<T>(
         &self,
         key: &Bytes,
+        renewing: bool,
         decide: impl Fn(Option<Standing<'_>>, u64) -> Result<(Change, T), Fault>,
     ) -> Result<T, Fault> {
         for _ in 0..TRIES {
@@ -74,11 +77,11 @@ impl Redis {
             let (change, answer) = decide(standing, now_ms)?;
             let done = match change {
                 Change::Keep => true,
-                Change::Remove => self.swap(key, record.as_ref(), None).await?,
+                Change::Remove => self.swap(key, record.as_ref(), None, renewing).await?,
                 Change::Put { record: new, expires_ms } => {
                     let ttl = (expires_ms != lease::NEVER)
                         .then(|| Duration::from_millis(expires_ms.saturating_sub(now_ms).max(1)));
-                    self.swap(key, record.as_ref(), Some((&new, ttl))).await?
+                    self.swap(key, record.as_ref(), Some((&new, ttl)), renewing).await?
                 }
             };
             if done {

@@ -30,6 +30,7 @@ mod store_faults;
 mod told;
 mod topology_faults;
 mod transactions;
+mod unleased;
 mod values_zoo;
 #[path = "../../../mastaba-test/tests/versions/mod.rs"]
 mod versions;

@@ -13,7 +13,7 @@ use super::trial::{Checked, LONG, Trial, fault, same};
 const ROUNDS: usize = 10;
 
 /// Lets all of them start at the same time.
-async fn together<T: Send + 'static, F>(racers: impl Iterator<Item = F>) -> Checked<Vec<T>>
+pub(super) async fn together<T: Send + 'static, F>(racers: impl Iterator<Item = F>) -> Checked<Vec<T>>
 where
     F: Future<Output = Checked<T>> + Send + 'static,
 {

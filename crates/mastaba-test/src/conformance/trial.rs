@@ -38,6 +38,7 @@ pub(super) const fn about_holds(module: &str, name: &str) -> bool {
         || matches!(
             name.as_bytes(),
             b"twenty_holds_at_the_same_time_all_count"
+                | b"a_hold_and_the_end_of_a_commit_renew_the_stamp"
                 | b"random_operations_with_holds_do_what_the_transitions_say"
         )
 }
@@ -81,6 +82,13 @@ impl<B: Shared> Trial<B> {
         let leased = self.leases.lock().unwrap_or_else(PoisonError::into_inner).contains(&expected);
         let over = if leased { Over::Lease } else { Over::Record };
         Fill { key: key.clone(), expected, over, record, ttl: LONG }
+    }
+
+    /// Puts any bytes under a key, in place of what stands there.
+    pub(super) async fn plant(&self, key: &Bytes, record: Bytes) -> Checked {
+        self.invalidate(std::slice::from_ref(key)).await?;
+        let lease = Lease { key: key.clone(), record, over: None, ttl: LONG };
+        same(&self.ask(lease).await?, &Leased::Granted, "bytes that were to be planted")
     }
 
     pub(super) async fn ask(&self, lease: Lease) -> Checked<Leased> {

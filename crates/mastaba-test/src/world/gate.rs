@@ -30,12 +30,23 @@ impl Gate {
         gate
     }
 
+    /// A closed gate at a place of the test's own, which [waits](Gate::wait) at it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::close(&Arc::default())
+    }
+
+    /// Comes to it, and waits for a permit.
+    pub async fn wait(&self) {
+        self.arrived.send_modify(|arrived| *arrived += 1);
+        self.semaphore.acquire().await.unwrap().forget();
+    }
+
     /// Passes through the gate that stands there, if one does.
     pub(super) async fn pass(place: &Place) {
         let gate = place.lock().unwrap().clone();
         if let Some(gate) = gate {
-            gate.arrived.send_modify(|arrived| *arrived += 1);
-            gate.semaphore.acquire().await.unwrap().forget();
+            gate.wait().await;
         }
     }
 
@@ -69,5 +80,11 @@ impl Gate {
     /// How many have come to it.
     pub fn arrivals(&self) -> u64 {
         *self.arrived.borrow()
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -151,6 +151,10 @@ impl<B: Shared, const PROCESSES: bool> Shared for Watched<B, PROCESSES> {
         self.pass("end", ends.iter().map(|it| &it.key), self.inner.end(ends)).await
     }
 
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        self.inner.stamps(prefix, record)
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }

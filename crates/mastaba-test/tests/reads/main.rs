@@ -19,6 +19,7 @@ mod runtimes;
 mod single_failures;
 mod slow_sources;
 mod tasks;
+mod unleased;
 mod values;
 mod values_zoo;
 #[path = "../zoo/mod.rs"]

@@ -51,6 +51,24 @@ impl Source for InTransaction {
     }
 }
 
+/// The version of a user, under a tag that all of them have.
+pub(super) struct Labelled(Arc<Db>);
+
+impl Source for Labelled {
+    type Key = u64;
+    type Value = u32;
+    type Error = DbError;
+    const NAME: &'static str = "labelled";
+    const REGION: &'static str = "objects";
+    const TAGS: &'static [&'static str] = &["labelled"];
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        let rows = ids.iter().map(|id| (*id, self.0.version(*id))).collect();
+        self.0.answer().await;
+        Ok(rows)
+    }
+}
+
 /// A reading and two writing processes.
 pub(super) struct Stage {
     pub(super) place: usize,
@@ -130,6 +148,7 @@ impl Process {
             .region("objects", configure(region))
             .source(UserById(db.clone()))
             .source(Derived(db.clone()))
+            .source(Labelled(db.clone()))
             .source(InTransaction(db.clone(), transaction.clone()));
         Self { cache: builder.build().await.unwrap(), shared }
     }

@@ -9,6 +9,7 @@ use mastaba::entry::{self, EntryRef, Fence, Kind, write};
 use mastaba::shared::memory::Memory;
 use mastaba::shared::{
     Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Over, Shared, Stamp, WriteOutcome,
+    stamps,
 };
 use mastaba::{Fault, FaultKind};
 use mastaba_test::conformance::{CHECKS, failures};
@@ -55,6 +56,15 @@ wrongs! {
         stamps_are_answered_in_order_beside_leases;
     BigEndianStamps: a_stamp_is_read_like_a_record;
     SetsNoStamps: an_invalidation_sets_stamps;
+    KeepsNoStamps: a_record_of_stamps_is_made_once_and_says_something_of_every_key
+        a_record_of_another_length_or_with_a_zero_is_made_anew a_fill_without_a_lease_is_stored_where_nothing_stands
+        a_fill_without_a_lease_of_another_incarnation_is_refused;
+    RenewsNoStamps: an_invalidation_renews_the_stamps_of_its_keys_and_no_other
+        an_invalidation_removes_what_is_no_record_of_stamps a_hold_and_the_end_of_a_commit_renew_the_stamp
+        a_fill_without_a_lease_replaces_only_the_record_that_the_read_saw
+        no_fill_without_a_lease_survives_an_invalidation_at_the_same_time;
+    ComparesNoStamps: a_fill_under_another_stamp_or_none_is_refused
+        each_fill_of_a_batch_without_leases_has_its_own_answer;
     NoHolds: a_hold_refuses_leases_and_fills a_hold_voids_the_lease a_rollback_restores_what_was_kept;
     EndsAllHolds: an_end_removes_only_its_own_hold twenty_holds_at_the_same_time_all_count;
     OneHolder: an_end_removes_only_its_own_hold twenty_holds_at_the_same_time_all_count;
@@ -290,7 +300,12 @@ impl Shared for Broken {
     async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
         let mut filled = Vec::new();
         for ask in fills {
-            filled.push(self.fill_one(ask).await?);
+            let mut ask = ask.clone();
+            if let (Wrong::ComparesNoStamps, Over::Unleased { stamps, stamp }) = (self.wrong, &mut ask.over) {
+                let now = self.inner.read(std::slice::from_ref(stamps)).await?.remove(0);
+                *stamp = now.and_then(|now| stamps::of(&now, &ask.key)).unwrap_or(*stamp);
+            }
+            filled.push(self.fill_one(&ask).await?);
         }
         if let (Wrong::OneAnswerForAll, Some(first)) = (self.wrong, filled.first().copied()) {
             filled.fill(first);
@@ -327,6 +342,15 @@ impl Shared for Broken {
             ended.push(self.end_one(ask).await?);
         }
         Ok(ended)
+    }
+
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        match self.wrong {
+            Wrong::Nothing | Wrong::ComparesNoStamps => self.inner.stamps(prefix, record),
+            // it keeps the record, and knows of no key that it is for
+            Wrong::RenewsNoStamps => self.inner.stamps(b"nobody", record),
+            wrong => wrong == Wrong::KeepsNoStamps,
+        }
     }
 
     fn incarnation(&self) -> u64 {

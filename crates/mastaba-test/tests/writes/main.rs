@@ -15,6 +15,7 @@ mod policy;
 mod protocol;
 #[path = "../schedules/mod.rs"]
 mod schedules;
+mod stamp_orders;
 mod tag_orders;
 mod telling;
 mod transactions;

@@ -84,6 +84,7 @@ impl<S: Source> Missing for Claim<S> {
             own.iter().for_each(|at| self.items[*at].sealed = true);
             return None;
         }
+        self.go_unleased(&own);
         let leases = self.make_leases(&own);
         // not so where the fence is that of an entry of a version with other fixed tags
         let stamped = self.read.as_ref().is_some_and(|read| read.folded(S::TAGS).is_some());
@@ -146,6 +147,38 @@ impl<S: Source> Missing for Claim<S> {
 }
 
 impl<S: Source> Claim<S> {
+    /// Decides which of these items are loaded without a lease (`R20`): those of a source whose loads are cheap, where the
+    /// read saw a write stamp (`R19`) and nothing that a lease alone takes the place of.
+    fn go_unleased(&mut self, ats: &[usize]) {
+        let source = self.source.clone();
+        let (Some(pace), Some(read)) = (&source.pace, &self.read) else { return };
+        if !matches!(self.lane, Lane::Normal | Lane::PastRequest) {
+            return; // a refresh has a fence
+        }
+        let stamps: Vec<_> = ats.iter().map(|at| read.of_writes(&self.items[*at].record)).collect();
+        if stamps.iter().any(Option::is_none) {
+            source.region.lacks_stamps();
+        }
+        let trip = (!source.region.is_private()).then(|| source.region.trip_takes());
+        let may = read.folded(S::TAGS).is_some()
+            // their stamps are read after the load, and are good only if the epoch was read before it
+            && !source.tagged.load(Ordering::Relaxed)
+            // known before the load, and before the stamp was read
+            && source.region.incarnation() == self.incarnation_read
+            && pace.is_cheap(trip);
+        if !may {
+            return;
+        }
+        for (at, stamp) in ats.iter().zip(stamps) {
+            let item = &mut self.items[*at];
+            item.unleased = stamp.filter(|_| !item.sealed && item.fence.is_none() && !item.foreign);
+        }
+        if ats.iter().any(|at| self.items[*at].unleased.is_some()) {
+            // the stamps of that read, and never later ones (R19)
+            self.carry.clone_from(&self.read);
+        }
+    }
+
     /// Leases for those of these items that may be stored and have no fence yet.
     pub(super) fn make_leases(&mut self, ats: &[usize]) -> Vec<Lease> {
         let ttl = self.source.policy.lease_ttl;
@@ -153,7 +186,7 @@ impl<S: Source> Claim<S> {
         let mut leases = Vec::new();
         for &at in ats {
             let item = &mut self.items[at];
-            if item.sealed || item.fence.is_some() {
+            if item.sealed || item.fence.is_some() || item.unleased.is_some() {
                 continue;
             }
             let fence = Fence::random();

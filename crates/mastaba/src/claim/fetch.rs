@@ -21,6 +21,7 @@ use crate::guarded::{Guarded, each, guard, let_go};
 use crate::limits::{Shown, later};
 use crate::policy::EntryPolicy;
 use crate::read::{Answering, Loading, Missing};
+use crate::registry::Pace;
 use crate::report::{Operation, Tier, counted};
 use crate::request::{Lane, Nesting, RequestCache, inside};
 use crate::source::{Fetched, LoadContext, Source};
@@ -178,6 +179,7 @@ impl<S: Source> Claim<S> {
         for (at, landed, loaded) in brought.drain(..) {
             let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store) || self.items[at].held;
             self.items[at].sound = !unsound && self.lane != Lane::Written;
+            self.outcomes.unleased += u64::from(landed.is_ok() && self.items[at].unleased.is_some());
             self.items[at].answer = Some(match landed {
                 Ok(known) => Outcome::of(known, false, Tier::Source),
                 Err(error) => self.failed(at, error),
@@ -352,6 +354,7 @@ impl<S: Source> Claim<S> {
             return Chunk { fetched, cost: Duration::ZERO, storable: false };
         }
         let began = Instant::now();
+        let under_way = self.source.pace.as_ref().map(Pace::begins);
         let cx = LoadContext::new(&request, writer, deadline, self.lane.fills());
         let (source, count) = (&self.source.source, keys.len());
         let loaded = guarded::<S, _, _, _>(Stage::Load, count, (budget, deadline), || {
@@ -367,6 +370,7 @@ impl<S: Source> Claim<S> {
             Err(error) => Err(error),
         };
         let took = began.elapsed();
+        under_way.map(|load| load.ended(took)).unwrap_or_default();
         let fetched = done.map(|rows| self.source.sort(&self.request.cache.events, &keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
         self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());

@@ -82,6 +82,7 @@ impl<S: Source> Storing for Claim<S> {
         let mut kept: Vec<_> = self.items.iter().map(|item| item.stored.unwrap_or(unstored)).collect();
         for (at, stored) in std::mem::take(&mut self.filling).into_iter().zip(stored) {
             kept[at] = *stored;
+            self.count_fill(at, *stored);
         }
         let stamps = self.carry.as_ref().map_or(0, Stamps::digest);
         for (departure, ats) in std::mem::take(&mut self.departures) {
@@ -101,7 +102,17 @@ impl<S: Source> Claim<S> {
     fn fill_of(&self, at: usize, loaded: &Loaded<S>, own: &[String], tags: Option<&Stamps>) -> Option<Fill> {
         let item = &self.items[at];
         let carry = self.carry.as_ref()?;
-        let (stood, expected) = (carry.folded(S::TAGS)?, item.fence?);
+        let stood = carry.folded(S::TAGS)?;
+        let (expected, over, incarnation) = match item.unleased {
+            Some(stamp) => {
+                let over = Over::Unleased { stamps: self.source.region.stamps_key(), stamp };
+                (item.over.unwrap_or(Fence(0)), over, self.incarnation_read)
+            }
+            None => {
+                let over = if item.lease == item.fence { Over::Lease } else { Over::Record };
+                (item.fence?, over, self.incarnation)
+            }
+        };
         let zero = loaded.policy.ttl == Some(Duration::ZERO);
         if item.sealed || !(loaded.policy.store || zero) {
             return None;
@@ -116,14 +127,15 @@ impl<S: Source> Claim<S> {
         let names = own.iter().map(String::as_str);
         let stamped = names.map(|tag| Some((tag, stamp(tag)?))).collect::<Option<Vec<_>>>()?;
         let record = match self.source.policy.keeps(loaded.carried.is_absent(), loaded.policy) {
-            true => self.record(&item.record, loaded, stood, &stamped),
+            true => self.record(&item.record, loaded, (stood, incarnation), &stamped),
+            // there is no lease that others would wait for
+            false if item.unleased.is_some() => Ok(None),
             false => Ok(Some(self.nothing(stood))),
         };
         match record {
             Ok(None) => None,
             Ok(Some((record, ttl))) => {
                 self.source.refusals.forget(&item.record);
-                let over = if item.lease == Some(expected) { Over::Lease } else { Over::Record };
                 Some(Fill { key: item.record.clone(), expected, over, record, ttl })
             }
             Err(why) => {
@@ -159,6 +171,7 @@ impl<S: Source> Claim<S> {
         self.departures.iter().for_each(|(departure, _)| departure.close());
         let (places, fills): (Vec<_>, Vec<_>) = early.into_iter().unzip();
         let stored = self.source.region.fill(&self.meter.in_background(), &fills).await;
+        places.iter().zip(&stored).for_each(|(at, stored)| self.count_fill(*at, *stored));
         places.into_iter().zip(stored).collect()
     }
 
@@ -177,7 +190,7 @@ impl<S: Source> Claim<S> {
         &self,
         key: &[u8],
         loaded: &Loaded<S>,
-        stamps: u64,
+        (stamps, incarnation): (u64, u64),
         tags: &[(&str, u64)],
     ) -> Result<Option<(Bytes, Duration)>, String> {
         let policy = &self.source.policy;
@@ -203,7 +216,7 @@ impl<S: Source> Claim<S> {
         };
         let kind = if absent { Kind::Absent } else { Kind::Value };
         let ages = policy.ages(absent, loaded.policy);
-        let mut header = Header::new(kind, Fence::random(), self.incarnation);
+        let mut header = Header::new(kind, Fence::random(), incarnation);
         header.format = format;
         header.compressed = packed.compressed;
         header.stamps = stamps;
@@ -218,6 +231,13 @@ impl<S: Source> Claim<S> {
             return Err(format!("its entry has {} bytes, and the backend takes {most}", record.len()));
         }
         Ok(Some((Bytes::from(record), ages.hard)))
+    }
+
+    /// How much is wasted without leases decides whether there are to be any (`R20`).
+    fn count_fill(&self, at: usize, stored: bool) {
+        if let Some(pace) = &self.source.pace {
+            pace.filled(self.items[at].unleased.is_some(), stored);
+        }
     }
 
     /// Gives near what was stored of an item.

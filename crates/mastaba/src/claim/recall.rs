@@ -271,9 +271,7 @@ impl<S: Source> Claim<S> {
                     // what has been told by now; what came before was missed by the read, or is found by the next look
                     self.asks[at].mark = self.source.region.changes.mark(&self.asks[at].record);
                 }
-                if !matches!(footing, Footing::Nothing) {
-                    self.asks[at].met = Some(Box::new(Met::Miss(footing)));
-                }
+                self.asks[at].met = Some(Box::new(Met::Miss(footing)));
             }
         }
     }
@@ -396,7 +394,7 @@ impl<S: Source> Claim<S> {
         let waits = self.waits_for_others();
         let item = &mut self.items[at];
         match footing {
-            Footing::Nothing => {}
+            Footing::Foreign(fence) => (item.over, item.foreign) = (fence, true),
             Footing::Outdated(fence) => item.over = Some(fence),
             // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)
             Footing::Lease(fence) => {

@@ -248,6 +248,7 @@ pub(super) fn add(to: &mut Outcomes, more: &Outcomes) {
     to.shared_hits += more.shared_hits;
     to.loaded += more.loaded;
     to.joined += more.joined;
+    to.unleased += more.unleased;
     to.absent += more.absent;
     to.stale += more.stale;
     to.failed += more.failed;

@@ -87,9 +87,10 @@ type Decoded<S> = (Known<<S as Source>::Value>, Option<Encoded>);
 
 /// What a miss stands on: what is known of the key's place in the shared tier, and so how it may be filled (`R1`).
 pub(super) enum Footing<S: Source> {
-    /// Nothing is there, or nothing of ours: a lease takes its place.
-    Nothing,
-    /// Something that is over: a lease may take its place if it is still this.
+    /// Something that is not ours, or of another incarnation of the store; the latter has a fence. Nothing but a lease takes
+    /// its place.
+    Foreign(Option<Fence>),
+    /// Something that is over: a lease, or what is loaded without one, may take its place if it is still this.
     Outdated(Fence),
     /// The lease of somebody who loads just now (`R3`).
     Lease(Fence),
@@ -126,13 +127,13 @@ impl<'a, S: Source> Rules<'a, S> {
             Ok(entry) => entry,
             Err(why) => {
                 let (cause, why) = (why.sentence(), why.to_string());
-                return Verdict::Miss(Footing::Nothing, Some(Remark::Foreign { cause, why }));
+                return Verdict::Miss(Footing::Foreign(None), Some(Remark::Foreign { cause, why }));
             }
         };
         let header = *entry.header();
         if !header.is_of(self.incarnation) {
             // R11: of a store that lost or brought back records
-            return Verdict::Miss(Footing::Outdated(header.fence), None);
+            return Verdict::Miss(Footing::Foreign(Some(header.fence)), None);
         }
         match header.kind {
             Kind::Lease => Verdict::Miss(Footing::Lease(header.fence), None),

@@ -12,7 +12,7 @@ fn millis(count: u64) -> Option<Duration> {
 }
 
 /// Every setting that there is, as a dotted key and a text.
-const EVERYTHING: [(&str, &str); 28] = [
+const EVERYTHING: [(&str, &str); 29] = [
     ("data_dir", "var/data"),
     ("namespace", "shop"),
     ("cache.objects.backend", "embedded"),
@@ -28,6 +28,7 @@ const EVERYTHING: [(&str, &str); 28] = [
     ("cache.objects.source_budget", "5s"),
     ("cache.objects.source_soft_budget", "0.5"),
     ("cache.objects.lease_ttl", "10s"),
+    ("cache.objects.fill_without_lease", "true"),
     ("cache.objects.compress_above", "4KiB"),
     ("cache.objects.breaker_failures", "3"),
     ("cache.objects.breaker_pause", "2s"),
@@ -71,6 +72,7 @@ fn everything() -> Settings {
             source_soft_budget: millis(500),
             lease_ttl: millis(10_000),
             lease_patience: millis(300),
+            fill_without_lease: Some(true),
             compress_above: Some(Some(4096)),
             breaker_failures: Some(3),
             breaker_pause: millis(2000),
@@ -261,7 +263,7 @@ fn every_typed_setting_refuses_nonsense() {
 #[test]
 fn an_unknown_setting_is_told_what_there_is() {
     let choices = "a region has: backend, ttl, absent_ttl, stale, stale_if_error, jitter, early_refresh, max_batch, \
-                   source_soft_budget, source_budget, lease_ttl, lease_patience, compress_above, \
+                   source_soft_budget, source_budget, lease_ttl, lease_patience, fill_without_lease, compress_above, \
                    shared_soft_budget, shared_budget, breaker_failures, breaker_pause, outage_loads_per_second, write_mode, hold_ttl, \
                    near.max_entries, near.max_bytes, near.ttl, near.coherence, arguments.*";
     assert_eq!(
@@ -495,6 +497,7 @@ mod in_toml {
             source_soft_budget = 0.5
             lease_ttl = "10s"
             lease_patience = "300ms"
+            fill_without_lease = true
             compress_above = 4096
             breaker_failures = 3
             breaker_pause = "2s"

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use crate::coherence::{Coherence, Lag};
-use crate::limits::{Check, Count, CountOrUnlimited, FOREVER, Factor, Share, Size, SizeOrNever, Span, UpTo};
+use crate::limits::{
+    Check, Count, CountOrUnlimited, FOREVER, Factor, Share, Size, SizeOrNever, Span, Switch, UpTo,
+};
 use crate::policy::{Mode, WriteMode};
 
 /// What reads the text of a setting, and checks it as every other way in does.
@@ -122,6 +124,12 @@ impl Text<u32> for UpTo {
     fn read(&self, text: &str) -> Result<u32, String> {
         let number = whole(text.trim()).and_then(|number| u32::try_from(number).ok());
         self.checked(number.unwrap_or(u32::MAX))
+    }
+}
+
+impl Text<bool> for Switch {
+    fn read(&self, text: &str) -> Result<bool, String> {
+        text.trim().parse().map_err(|_| format!("{} is needed", self.what()))
     }
 }
 
@@ -252,6 +260,14 @@ mod tests {
         assert_eq!((UpTo(64).read("0"), UpTo(64).read("64")), (Ok(0), Ok(64)));
         for text in ["65", "", "-1", "many"] {
             assert!(UpTo(64).read(text).unwrap_err().contains("0 to 64"), "{text}");
+        }
+    }
+
+    #[test]
+    fn switches_are_on_or_off() {
+        assert_eq!((Switch.read(" true "), Switch.read("false")), (Ok(true), Ok(false)));
+        for text in ["", "1", "yes", "True"] {
+            assert!(Switch.read(text).unwrap_err().contains("`true` or `false`"), "{text}");
         }
     }
 

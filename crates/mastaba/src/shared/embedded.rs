@@ -16,7 +16,10 @@ use bytes::Bytes;
 
 use self::tables::Work;
 use self::threads::Handle;
-use super::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Reach, Shared, Stamp};
+use super::{
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Over, Reach, Shared, Stamp, WriteOutcome,
+    stamps,
+};
 use crate::clock::now_ms;
 use crate::error::Fault;
 use crate::lease;
@@ -126,15 +129,21 @@ impl Shared for Embedded {
             return Ok(Leases { leased: Vec::new(), stamps: Vec::new() });
         }
         let (leases, stamps) = (leases.to_vec(), stamps.to_vec());
+        let records = self.0.stamps.all();
         self.write(false, move |tables, now| {
             let incarnation = tables.incarnation();
             let leased = leases.iter().map(|ask| {
                 tables.change(&ask.key, |standing| Ok(lease::lease(standing, incarnation, now, ask)))
             });
             let leased = leased.collect::<Result<_, _>>()?;
-            let stamps = stamps
-                .iter()
-                .map(|ask| tables.change(&ask.key, |standing| Ok(lease::stamp(standing, now, ask))));
+            let stamps = stamps.iter().map(|ask| {
+                tables.change(&ask.key, |standing| {
+                    if records.has(&ask.key) {
+                        return Ok((lease::make_stamps(standing, now, stamps::record()), ask.value));
+                    }
+                    Ok(lease::stamp(standing, now, ask))
+                })
+            });
             Ok(Leases { leased, stamps: stamps.collect::<Result<_, _>>()? })
         })
         .await
@@ -148,6 +157,11 @@ impl Shared for Embedded {
         self.write(false, move |tables, now| {
             let incarnation = tables.incarnation();
             let filled = fills.iter().map(|ask| {
+                if let Over::Unleased { stamps, .. } = &ask.over {
+                    return tables.change_beside(stamps, &ask.key, |stamps, standing| {
+                        lease::fill_unleased(stamps, standing, incarnation, now, ask)
+                    });
+                }
                 tables.change(&ask.key, |standing| Ok(lease::fill(standing, incarnation, now, ask)))
             });
             filled.collect()
@@ -160,11 +174,13 @@ impl Shared for Embedded {
             return Ok(());
         }
         let (keys, stamps) = (keys.to_vec(), stamps.to_vec());
+        let records = self.0.stamps.all();
         self.write(true, move |tables, now| {
             for ask in &stamps {
                 tables.change(&ask.key, |_| Ok((lease::set_stamp(now, ask), ())))?;
             }
             for key in &keys {
+                tables.renew(&records, key, now)?; // R16, R18
                 tables.change(key, |standing| Ok((lease::invalidate(standing, now), ())))?;
             }
             Ok(())
@@ -177,12 +193,14 @@ impl Shared for Embedded {
             return Ok(());
         }
         let holds = holds.to_vec();
+        let records = self.0.stamps.all();
         self.write(true, move |tables, now| {
             let incarnation = tables.incarnation();
             for ask in &holds {
                 tables.room_for_a_hold()?;
                 tables
                     .change(&ask.key, |standing| Ok((lease::hold(standing, incarnation, now, ask)?, ())))?;
+                tables.renew(&records, &ask.key, now)?; // R17
             }
             Ok(())
         })
@@ -194,14 +212,23 @@ impl Shared for Embedded {
             return Ok(Vec::new());
         }
         let ends = ends.to_vec();
+        let records = self.0.stamps.all();
         self.write(true, move |tables, now| {
             let incarnation = tables.incarnation();
             let ended = ends.iter().map(|ask| {
+                if ask.outcome == WriteOutcome::Committed {
+                    tables.renew(&records, &ask.key, now)?; // R17
+                }
                 tables.change(&ask.key, |standing| Ok(lease::end(standing, incarnation, now, ask)))
             });
             ended.collect()
         })
         .await
+    }
+
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        self.0.stamps.keep(prefix, record);
+        true
     }
 
     fn incarnation(&self) -> u64 {

@@ -44,6 +44,7 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn invalidate<'a>(&'a self, keys: &'a [Bytes], stamps: &'a [Stamp]) -> Answer<'a, ()>;
     fn hold<'a>(&'a self, holds: &'a [Hold]) -> Answer<'a, ()>;
     fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>>;
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> Result<bool, Fault>;
     fn incarnation(&self) -> Result<u64, Fault>;
     fn now_ms(&self) -> Result<u64, Fault>;
     fn runs_here(&self) -> Result<(), Fault>;
@@ -79,6 +80,10 @@ impl<B: Shared> DynShared for B {
 
     fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>> {
         Answer::new("end", move || Shared::end(self, ends))
+    }
+
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> Result<bool, Fault> {
+        guard(|| Shared::stamps(self, prefix, record)).map_err(|why| Fault::panicked("stamps", &why))
     }
 
     fn incarnation(&self) -> Result<u64, Fault> {
@@ -136,6 +141,10 @@ impl<B: Shared> Shared for Arc<B> {
 
     fn end(&self, ends: &[End]) -> impl Future<Output = Result<Vec<Ended>, Fault>> + Send {
         B::end(self, ends)
+    }
+
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        B::stamps(self, prefix, record)
     }
 
     fn incarnation(&self) -> u64 {

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Reach, Shared, Stamp};
+use super::{
+    Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Over, Reach, Shared, Stamp, WriteOutcome,
+    stamps,
+};
 use crate::clock::now_ms;
 use crate::entry::{self, Kind};
 use crate::error::{Fault, FaultKind};
@@ -54,6 +57,9 @@ struct Store {
     stripes: Box<[Mutex<Guards>]>,
     hasher: foldhash::fast::RandomState,
     values: Cache<Bytes, StoredRecord, Weight>,
+    stamps: stamps::StampBook,
+    /// Locked by whoever renews a stamp; shared by those who store where one is as it was, so that nothing comes in between.
+    renewing: RwLock<()>,
     max_guards: usize,
     max_kept: usize,
 }
@@ -97,6 +103,8 @@ impl Memory {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: foldhash::fast::RandomState::default(),
             values,
+            stamps: stamps::StampBook::default(),
+            renewing: RwLock::new(()),
             max_guards: (whole(max_entries) / STRIPES).max(FEWEST_GUARDS),
             max_kept: whole(max_bytes) / STRIPES / 4,
         }))
@@ -157,7 +165,12 @@ impl Shared for Memory {
             answer
         });
         let leased = leased.collect();
+        let records = self.0.stamps.all();
         let stamps = stamps.iter().map(|ask| {
+            if records.has(&ask.key) {
+                self.0.make_stamps(&ask.key, now);
+                return ask.value;
+            }
             let mut place = self.0.at(&ask.key);
             let (change, answer) = lease::stamp(place.standing(), now, ask);
             place.apply(change, now);
@@ -169,6 +182,9 @@ impl Shared for Memory {
     async fn fill(&self, fills: &[Fill]) -> Result<Vec<Filled>, Fault> {
         let now = now_ms();
         let filled = fills.iter().map(|ask| {
+            if let Over::Unleased { stamps, .. } = &ask.over {
+                return self.0.fill_unleased(stamps, ask, now);
+            }
             let mut place = self.0.at(&ask.key);
             let (change, answer) = lease::fill(place.standing(), place.incarnation(), now, ask);
             place.apply(change, now);
@@ -182,7 +198,9 @@ impl Shared for Memory {
         for ask in stamps {
             self.0.at(&ask.key).apply(lease::set_stamp(now, ask), now);
         }
+        let records = self.0.stamps.all();
         for key in keys {
+            self.0.renew(&records, key, now); // before this key is removed, and after the one before it was (R16, R18)
             let mut place = self.0.at(key);
             let change = lease::invalidate(place.standing(), now);
             place.apply(change, now);
@@ -192,6 +210,7 @@ impl Shared for Memory {
 
     async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {
         let now = now_ms();
+        let records = self.0.stamps.all();
         for ask in holds {
             let mut place = self.0.at(&ask.key);
             let ask = Hold { keep: ask.keep && place.has_room_to_keep(), ..ask.clone() };
@@ -200,13 +219,19 @@ impl Shared for Memory {
                 let sentence = "the memory backend has as many holds as it can take; this one was not placed";
                 return Err(Fault::new(FaultKind::Refused, sentence));
             }
+            drop(place);
+            self.0.renew(&records, &ask.key, now); // after the hold is placed (R17)
         }
         Ok(())
     }
 
     async fn end(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
         let now = now_ms();
+        let records = self.0.stamps.all();
         let ended = ends.iter().map(|ask| {
+            if ask.outcome == WriteOutcome::Committed {
+                self.0.renew(&records, &ask.key, now); // before the hold is gone (R17)
+            }
             let mut place = self.0.at(&ask.key);
             let (change, answer) = lease::end(place.standing(), place.incarnation(), now, ask);
             place.apply(change, now);
@@ -215,12 +240,44 @@ impl Shared for Memory {
         Ok(ended.collect())
     }
 
+    fn stamps(&self, prefix: &[u8], record: &Bytes) -> bool {
+        self.0.stamps.keep(prefix, record);
+        true
+    }
+
     fn incarnation(&self) -> u64 {
         self.0.incarnation.load(Ordering::SeqCst)
     }
 }
 
 impl Store {
+    fn renew(&self, records: &stamps::StampKeys, key: &Bytes, now: u64) {
+        for record in records.of(key) {
+            let _renewing = self.renewing.write().unwrap_or_else(PoisonError::into_inner);
+            let mut place = self.at(record);
+            let change = lease::renew(place.standing(), now, key, stamps::number());
+            // one that finds no room is gone, and says nothing then
+            place.apply(change, now);
+        }
+    }
+
+    fn make_stamps(&self, key: &Bytes, now: u64) {
+        let _renewing = self.renewing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.at(key);
+        let change = lease::make_stamps(place.standing(), now, stamps::record());
+        place.apply(change, now);
+    }
+
+    fn fill_unleased(&self, record: &Bytes, ask: &Fill, now: u64) -> Filled {
+        let _nobody_renews = self.renewing.read().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.at(record).live(now); // which lets go of its lock
+        let stamps = stamps.as_ref().map(|it| Standing { record: &it.bytes, expires_ms: it.expires_ms });
+        let mut place = self.at(&ask.key);
+        let (change, answer) = lease::fill_unleased(stamps, place.standing(), place.incarnation(), now, ask);
+        place.apply(change, now);
+        answer
+    }
+
     fn at<'a>(&'a self, key: &'a Bytes) -> LockedKey<'a> {
         let stripe = self.hasher.hash_one(key) % STRIPES as u64;
         let guards = lock(&self.stripes[usize::try_from(stripe).unwrap_or(0)]);

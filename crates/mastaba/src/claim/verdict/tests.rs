@@ -45,6 +45,7 @@ enum Said {
     Stale { value: Option<u32>, refresh: bool, kept: bool },
     Unproven,
     Nothing,
+    Foreign,
     Outdated,
     Lease,
     Replaced { backup: bool },
@@ -70,7 +71,11 @@ fn said(verdict: &Verdict<Doubles>) -> Said {
         }
         Verdict::Unproven(_) => Said::Unproven,
         Verdict::Miss(footing, _) => match footing {
-            Footing::Nothing => Said::Nothing,
+            Footing::Foreign(None) => Said::Nothing,
+            Footing::Foreign(Some(fence)) => {
+                assert_eq!(*fence, FENCE);
+                Said::Foreign
+            }
             Footing::Outdated(fence) => {
                 assert_eq!(*fence, FENCE);
                 Said::Outdated
@@ -96,7 +101,7 @@ impl World {
         let source = cache.request().inner.cache.source::<Doubles>().unwrap();
         source.learn_hooked(false);
         let tags = HashMap::from([("all".to_owned(), Some(3))]);
-        let stamps = Stamps { generation: Some(GENERATION), epoch: None, tags };
+        let stamps = Stamps { generation: Some(GENERATION), tags, ..Stamps::default() };
         Self { source, stamps, now: Now { unix_ms: 1_000_000, steady_ms: 50 } }
     }
 
@@ -194,7 +199,7 @@ async fn what_another_store_or_older_stamps_vouch_for_is_outdated() {
     let world = World::new(Region::memory()).await;
     for kind in [Kind::Value, Kind::Absent, Kind::Lease, Kind::Hold] {
         let record = world.record(|header| (header.kind, header.incarnation) = (kind, INCARNATION + 1));
-        assert_eq!(world.says(&record), Said::Outdated, "{kind:?} of another incarnation (R11)");
+        assert_eq!(world.says(&record), Said::Foreign, "{kind:?} of another incarnation (R11)");
     }
     assert_eq!(world.says(&world.record(|header| header.stamps ^= 1)), Said::Outdated, "cleared since (R12)");
     let older = Stamps { tags: HashMap::from([("all".to_owned(), Some(2))]), ..world.stamps.clone() };

@@ -15,7 +15,8 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use super::time::Remembered;
 use crate::entry::{self, Kind};
 use crate::error::{Fault, FaultKind};
-use crate::lease::{Change, Standing};
+use crate::lease::{self, Change, Standing};
+use crate::shared::stamps::{self, StampKeys};
 
 pub(super) const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("mastaba");
@@ -132,6 +133,26 @@ impl<'t> Tables<'t> {
             }
         }
         Ok(answer)
+    }
+
+    /// Renews the stamp of a key in the records that have one.
+    pub(super) fn renew(&mut self, records: &StampKeys, key: &Bytes, now_ms: u64) -> Result<(), Work> {
+        for record in records.of(key) {
+            self.change(record, |standing| Ok((lease::renew(standing, now_ms, key, stamps::number()), ())))?;
+        }
+        Ok(())
+    }
+
+    /// Applies a transition to one key that also looks at what stands under another one.
+    pub(super) fn change_beside<T>(
+        &mut self,
+        beside: &Bytes,
+        key: &Bytes,
+        transition: impl FnOnce(Option<Standing<'_>>, Option<Standing<'_>>) -> (Change, T),
+    ) -> Result<T, Work> {
+        let stored = self.records.get(&beside[..])?.map(|found| found.value().to_vec());
+        let other = stored.as_deref().and_then(|stored| standing(beside, stored));
+        self.change(key, |standing| Ok(transition(other, standing)))
     }
 
     fn put(

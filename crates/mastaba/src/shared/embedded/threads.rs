@@ -17,6 +17,7 @@ use super::time::FileTime;
 use super::{EmbeddedConfig, file};
 use crate::clock;
 use crate::error::{Fault, FaultKind};
+use crate::shared::stamps::StampBook;
 
 /// How many calls may wait for a thread.
 const QUEUE: usize = 1 << 16;
@@ -82,6 +83,7 @@ impl OpenFile {
 pub(super) struct Handle {
     pub(super) path: PathBuf,
     pub(super) incarnation: u64,
+    pub(super) stamps: StampBook,
     opened: Arc<OpenFile>,
     queues: RwLock<Option<(SyncSender<WriteJob>, SyncSender<ReadJob>)>>,
     closed: watch::Receiver<bool>,
@@ -118,7 +120,8 @@ pub(super) async fn start(config: EmbeddedConfig, now_ms: u64) -> Result<Handle,
     let (opened, incarnation) = answered(opened)
         .await
         .ok_or_else(|| Fault::new(FaultKind::Down, "the embedded store's thread ended"))??;
-    Ok(Handle { path, incarnation, opened, queues: RwLock::new(Some((writes, reads))), closed })
+    let queues = RwLock::new(Some((writes, reads)));
+    Ok(Handle { path, incarnation, stamps: StampBook::default(), opened, queues, closed })
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
