@@ -5,8 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-/// How many schedules each scheduler tries, unless `SIM_ITERATIONS` says otherwise.
-pub const ITERATIONS: usize = 2500;
+/// How many schedules each scheduler tries, unless `SIM_ITERATIONS` says otherwise: enough to see at every change that
+/// nothing is badly wrong. A long run tries a hundred times as many.
+pub const ITERATIONS: usize = 1000;
+
+/// How many a control has at least, which has to be found whatever the number of schedules of a short run.
+const OF_A_CONTROL: usize = 10_000;
 
 /// A run takes a few hundred steps. One that has not ended after so many turns in circles.
 const MOST_STEPS: usize = 5_000;
@@ -26,8 +30,7 @@ pub fn always<F: Fn() + Send + Sync + Clone + 'static>(model: F) {
 
 /// What the first of many schedules under which a model fails says, if there is one.
 pub fn violation<F: Fn() + Send + Sync + Clone + 'static>(model: F) -> Option<String> {
-    // a control has to be found whatever the number of schedules of a short run
-    let iterations = iterations().max(ITERATIONS) * 4;
+    let iterations = (iterations() * 4).max(OF_A_CONTROL);
     let random = || run(RandomScheduler::new(iterations), FailurePersistence::None, model.clone());
     let pct = || run(PctScheduler::new(DEPTH, iterations), FailurePersistence::None, model.clone());
     let failed = catch_unwind(AssertUnwindSafe(random)).and_then(|()| catch_unwind(AssertUnwindSafe(pct)));
