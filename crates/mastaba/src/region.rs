@@ -52,7 +52,7 @@ pub(crate) struct RegionCore {
     unleased: AtomicBool,
     /// A read found none that say something of its keys: the next lease makes them.
     unstamped: AtomicBool,
-    /// How long a read takes, as a moving average.
+    /// How long a read takes, as a moving average: of a region in which a source asks for it.
     trip: Average,
     /// Counts the clears of this region by this process; what near holds from before is void.
     clears: AtomicU64,
@@ -528,7 +528,7 @@ impl RegionCore {
         }
         if done.is_ok() {
             self.unconfirmed.hope();
-            if operation == Operation::Read {
+            if operation == Operation::Read && self.unleased.load(Ordering::Relaxed) {
                 self.trip.add(took);
             }
         }

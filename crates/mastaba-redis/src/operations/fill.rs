@@ -20,17 +20,19 @@ const MOST_BYTES: usize = 128 << 10;
 /// What one command stores: the places of its fills.
 struct Piece {
     places: Vec<usize>,
+    /// Of their records.
+    bytes: usize,
     by: StoredBy,
 }
 
 /// How a piece is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum StoredBy {
-    /// StoredBy `SET .. IFEQ`: the server compares the lease.
+    /// By `SET .. IFEQ`: the server compares the lease.
     Compare,
-    /// StoredBy a script that compares fences.
+    /// By a script that compares fences.
     Fences,
-    /// StoredBy a script that compares stamps in the record under this key (`R15`).
+    /// By a script that compares stamps in the record under this key (`R15`).
     Stamps(Bytes),
 }
 
@@ -169,8 +171,6 @@ impl Drop for Filling<'_> {
 /// What is stored by one command each. `compares`: a fill over a lease is a command of its own, as the server compares.
 fn pieces(fills: &[Fill], places: Vec<usize>, compares: bool, most_keys: usize) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
-    // the last piece of each kind, and its bytes
-    let mut open: Vec<(usize, usize)> = Vec::new();
     for at in places {
         let by = match &fills[at].over {
             Over::Lease if compares => StoredBy::Compare,
@@ -178,23 +178,16 @@ fn pieces(fills: &[Fill], places: Vec<usize>, compares: bool, most_keys: usize) 
             Over::Unleased { stamps, .. } => StoredBy::Stamps(stamps.clone()),
         };
         let size = fills[at].record.len();
-        let last = open.iter_mut().find(|(piece, _)| pieces[*piece].by == by);
-        let fits = |(piece, bytes): &(usize, usize)| {
-            pieces[*piece].places.len() < most_keys && bytes + size <= MOST_BYTES
+        let last = match by {
+            StoredBy::Compare => None,
+            _ => pieces.iter_mut().rfind(|piece| piece.by == by),
         };
         match last {
-            Some(last) if by != StoredBy::Compare && fits(last) => {
-                pieces[last.0].places.push(at);
-                last.1 += size;
+            Some(last) if last.places.len() < most_keys && last.bytes + size <= MOST_BYTES => {
+                last.places.push(at);
+                last.bytes += size;
             }
-            Some(last) => {
-                *last = (pieces.len(), size);
-                pieces.push(Piece { places: vec![at], by });
-            }
-            None => {
-                open.push((pieces.len(), size));
-                pieces.push(Piece { places: vec![at], by });
-            }
+            _ => pieces.push(Piece { places: vec![at], bytes: size, by }),
         }
     }
     pieces

@@ -370,7 +370,9 @@ impl<S: Source> Claim<S> {
             Err(error) => Err(error),
         };
         let took = began.elapsed();
-        under_way.map(|load| load.ended(took)).unwrap_or_default();
+        if let Some(load) = under_way {
+            load.ended(took);
+        }
         let fetched = done.map(|rows| self.source.sort(&self.request.cache.events, &keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
         self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());

@@ -26,7 +26,7 @@ impl<T> Pool<T> {
         C: std::ops::DerefMut<Target = D>,
         D: OnTheWay + ?Sized,
     {
-        let (mut asks, mut tags, mut shares) = (Vec::new(), Vec::new(), SmallVec::new());
+        let (mut asks, mut tags, mut shares) = (Vec::new(), Vec::<&'static str>::new(), SmallVec::new());
         for claim in claims {
             let from = asks.len();
             let takes_part = ask(&mut **claim, &mut asks);
@@ -35,9 +35,7 @@ impl<T> Pool<T> {
             }
             shares.push(takes_part.then_some(from..asks.len()));
         }
-        tags.sort_unstable();
-        tags.dedup();
-        Self { asks, tags, shares: Shares(shares) }
+        Self { asks, tags: distinct(tags), shares: Shares(shares) }
     }
 }
 
@@ -62,9 +60,9 @@ impl Shares {
 }
 
 /// Each once.
-pub(super) fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
-    let mut names: Vec<String> = names.collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+pub(super) fn distinct<T: Ord>(all: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = all.into_iter().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
