@@ -181,7 +181,7 @@ impl<S: Source> Asked<S> {
     /// The key panicked while it was looked up.
     pub(crate) fn panicked(&mut self, why: &Panicked) {
         self.twin = false;
-        self.answer = Some(Outcome::Failed(Error::panicked(S::NAME, OF_A_KEY, why)));
+        self.answer = Some(Outcome::Failed(Error::panicked(S::name(), OF_A_KEY, why)));
     }
 }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod inner;
 mod region;
+mod sources;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 pub use self::builder::CacheBuilder;
 pub(crate) use self::inner::CacheCore;
 pub use self::region::{Arguments, Backend, NearConfig, Region};
+pub use self::sources::Sources;
 use crate::codec::Encoding;
 use crate::config::Settings;
 use crate::error::Error;

@@ -207,7 +207,7 @@ impl<S: Source> Claim<S> {
                 claim.admit(at, key, record, &mut met);
             }
         }) {
-            claim.broken.push((place, Error::panicked(S::NAME, OF_A_KEY, &why)));
+            claim.broken.push((place, Error::panicked(S::name(), OF_A_KEY, &why)));
         }
         let_go(met);
         claim
@@ -286,7 +286,7 @@ impl<S: Source> Claim<S> {
             broken: Vec::new(),
             departures: Vec::new(),
             landed: 0,
-            outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
+            outcomes: Outcomes { source: S::name(), ..Outcomes::default() },
             late: None,
             settled: false,
             source: source.clone(),
@@ -412,7 +412,7 @@ impl<S: Source> AnyPart for Bound<S> {
         let keys = self.part.send(0, &CancellationToken::new());
         // nobody waits any longer for those that were not sent
         let count = keys.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        let error = error.named(S::NAME);
+        let error = error.named(S::name());
         let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
         self.part.settle(std::iter::repeat_with(failed).take(count).collect());
     }

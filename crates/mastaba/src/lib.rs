@@ -70,6 +70,7 @@ mod limits;
 mod near;
 mod policy;
 mod read;
+mod record;
 mod region;
 mod registry;
 mod relation;
@@ -87,7 +88,7 @@ mod waits;
 mod write;
 
 pub use answer::{Answers, Known, Outcome};
-pub use cache::{Arguments, Backend, Cache, CacheBuilder, NearConfig, Region, RegionHandle};
+pub use cache::{Arguments, Backend, Cache, CacheBuilder, NearConfig, Region, RegionHandle, Sources};
 pub use codec::Encoding;
 pub use coherence::Coherence;
 pub use config::{NearSettings, PolicySettings, RegionSettings, Settings};
@@ -98,6 +99,7 @@ pub use event::Event;
 pub use key::Key;
 pub use limits::FOREVER;
 pub use policy::{EntryPolicy, Policy, RegionPolicy, WriteMode};
+pub use record::{Index, List, Record};
 pub use relation::Lazy;
 #[cfg(feature = "expand")]
 pub use relation::{Expand, Expanded};

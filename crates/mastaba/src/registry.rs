@@ -11,7 +11,7 @@ use crate::entry::Format;
 use crate::error::text_of;
 use crate::event::{Event, Events, Seldom, write_more};
 use crate::flight::Flights;
-use crate::guarded::{Panicked, guard, let_go};
+use crate::guarded::{Guarded, Panicked, guard, let_go};
 use crate::key::KeySpace;
 use crate::limits::millis;
 use crate::near::{Near, NearEntry};
@@ -19,6 +19,8 @@ use crate::policy::Policy;
 use crate::region::RegionCore;
 use crate::source::{Fetched, LoadContext, Source};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 mod pace;
 mod refusals;
@@ -168,7 +170,7 @@ impl<S: Source> Registered<S> {
         };
         if self.says(reason) {
             let (value, why) = (type_name::<S::Value>(), why.to_string());
-            events.tell(Event::CannotBeStored { source: S::NAME, value, why });
+            events.tell(Event::CannotBeStored { source: S::name(), value, why });
         }
     }
 
@@ -223,7 +225,7 @@ impl<S: Source> Registered<S> {
                     && self.says(Once::Unread)
                 {
                     let value = type_name::<S::Value>();
-                    events.tell(Event::FieldsNotStored { source: S::NAME, value, fields });
+                    events.tell(Event::FieldsNotStored { source: S::name(), value, fields });
                 }
                 Some(format)
             }
@@ -261,7 +263,7 @@ impl<S: Source> Registered<S> {
         let Some(more) = self.seldom.is_due(what) else { return };
         let mut why = format!("{what} panicked: {why}");
         let _ = write_more(&mut why, more);
-        events.tell(Event::NotStored { source: S::NAME, why });
+        events.tell(Event::NotStored { source: S::name(), why });
     }
 
     pub(crate) fn set_tagged(&self) {
@@ -278,6 +280,8 @@ pub(crate) trait AnySource: Any + Send + Sync {
     fn void_all(&self);
     /// Finds out whether there is a hook, by calling it with nothing.
     fn probe(&self, cx: &LoadContext<'_>);
+    /// What is wrong with what it loads from: see [`Source::check`].
+    fn check(&self) -> BoxFuture<'_, Vec<String>>;
 }
 
 impl<S: Source> AnySource for Registered<S> {
@@ -297,5 +301,19 @@ impl<S: Source> AnySource for Registered<S> {
         if tried != Err(Untried::PanicsAbort) {
             self.learn_hooked(nothing.hooked);
         }
+    }
+
+    fn check(&self) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(async move {
+            let name = S::name();
+            let budget = self.policy.source_budget;
+            let looked = Guarded::new(|| self.source.check());
+            let problems = match timeout(budget, looked).await {
+                Ok(Ok(problems)) => problems,
+                Ok(Err(why)) => vec![format!("`check` panicked: {why}")],
+                Err(_) => vec![format!("`check` took longer than its source_budget of {budget:?}")],
+            };
+            problems.into_iter().map(|problem| format!("source {name}: {problem}")).collect()
+        })
     }
 }

@@ -95,7 +95,7 @@ impl<S: Source> Hash for Lazy<S> {
 
 impl<S: Source<Key: fmt::Debug>> fmt::Debug for Lazy<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lazy({} {:?})", S::NAME, self.key)
+        write!(f, "Lazy({} {:?})", S::name(), self.key)
     }
 }
 

@@ -176,7 +176,7 @@ impl RequestCache {
         let asked = self.read_all(keys.into_iter().map(Asked::<S>::new).collect()).await;
         let rows = asked.into_iter().map(|asked| {
             let Asked { key, answer, .. } = asked;
-            (key, answer.unwrap_or_else(|| Outcome::Failed(cut_off_elsewhere(S::NAME))))
+            (key, answer.unwrap_or_else(|| Outcome::Failed(cut_off_elsewhere(S::name()))))
         });
         Answers::new(rows.collect())
     }
@@ -277,6 +277,10 @@ impl RequestCache {
         Self { inner: self.inner.clone(), force, nesting: self.nesting.clone() }
     }
 
+    pub(crate) fn force(&self) -> Force {
+        self.force
+    }
+
     /// A place for whatever belongs to the request: the current user, a locale. By type.
     pub fn stash(&self) -> &Stash {
         &self.inner.stash
@@ -341,7 +345,7 @@ impl RequestCache {
                 break;
             }
         }
-        let error = self.inner.why_cut_off(S::NAME);
+        let error = self.inner.why_cut_off(S::name());
         let open = asked.iter_mut().filter(|asked| asked.answer.is_none() && !asked.twin);
         open.for_each(|asked| asked.answer = Some(Outcome::Failed(error.clone())));
     }
@@ -352,7 +356,7 @@ impl RequestCache {
         if self.force != Force::No || self.nesting.is_some() {
             return Ok(None);
         }
-        guard(|| self.glance::<S>(key)).map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))
+        guard(|| self.glance::<S>(key)).map_err(|why| Error::panicked(S::name(), OF_A_KEY, &why))
     }
 
     #[inline]
@@ -427,7 +431,7 @@ impl RequestCache {
                                 let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));
                                 if let Some(load) = load_inside() {
                                     if let Err(why) = waiting.hold_up(&load, part) {
-                                        let error = endless(&load, S::NAME, why);
+                                        let error = endless(&load, S::name(), why);
                                         asked.answer = Some(Outcome::Failed(error));
                                         return;
                                     }
@@ -456,7 +460,7 @@ impl RequestCache {
             }
             let load = load_inside();
             if let Some((load, Err(why))) = load.as_ref().map(|load| (load, load.has_room())) {
-                asked.answer = Some(Outcome::Failed(endless(load, S::NAME, why)));
+                asked.answer = Some(Outcome::Failed(endless(load, S::name(), why)));
                 return;
             }
             let (part, at) =
@@ -492,13 +496,13 @@ pub(crate) fn collect<S: Source, K, T>(
     make: impl FnMut(K) -> T,
 ) -> Result<Vec<T>, Error> {
     guard(|| keys.into_iter().map(make).collect())
-        .map_err(|why| Error::panicked(S::NAME, "the iterator of keys", &why))
+        .map_err(|why| Error::panicked(S::name(), "the iterator of keys", &why))
 }
 
 fn into_value<S: Source>(answer: Option<Outcome<S::Value>>) -> Result<Option<Arc<S::Value>>, Error> {
     match answer {
         Some(outcome) => Ok(outcome.into_known()?.into_value()),
-        None => Err(cut_off_elsewhere(S::NAME)),
+        None => Err(cut_off_elsewhere(S::name())),
     }
 }
 

@@ -61,10 +61,13 @@ pub trait Source: Send + Sync + Sized + 'static {
     type Error: Into<BoxError> + Send;
 
     /// Its name: part of every key, of reports and of errors. Letters, digits, `_`, `.` and `-`.
-    const NAME: &'static str;
+    ///
+    /// Give it, or [`name`](Source::name) where it is no constant; a source with neither is refused when the cache is
+    /// built.
+    const NAME: &'static str = "";
 
-    /// The region that its entries live in.
-    const REGION: &'static str;
+    /// The region that its entries live in. Give it, or [`region`](Source::region).
+    const REGION: &'static str = "";
 
     /// Tags that all of its entries carry. They are checked on every hit, in the same trip as the values. With other tags its
     /// entries have another shape: while two versions of a program run side by side, they take a key over from each other
@@ -81,6 +84,26 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// Whether events, errors and the log may show keys of it. `false` where a key is nobody's business, an address of
     /// e-mail for example: then they count keys and show none.
     const SHOW_KEYS: bool = true;
+
+    /// The [name](Source::NAME) of a source whose type is generic, made from what its parameters say: of the table of an
+    /// entity, for example. Called often, and the same each time: keep it in a static.
+    #[must_use]
+    fn name() -> &'static str {
+        Self::NAME
+    }
+
+    /// The [region](Source::REGION), where it is chosen when the source is made. Asked once, when the cache is built.
+    fn region(&self) -> &str {
+        Self::REGION
+    }
+
+    /// Looks whether what it loads from is there and fits: its table, the columns, their types. Awaited once, when the
+    /// cache is built, within [`Policy::source_budget`]; each sentence that it gives is a problem, told together with
+    /// those of all other sources, and the cache is not built ([`Sources::unchecked`](crate::Sources::unchecked) leaves
+    /// this out).
+    fn check(&self) -> impl Future<Output = Vec<String>> + Send {
+        ready(Vec::new())
+    }
 
     /// Loads every key that exists.
     ///

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{Cache, CacheBuilder, Lazy, RegionHandle, RequestCache, Scope, Source, Write};
+use crate::{Cache, CacheBuilder, Index, Lazy, List, RegionHandle, RequestCache, Scope, Source, Write};
 
 const fn send<T: Send>(_: &T) {}
 const fn send_and_sync<T: Send + Sync>() {}
@@ -46,6 +46,13 @@ fn of_a_request<S: Source>(request: &RequestCache, key: &S::Key, value: &Arc<S::
     send(&write.put::<S>(one(), value.clone()));
     send(&write.published());
     send(&request.write().commit(std::future::ready(Ok::<_, String>(()))));
+}
+
+fn of_what_leads_to_rows<I: Index, L: List>(request: &RequestCache, index: &I::Key, list: &L::Key) {
+    send(&request.find_by::<I>(index.clone()));
+    send(&request.find_many_by::<I>([index.clone()]));
+    send(&request.list_by::<L>(list.clone()));
+    send(&request.list_many_by::<L>([list.clone()]));
 }
 
 #[cfg(feature = "expand")]

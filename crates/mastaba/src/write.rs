@@ -233,7 +233,7 @@ impl Write {
         self.push(Step {
             region,
             what: What::Keys(records),
-            sources: vec![S::NAME],
+            sources: vec![S::name()],
             collected,
             sample,
             local: vec![local],
@@ -457,7 +457,7 @@ impl Write {
         let written = guard(|| slot.written.extend(keys.iter().cloned()));
         slot.forget(keys, self.request.inner.cache.tick());
         state.turn_page();
-        written.map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))
+        written.map_err(|why| Error::panicked(S::name(), OF_A_KEY, &why))
     }
 }
 
@@ -493,7 +493,7 @@ fn void_keys<S: Source>(source: &Registered<S>, keys: &[S::Key]) {
     let _ = source.flights.void(keys);
     if let Some(near) = &source.near {
         let _ = near.invalidate(keys);
-        crate::telemetry::near_voided(S::NAME, &source.region.name, keys.len());
+        crate::telemetry::near_voided(S::name(), &source.region.name, keys.len());
     }
 }
 

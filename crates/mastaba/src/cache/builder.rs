@@ -7,9 +7,11 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::region::{Arguments, Backend, Choice, NearConfig, Opener, Region};
+use super::sources::Sources;
 use super::{Cache, CacheCore};
 use crate::codec::Codec;
 use crate::config::{self, Doubts, NearSettings, Problems, RegionSettings, Settings};
@@ -31,16 +33,13 @@ use crate::shared::null::Null;
 use crate::source::{LoadContext, Source};
 use crate::telemetry;
 
-// `Sync`, so that a builder may be borrowed while a backend is being opened, and `build` still be spawned
-type Register = Box<dyn FnOnce(&mut Assembly) + Send + Sync>;
-
 /// Builds a [`Cache`]. Begin with [`Cache::builder`], [`Cache::from_settings`] or one of its siblings.
 #[derive(Default)]
 pub struct CacheBuilder {
     namespace: Option<String>,
     data_dir: Option<PathBuf>,
     regions: Vec<(String, Region)>,
-    sources: Vec<Register>,
+    sources: Vec<Sources>,
     openers: BTreeMap<String, Opener>,
     listener: Option<Box<dyn Fn(&Event) + Send + Sync>>,
     settings: Vec<Result<Settings, Error>>,
@@ -53,12 +52,14 @@ struct OpenedRegion {
 }
 
 /// What sources are registered with.
-struct Assembly {
+pub(super) struct Assembly {
     namespace: String,
     regions: BTreeMap<String, OpenedRegion>,
     events: Arc<Events>,
     sources: HashMap<TypeId, Arc<dyn AnySource>>,
     names: Vec<(&'static str, &'static str)>,
+    /// Those that look at what they load from.
+    checked: Vec<Arc<dyn AnySource>>,
     problems: Problems,
     /// No region is missing only because its settings cannot be read.
     regions_known: bool,
@@ -88,8 +89,14 @@ impl CacheBuilder {
 
     /// Registers a source.
     #[must_use]
-    pub fn source<S: Source>(mut self, source: S) -> Self {
-        self.sources.push(Box::new(move |assembly| assembly.register(source)));
+    pub fn source<S: Source>(self, source: S) -> Self {
+        self.sources(Sources::new().source(source))
+    }
+
+    /// Registers several sources: those of one table, for example, which belong together.
+    #[must_use]
+    pub fn sources(mut self, sources: Sources) -> Self {
+        self.sources.push(sources);
         self
     }
 
@@ -188,7 +195,7 @@ impl CacheBuilder {
         }
         if !problems.is_empty() {
             // sources are looked at all the same, so that one start tells everything
-            self.check_sources(&namespace, regions, &events, &mut problems, &doubts);
+            self.check_sources(&namespace, regions, &events, &mut problems, &doubts).await;
             return Err(problems.into_error());
         }
         for (name, config) in &regions {
@@ -204,7 +211,7 @@ impl CacheBuilder {
         }
         if !problems.is_empty() {
             // a region that did not open is configured all the same
-            self.check_sources(&namespace, regions, &events, &mut problems, &doubts);
+            self.check_sources(&namespace, regions, &events, &mut problems, &doubts).await;
             return Err(problems.into_error());
         }
         let mut assembly = Assembly {
@@ -213,6 +220,7 @@ impl CacheBuilder {
             events,
             sources: HashMap::new(),
             names: Vec::new(),
+            checked: Vec::new(),
             problems,
             regions_known: true,
         };
@@ -221,9 +229,10 @@ impl CacheBuilder {
             let region = assemble(&assembly.namespace, "request", Region::null(), none(), &assembly.events);
             assembly.regions.extend(region.ok().map(|region| (String::new(), region)));
         }
-        for register in std::mem::take(&mut self.sources) {
-            register(&mut assembly);
+        for sources in std::mem::take(&mut self.sources) {
+            sources.register(&mut assembly);
         }
+        assembly.look_at_origins().await;
         if !assembly.problems.is_empty() {
             return Err(assembly.problems.into_error());
         }
@@ -359,7 +368,7 @@ impl CacheBuilder {
     }
 
     /// Registers the sources with regions that keep nothing, to see what is wrong with them.
-    fn check_sources(
+    async fn check_sources(
         &mut self,
         namespace: &str,
         regions: BTreeMap<String, Region>,
@@ -373,6 +382,7 @@ impl CacheBuilder {
             events: events.clone(),
             sources: HashMap::new(),
             names: Vec::new(),
+            checked: Vec::new(),
             problems: std::mem::take(problems),
             regions_known: !doubts.regions,
         };
@@ -381,50 +391,64 @@ impl CacheBuilder {
                 assembly.regions.insert(name, region);
             }
         }
-        for register in std::mem::take(&mut self.sources) {
-            register(&mut assembly);
+        for sources in std::mem::take(&mut self.sources) {
+            sources.register(&mut assembly);
         }
+        assembly.look_at_origins().await;
         *problems = assembly.problems;
     }
 }
 
 impl Assembly {
-    fn register<S: Source>(&mut self, source: S) {
+    pub(super) fn register<S: Source>(&mut self, source: S, checked: bool) {
         let this = std::any::type_name::<S>();
-        if let Some((_, other)) = self.names.iter().find(|(name, _)| *name == S::NAME) {
+        let named = guard(|| (S::name(), source.region().to_owned()));
+        let (name, region) = match named {
+            Ok(named) => named,
+            Err(why) => {
+                return self.problems.push(format!("source {this}: its name or region panicked: {why}"));
+            }
+        };
+        if name.is_empty() {
+            return self
+                .problems
+                .push(format!("source {this} has no name; give it `const NAME`, or `fn name`"));
+        }
+        if let Some((_, other)) = self.names.iter().find(|(taken, _)| *taken == name) {
             self.problems.push(format!(
-                "two sources have the name {}: {other} and {this}; their entries would meet",
-                S::NAME
+                "two sources have the name {name}: {other} and {this}; their entries would meet"
             ));
             return;
         }
-        self.names.push((S::NAME, this));
-        let Some(opened) = self.regions.get(S::REGION).or_else(|| self.regions.get("")) else {
+        self.names.push((name, this));
+        let Some(opened) = self.regions.get(&region).or_else(|| self.regions.get("")) else {
             if !self.regions_known {
                 return;
             }
             let known = self.regions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            self.problems.push(format!(
-                "source {} ({this}) belongs to region {}, which is not configured; call `.region({:?}, ..)`. \
-                 Configured: {known}",
-                S::NAME,
-                S::REGION,
-                S::REGION
-            ));
+            let belongs = match region.is_empty() {
+                true => "names no region; give it `const REGION`, or `fn region`".to_owned(),
+                false => {
+                    format!(
+                        "belongs to region {region}, which is not configured; call `.region({region:?}, ..)`"
+                    )
+                }
+            };
+            self.problems.push(format!("source {name} ({this}) {belongs}. Configured: {known}"));
             return;
         };
         let region = opened.core.clone();
         let policy = match guard(|| source.policy(&opened.config.policy.sources)) {
             Ok(policy) => policy,
-            Err(why) => return self.problems.push(format!("source {}: `policy` panicked: {why}", S::NAME)),
+            Err(why) => return self.problems.push(format!("source {name}: `policy` panicked: {why}")),
         };
         for problem in policy.problems() {
-            self.problems.push(format!("source {}: {problem}", S::NAME));
+            self.problems.push(format!("source {name}: {problem}"));
         }
         let keys = KeySpace::new(
             &self.namespace,
             &region.name,
-            S::NAME,
+            name,
             region.abilities.max_key,
             opened.config.mangler.clone(),
         )
@@ -437,7 +461,16 @@ impl Assembly {
         let near_ttl = opened.config.near.and_then(|near| near.ttl);
         let codec = Codec::of::<S::Value>(S::VERSION);
         let registered = Registered::new(source, region, keys, codec, policy.bounded(), near, near_ttl);
-        self.sources.insert(TypeId::of::<S>(), Arc::new(registered));
+        let registered: Arc<dyn AnySource> = Arc::new(registered);
+        self.checked.extend(checked.then(|| registered.clone()));
+        self.sources.insert(TypeId::of::<S>(), registered);
+    }
+
+    /// Lets every source look at what it loads from, all at once.
+    async fn look_at_origins(&mut self) {
+        let checks = std::mem::take(&mut self.checked);
+        let found = join_all(checks.iter().map(|source| source.check())).await;
+        found.into_iter().flatten().for_each(|problem| self.problems.push(problem));
     }
 }
 

@@ -84,7 +84,7 @@ impl CacheCore {
             Error::usage(format!(
                 "source {} ({}) is not registered; call `.source(..)` with it on the builder of the cache. \
                  Registered: {names}",
-                S::NAME,
+                S::name(),
                 std::any::type_name::<S>()
             ))
         })

@@ -45,7 +45,7 @@ impl<S: Source> Missing for Claim<S> {
             open.into_iter().filter(|at| !matches!(self.items[*at].way, Way::Alone)).collect();
         let keys: Vec<_> = board.iter().map(|at| &self.items[*at].key).collect();
         let home = self.request.cache.home("a load").ok();
-        let load = self.part.load(S::NAME).clone();
+        let load = self.part.load(S::name()).clone();
         let (boarded, departure) = source.flights.board(&keys, &load, home.as_ref());
         let mut own = Vec::new();
         for (at, boarding) in board.into_iter().zip(boarded) {
@@ -54,7 +54,7 @@ impl<S: Source> Missing for Claim<S> {
                 && seat.load().leads_to(&load)
             {
                 // that load waits for one that waits for this part: it would never land
-                let error = endless(seat.load(), S::NAME, Endless::Circle);
+                let error = endless(seat.load(), S::name(), Endless::Circle);
                 self.items[at].answer = Some(Outcome::Failed(error));
                 continue;
             }

@@ -70,11 +70,11 @@ async fn fetch<S: LoadIn<C>, C: Send + ?Sized>(
     let fetched = done.map(|rows| source.sort(events, keys, rows));
     let statements = 1 + cx.facts.statements() as usize;
     let meter = Meter::new(request.inner.clone(), true);
-    meter.trip(Operation::Load, S::NAME, keys.len(), statements, (began, took), fetched.is_err());
+    meter.trip(Operation::Load, S::name(), keys.len(), statements, (began, took), fetched.is_err());
     let counts = (keys.len(), statements);
-    telemetry::load(S::NAME, &source.region.name, counts, took, fetched.as_ref().err());
+    telemetry::load(S::name(), &source.region.name, counts, took, fetched.as_ref().err());
     fetched.inspect_err(|error| {
-        events.tell(Event::LoadFailed { source: S::NAME, keys: keys.len(), error: error.clone() });
+        events.tell(Event::LoadFailed { source: S::name(), keys: keys.len(), error: error.clone() });
     })
 }
 
@@ -127,7 +127,7 @@ async fn after_fetch<S: Source>(
 
 /// The request as hooks see it.
 fn nested<S: Source>(request: &RequestCache) -> (RequestCache, Arc<Load>) {
-    let load = Load::new(S::NAME);
+    let load = Load::new(S::name());
     let nesting = Nesting::new(request.inner.cache.tick(), &load);
     (RequestCache::nested(request.inner.clone(), Some(nesting)), load)
 }

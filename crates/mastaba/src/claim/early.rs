@@ -66,7 +66,7 @@ impl<S: Source> Claim<S> {
             return; // which an event has said; the load may still bring something better
         }
         let _settling = self.request.traffic.settling();
-        let mut outcomes = Outcomes { source: S::NAME, ..Outcomes::default() };
+        let mut outcomes = Outcomes { source: S::name(), ..Outcomes::default() };
         let mut answers = Vec::with_capacity(known.len());
         {
             let mut state = lock(&self.request.state);

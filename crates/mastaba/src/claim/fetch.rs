@@ -169,7 +169,7 @@ impl<S: Source> Claim<S> {
                 false if Instant::now() < until => "taken_over",
                 false => "out_of_patience",
             };
-            telemetry::lease_wait(S::NAME, &self.source.region.name, began.elapsed(), outcome);
+            telemetry::lease_wait(S::name(), &self.source.region.name, began.elapsed(), outcome);
             let mut brought = brought;
             brought.extend(self.patiently(self.load_own(&late)).await);
             brought.sort_unstable_by_key(|(at, ..)| *at);
@@ -266,7 +266,7 @@ impl<S: Source> Claim<S> {
             &mut copied,
             own.len(),
             |(keys, _), nth| keys.push((own[nth], self.items[own[nth]].key.clone())),
-            |(_, broken), nth, why| broken.push((own[nth], Error::panicked(S::NAME, OF_A_KEY, &why))),
+            |(_, broken), nth, why| broken.push((own[nth], Error::panicked(S::name(), OF_A_KEY, &why))),
         );
         let (keys, broken) = copied;
         let (own, mut keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
@@ -344,7 +344,7 @@ impl<S: Source> Claim<S> {
     /// One call of the loader, within the hard budget.
     async fn fetch(&self, keys: Vec<S::Key>, writer: bool) -> Chunk<S> {
         let since = self.request.cache.tick();
-        let load = self.part.load(S::NAME);
+        let load = self.part.load(S::name());
         let nesting = Nesting::new(since, load);
         let request = RequestCache::nested(self.request.clone(), Some(nesting.clone()));
         let budget = self.source.policy.source_budget;
@@ -375,11 +375,17 @@ impl<S: Source> Claim<S> {
         }
         let fetched = done.map(|rows| self.source.sort(&self.request.cache.events, &keys, rows));
         let statements = 1 + cx.facts.statements() as usize;
-        self.meter.trip(Operation::Load, S::NAME, count, statements, (began, took), fetched.is_err());
-        telemetry::load(S::NAME, &self.source.region.name, (count, statements), took, fetched.as_ref().err());
+        self.meter.trip(Operation::Load, S::name(), count, statements, (began, took), fetched.is_err());
+        telemetry::load(
+            S::name(),
+            &self.source.region.name,
+            (count, statements),
+            took,
+            fetched.as_ref().err(),
+        );
         let storable = !cx.facts.unstored() && !nesting.used_older.load(Ordering::Relaxed);
         let fetched = fetched.unwrap_or_else(|error| {
-            let event = Event::LoadFailed { source: S::NAME, keys: count, error: error.clone() };
+            let event = Event::LoadFailed { source: S::name(), keys: count, error: error.clone() };
             self.request.cache.events.tell(event);
             keys.iter().map(|_| Fetch::Failed(error.clone())).collect()
         });
@@ -428,7 +434,7 @@ impl<S: Source> Claim<S> {
                 }
                 Err(why) => {
                     let_go(value);
-                    broken.push((at, Outcome::Failed(Error::panicked(S::NAME, OF_A_KEY, &why))));
+                    broken.push((at, Outcome::Failed(Error::panicked(S::name(), OF_A_KEY, &why))));
                 }
             }
         }
@@ -437,7 +443,7 @@ impl<S: Source> Claim<S> {
             return Ok(());
         }
         let count = rows.len();
-        let load = self.part.load(S::NAME);
+        let load = self.part.load(S::name());
         let nesting = Nesting::new(self.begun, load);
         let request = RequestCache::nested(self.request.clone(), Some(nesting));
         let budget = self.source.policy.source_budget;
@@ -452,7 +458,7 @@ impl<S: Source> Claim<S> {
         self.source.learn_hooked(fetched.hooked);
         if let Err(error) = &done {
             let error = error.clone();
-            self.request.cache.events.tell(Event::LoadFailed { source: S::NAME, keys: count, error });
+            self.request.cache.events.tell(Event::LoadFailed { source: S::name(), keys: count, error });
         }
         let rows = fetched.rows.into_iter().zip(shapes);
         entering.extend(
@@ -533,7 +539,7 @@ where
     E: Into<BoxError>,
     F: Future<Output = Result<T, E>> + Send + 'a,
 {
-    let (name, what, keys) = (S::NAME, step.name(), counted(count, "key"));
+    let (name, what, keys) = (S::name(), step.name(), counted(count, "key"));
     match timeout_at(deadline, Guarded::new(work)).await {
         Ok(Ok(Ok(done))) => Ok(done),
         Ok(Ok(Err(cause))) => Err(failed_by::<S, _>(&format!("{what} {keys}"), cause)),
@@ -556,7 +562,7 @@ pub(super) fn failed_by<S: Source, E: Into<BoxError>>(what: &str, cause: E) -> E
         (cause, said)
     });
     match shown {
-        Ok((cause, said)) => Error::source(format!("source {}: {what} failed: {said}", S::NAME), cause),
-        Err(why) => Error::panicked(S::NAME, &format!("{what} failed, and its error"), &why),
+        Ok((cause, said)) => Error::source(format!("source {}: {what} failed: {said}", S::name()), cause),
+        Err(why) => Error::panicked(S::name(), &format!("{what} failed, and its error"), &why),
     }
 }

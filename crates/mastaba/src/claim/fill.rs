@@ -139,7 +139,7 @@ impl<S: Source> Claim<S> {
                 Some(Fill { key: item.record.clone(), expected, over, record, ttl })
             }
             Err(why) => {
-                self.request.cache.events.tell(Event::NotStored { source: S::NAME, why });
+                self.request.cache.events.tell(Event::NotStored { source: S::name(), why });
                 self.source.refusals.note(&item.record);
                 None
             }

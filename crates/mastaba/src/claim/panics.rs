@@ -15,7 +15,7 @@ const READING: &str = "what it was read with";
 impl<S: Source> Claim<S> {
     /// The user's code panicked for an item: that one fails, and is not stored.
     pub(super) fn panicked(&mut self, at: usize, what: &str, why: &Panicked) {
-        let answer = self.failed(at, Error::panicked(S::NAME, what, why));
+        let answer = self.failed(at, Error::panicked(S::name(), what, why));
         let item = &mut self.items[at];
         item.sealed = true;
         let before = (item.answer.replace(answer), item.loaded.take());

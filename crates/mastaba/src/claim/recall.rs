@@ -94,7 +94,7 @@ impl<S: Source> Claim<S> {
 
     /// The user's code panicked for a key that is looked up.
     pub(super) fn ask_panicked(&mut self, at: usize, what: &str, why: &Panicked) {
-        let failed = Outcome::Failed(Error::panicked(S::NAME, what, why));
+        let failed = Outcome::Failed(Error::panicked(S::name(), what, why));
         let ask = &mut self.asks[at];
         ask.refresh = None;
         let before = (ask.answer.replace(failed), ask.met.take());
@@ -350,17 +350,17 @@ impl<S: Source> Claim<S> {
                     true => String::from_utf8_lossy(record).into_owned(),
                     false => HIDDEN.to_owned(),
                 };
-                events.tell(Event::ForeignRecord { source: S::NAME, key, why, more });
+                events.tell(Event::ForeignRecord { source: S::name(), key, why, more });
             }
             Remark::OtherShape => {
                 self.outcomes.other_shape += 1;
                 if self.source.says(Once::OtherShape) {
-                    events.tell(Event::OtherShape { source: S::NAME });
+                    events.tell(Event::OtherShape { source: S::name() });
                 }
             }
             Remark::Clocks(ahead) => {
                 if self.source.says(Once::Clocks) {
-                    events.tell(Event::ClocksDiffer { source: S::NAME, ahead });
+                    events.tell(Event::ClocksDiffer { source: S::name(), ahead });
                 }
             }
         }

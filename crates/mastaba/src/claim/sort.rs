@@ -74,7 +74,7 @@ impl<'k, S: Source> Sorting<'k, S> {
     fn finish(mut self) -> Vec<Fetch<S>> {
         if let Some(why) = self.lost {
             // what looks absent may be the key of that row
-            let error = Error::panicked(S::NAME, OF_A_KEY, &why);
+            let error = Error::panicked(S::name(), OF_A_KEY, &why);
             for fetched in &mut self.fetched {
                 if self.lost_failure || matches!(fetched, Fetch::Absent(_)) {
                     let_go(std::mem::replace(fetched, Fetch::Failed(error.clone())));
@@ -89,7 +89,7 @@ impl<S: Source> Registered<S> {
     /// Brings rows into the order of their keys; what does not fit is said, and harms only its own key.
     pub(super) fn sort(&self, events: &Events, keys: &[S::Key], rows: Rows<S>) -> Vec<Fetch<S>> {
         let show = |key: &S::Key| self.show(key);
-        let foreign = |key: &S::Key| events.tell(Event::ForeignRow { source: S::NAME, key: show(key) });
+        let foreign = |key: &S::Key| events.tell(Event::ForeignRow { source: S::name(), key: show(key) });
         let mut sorting = Sorting::<S>::new(keys);
         // first what failed: neither a row nor an absence of such a key counts
         let mut failures: Option<(usize, Error)> = None;
@@ -108,7 +108,7 @@ impl<S: Source> Registered<S> {
         );
         sorting.lost_failure = sorting.lost.is_some() && !known;
         if let Some((failed, error)) = failures {
-            events.tell(Event::KeysFailed { source: S::NAME, failed, keys: keys.len(), error });
+            events.tell(Event::KeysFailed { source: S::name(), failed, keys: keys.len(), error });
         }
         sorting.take(
             rows.absent,
@@ -132,9 +132,9 @@ impl<S: Source> Registered<S> {
                     let text = show(&key);
                     let failed = Fetch::Failed(Error::rows(format!(
                         "source {}: the loader gave back two rows for {text}, and there may be one",
-                        S::NAME
+                        S::name()
                     )));
-                    events.tell(Event::DuplicateRow { source: S::NAME, key: text });
+                    events.tell(Event::DuplicateRow { source: S::name(), key: text });
                     let_go((value, std::mem::replace(fetched, failed)));
                 }
             },

@@ -27,7 +27,7 @@ impl<S: Source> Claim<S> {
         if turn.as_ref().map_or_else(|late| late.first, |turn| turn.first) {
             self.request.cache.events.tell(Event::LoadsHeldBack {
                 region: region.name.clone(),
-                source: S::NAME,
+                source: S::name(),
                 per_second: region.policy.outage_loads_per_second.unwrap_or(0),
             });
         }
@@ -35,18 +35,18 @@ impl<S: Source> Claim<S> {
             Ok(turn) => {
                 let now = Instant::now();
                 if turn.at > now {
-                    telemetry::held_back(S::NAME, &region.name, turn.at - now, "waited");
+                    telemetry::held_back(S::name(), &region.name, turn.at - now, "waited");
                     sleep_until(turn.at).await;
                 }
                 Ok(())
             }
             Err(late) => {
-                telemetry::held_back(S::NAME, &region.name, late.wait, "refused");
+                telemetry::held_back(S::name(), &region.name, late.wait, "refused");
                 let keys = counted(keys, "key");
                 Err(Error::timeout(format!(
                     "source {}: loading {keys} did not begin: the shared tier is out, and the turn of this load would \
                      come in {}, later than the budget of {}",
-                    S::NAME,
+                    S::name(),
                     Shown(late.wait),
                     Shown(within),
                 )))

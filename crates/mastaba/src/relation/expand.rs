@@ -126,7 +126,7 @@ trait Relation: Send + Sync {
 
 impl<S: Source> Relation for Lazy<S> {
     fn source(&self) -> &'static str {
-        S::NAME
+        S::name()
     }
 
     fn resolve<'a>(&'a self, request: &'a RequestCache) -> BoxFuture<'a, Result<Option<Leaf>, Error>> {

@@ -54,7 +54,7 @@ impl RequestCache {
             keys.retain(|key| seen.insert(key.clone()));
             keys
         });
-        let keys = distinct.map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))?;
+        let keys = distinct.map_err(|why| Error::panicked(S::name(), OF_A_KEY, &why))?;
         load_in(self, &source, connection, keys).await
     }
 }

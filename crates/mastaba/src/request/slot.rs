@@ -140,7 +140,7 @@ impl<S: Source> Slot<S> {
             cells: HashMap::default(),
             forgotten: 0,
             written: HashSet::default(),
-            outcomes: Outcomes { source: S::NAME, ..Outcomes::default() },
+            outcomes: Outcomes { source: S::name(), ..Outcomes::default() },
             gathering: SmallVec::new(),
         }
     }

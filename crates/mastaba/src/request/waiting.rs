@@ -102,7 +102,7 @@ impl<'r, S: Source> Waiting<'r, S> {
 
     /// A load is going to wait here for a part.
     pub(super) fn hold_up(&mut self, load: &Arc<Load>, part: &PartOf<S>) -> Result<(), Endless> {
-        let on = part.load(S::NAME);
+        let on = part.load(S::name());
         if !self.waits.iter().any(|wait| wait.is_for(on)) {
             self.waits.push(load.wait_for(on)?);
         }

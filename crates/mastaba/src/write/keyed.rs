@@ -37,6 +37,18 @@ use crate::source::Source;
 pub trait Keyed {
     /// Names the keys, inner objects before those derived from them.
     fn keys(&self, keys: &mut Keys);
+
+    /// Names the keys that a change concerns. If it is not given, all keys of what the row was and of what it is.
+    ///
+    /// An entry that holds nothing of the row but its key, of an index or of a list, is as it was where neither what it
+    /// goes by nor its order has changed: leave it out, and it need not be loaded again.
+    fn changed(old: &Self, new: &Self, keys: &mut Keys)
+    where
+        Self: Sized,
+    {
+        old.keys(keys);
+        new.keys(keys);
+    }
 }
 
 /// The keys that rows stand under: see [`Keyed`].
@@ -79,7 +91,8 @@ impl<S: Source> OfSource for Of<S> {
 }
 
 impl Write {
-    /// Collects the keys of a row that changes: those of what it was and those of what it is, each once.
+    /// Collects the keys of a row that changes: those of what it was and those of what it is, each once
+    /// ([`Keyed::changed`]).
     ///
     /// Costs no trip. Take what it was from the database, inside the transaction (`select .. for update`, or
     /// `returning`): what the cache knows of it may be older.
@@ -87,7 +100,7 @@ impl Write {
     /// # Errors
     /// As [`invalidate`](Write::invalidate), or if [`Keyed::keys`] panics. Some of the keys may have been collected then.
     pub fn changed<R: Keyed>(&self, old: &R, new: &R) -> Result<(), Error> {
-        self.collect_rows(&[old, new])
+        self.collect_rows::<R>(|keys| R::changed(old, new, keys))
     }
 
     /// Collects the keys of a row that is inserted: nothing may go on saying that they are absent.
@@ -95,7 +108,7 @@ impl Write {
     /// # Errors
     /// As [`changed`](Write::changed).
     pub fn inserted<R: Keyed>(&self, row: &R) -> Result<(), Error> {
-        self.collect_rows(&[row])
+        self.collect_rows::<R>(|keys| row.keys(keys))
     }
 
     /// Collects the keys of a row that is deleted.
@@ -103,13 +116,13 @@ impl Write {
     /// # Errors
     /// As [`changed`](Write::changed).
     pub fn deleted<R: Keyed>(&self, row: &R) -> Result<(), Error> {
-        self.collect_rows(&[row])
+        self.collect_rows::<R>(|keys| row.keys(keys))
     }
 
-    fn collect_rows<R: Keyed>(&self, rows: &[&R]) -> Result<(), Error> {
+    fn collect_rows<R: Keyed>(&self, name: impl FnOnce(&mut Keys)) -> Result<(), Error> {
         let mut keys = Keys::default();
         // user code, and so are the comparisons of its keys
-        let named = guard(|| rows.iter().for_each(|row| row.keys(&mut keys)));
+        let named = guard(|| name(&mut keys));
         named.map_err(|why| {
             let row = std::any::type_name::<R>();
             Error::panic(format!("`Keyed::keys` of {row}, or {OF_A_KEY}, panicked: {why}"))

@@ -38,7 +38,7 @@ impl Write {
     /// # Errors
     /// As [`invalidate`](Write::invalidate).
     pub async fn put<S: Source>(&self, key: S::Key, value: impl Into<Arc<S::Value>>) -> Result<(), Error> {
-        let copied = guard(|| key.clone()).map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))?;
+        let copied = guard(|| key.clone()).map_err(|why| Error::panicked(S::name(), OF_A_KEY, &why))?;
         let put: Sheltered<Put<S>> = Sheltered::new(vec![(copied, value.into())]);
         self.collect::<S>(vec![key])?;
         give::<S>(&self.request, put.iter().cloned())?;
@@ -68,5 +68,5 @@ pub(super) fn give<S: Source>(
             slot.cells.insert(key, Cell { call: 0, memo });
         }
     });
-    given.map_err(|why| Error::panicked(S::NAME, OF_A_KEY, &why))
+    given.map_err(|why| Error::panicked(S::name(), OF_A_KEY, &why))
 }
