@@ -27,6 +27,8 @@
 //! costs more than its budget ([`MastabaCache::budget`]). For work outside of a request there is
 //! [`Cache::scope`](mastaba::Cache::scope).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod body;
 mod middleware;
 
@@ -35,3 +37,8 @@ pub use middleware::{CacheService, MastabaCache, ResponseFuture};
 
 pub use mastaba::RequestCache;
 pub use mastaba::extract::MissingMiddleware;
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -27,6 +27,8 @@
 //!
 //! For work outside of a request there is [`Cache::scope`](mastaba::Cache::scope).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod body;
 mod budget;
 mod layer;
@@ -39,3 +41,8 @@ pub use service::{CacheService, ResponseFuture};
 
 pub use mastaba::RequestCache;
 pub use mastaba::extract::MissingLayer;
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

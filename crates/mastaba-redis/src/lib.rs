@@ -48,6 +48,8 @@
 //!
 //! A `maxmemory-policy` under which leases are evicted first, or nothing can be stored, is warned of (`R14`).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod config;
 mod error;
 mod hub;
@@ -71,3 +73,8 @@ pub async fn open(arguments: Arguments) -> Result<Backend, BoxError> {
     let config = RedisConfig::from_arguments(arguments)?;
     Ok(Backend::new(Redis::connect(config).await?))
 }
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -52,7 +52,9 @@
 //! A database with a replica is read there as far as the replica has come, by `Wal` (PostgreSQL) and `Gtid` (MariaDB).
 //!
 //! There is a feature per database, none of them by default: `postgres`, `mysql` (MariaDB, too), `sqlite`. How other
-//! database crates do the same with [`Write::commit`](mastaba::Write::commit) stands in `docs/writes.md` of the repository.
+//! database crates do the same with [`Write::commit`](mastaba::Write::commit) stands in the book, in the chapter on writes.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod begin;
 mod commit;
@@ -74,3 +76,8 @@ pub use replica::Gtid;
 pub use replica::Wal;
 pub use retry::Retry;
 pub use transaction::Transaction;
+
+/// The code of the README, compiled and run.
+#[cfg(all(doctest, feature = "postgres"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

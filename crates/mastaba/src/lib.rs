@@ -45,6 +45,8 @@
 //! # Ok::<_, mastaba::Error>(()) }).unwrap();
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod clock;
 pub mod entry;
 #[cfg(any(feature = "axum", feature = "actix"))]
@@ -111,6 +113,6 @@ pub use source::{Fetched, LoadContext, LoadIn, Rows, Source};
 pub use write::{CommitError, Committed, Keyed, Keys, Lost, Outgoing, Published, Savepoint, Settled, Write};
 
 /// The code of the README, compiled and run.
-#[cfg(all(doctest, feature = "toml", feature = "embedded"))]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
