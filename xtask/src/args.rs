@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
@@ -19,13 +20,19 @@ pub(crate) enum Command {
         rows: Vec<String>,
         json: bool,
     },
+    /// Draws what is measured, or what was measured before and printed with `--json`.
+    Chart {
+        from: Option<PathBuf>,
+    },
+    /// Builds the guide.
+    Book,
     /// Hands its arguments on.
     Soak {
         arguments: Vec<String>,
     },
 }
 
-const COMMANDS: &str = "test, bench, soak, fmt";
+const COMMANDS: &str = "test, bench, soak, book, fmt";
 
 /// The text of `--help`.
 pub(crate) fn help() -> String {
@@ -38,8 +45,11 @@ cargo xtask COMMAND
   test --list            the names of the steps
   bench [ROWS..] [--json]
                          measures, with the bench profile; all rows when none is named
+  bench --svg [--from FILE]
+                         measures the rows that docs/img/bench.svg shows, and draws it; or draws what --json printed
   soak [--seconds N] [--seed N] [--processes N]
                          reads and writes over a Redis behind proxies that fail, and compares every read
+  book                   builds the guide (docs/book), when mdbook is installed
   fmt                    formats every crate of the workspace
   --help                 this text
 
@@ -66,7 +76,8 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             "test" => test(parser),
             "bench" => bench(parser),
             "soak" => soak(parser),
-            "fmt" => fmt(parser),
+            "book" => nothing_more(parser, Command::Book),
+            "fmt" => nothing_more(parser, Command::Fmt),
             "help" => Ok(Command::Help),
             other => Err(format!("no command `{other}`; there are: {COMMANDS}").into()),
         },
@@ -89,16 +100,23 @@ fn test(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
 }
 
 fn bench(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
-    let (mut rows, mut json) = (Vec::new(), false);
+    let (mut rows, mut json, mut svg, mut from) = (Vec::new(), false, false, None);
     while let Some(argument) = parser.next()? {
         match argument {
             Value(row) => rows.push(row.string()?),
             Long("json") => json = true,
+            Long("svg") => svg = true,
+            Long("from") => from = Some(PathBuf::from(parser.value()?)),
             Short('h') | Long("help") => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Command::Bench { rows, json })
+    match (svg, from) {
+        (false, None) => Ok(Command::Bench { rows, json }),
+        (true, from) if rows.is_empty() && !json => Ok(Command::Chart { from }),
+        (true, _) => Err("--svg has rows of its own, and takes no --json".into()),
+        (false, Some(_)) => Err("--from is for --svg".into()),
+    }
 }
 
 fn soak(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
@@ -112,9 +130,9 @@ fn soak(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     Ok(Command::Soak { arguments })
 }
 
-fn fmt(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
+fn nothing_more(mut parser: lexopt::Parser, command: Command) -> Result<Command, lexopt::Error> {
     match parser.next()? {
-        None => Ok(Command::Fmt),
+        None => Ok(command),
         Some(Short('h') | Long("help")) => Ok(Command::Help),
         Some(other) => Err(other.unexpected()),
     }
@@ -158,6 +176,16 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_is_made_of_a_run_or_of_a_file() {
+        assert_eq!(parsed("bench --svg"), Ok(Command::Chart { from: None }));
+        let from = Some(PathBuf::from("a.jsonl"));
+        assert_eq!(parsed("bench --from a.jsonl --svg"), Ok(Command::Chart { from }));
+        for line in ["bench --svg P1", "bench --svg --json", "bench --from a.jsonl", "bench --svg --from"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn soak_hands_its_arguments_on() {
         let arguments = vec!["--seconds".to_owned(), "5".to_owned()];
         assert_eq!(parsed("soak --seconds 5"), Ok(Command::Soak { arguments }));
@@ -166,7 +194,7 @@ mod tests {
 
     #[test]
     fn help_is_found_everywhere_and_nothing_at_all_is_help() {
-        for line in ["", "--help", "-h", "help", "test --help", "bench -h", "fmt --help"] {
+        for line in ["", "--help", "-h", "help", "test --help", "bench -h", "fmt --help", "book -h"] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
         }
         assert!(help().contains("features"), "the steps are part of the help");
@@ -176,12 +204,12 @@ mod tests {
     #[test]
     fn an_unknown_command_is_told_what_there_is() {
         let error = parsed("tset").unwrap_err();
-        assert!(error.contains("`tset`") && error.contains("test, bench, soak, fmt"), "{error}");
+        assert!(error.contains("`tset`") && error.contains("test, bench, soak, book, fmt"), "{error}");
     }
 
     #[test]
     fn what_a_command_does_not_take_is_refused() {
-        for line in ["test fmt", "test --fast", "fmt now", "bench --yaml", "--version"] {
+        for line in ["test fmt", "test --fast", "fmt now", "book now", "bench --yaml", "--version"] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

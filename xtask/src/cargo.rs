@@ -24,14 +24,28 @@ impl Call {
         self
     }
 
-    /// Runs in `folder` and says whether it went well.
-    pub(crate) fn run(&self, folder: &Path) -> bool {
+    fn command(&self, folder: &Path) -> Command {
         let mut command = command();
         command.args(&self.args).envs(self.env).current_dir(folder);
         if colour() {
             command.env("CARGO_TERM_COLOR", "always");
         }
-        match command.status() {
+        command
+    }
+
+    /// Runs in `folder` and gives what it prints. What it says beside that is shown.
+    pub(crate) fn output(&self, folder: &Path) -> Result<String, String> {
+        let output = self.command(folder).stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| format!("`{self}` did not start: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("`{self}` failed"));
+        }
+        String::from_utf8(output.stdout).map_err(|error| format!("`{self}` prints no text: {error}"))
+    }
+
+    /// Runs in `folder` and says whether it went well.
+    pub(crate) fn run(&self, folder: &Path) -> bool {
+        match self.command(folder).status() {
             Ok(status) => status.success(),
             Err(error) => {
                 eprintln!("xtask: `{self}` did not start: {error}");

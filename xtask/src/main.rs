@@ -1,7 +1,11 @@
 //! What a person and CI both run: `cargo xtask test`, and a few shorthands. See `cargo xtask --help`.
 
 mod args;
+mod book;
 mod cargo;
+mod chart;
+mod markdown;
+mod pages;
 mod servers;
 mod sources;
 mod steps;
@@ -9,6 +13,8 @@ mod structure;
 mod summary;
 mod workspace;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use args::Command;
@@ -46,11 +52,25 @@ fn run(command: Command) -> Result<bool, String> {
             let workspace = Workspace::discover()?;
             Ok(workspace.soak(&arguments).run(&workspace.root))
         }
+        Command::Chart { from } => chart(&Workspace::discover()?, from.as_deref()),
+        Command::Book => book::build(&Workspace::discover()?),
         Command::Bench { rows, json } => {
             let workspace = Workspace::discover()?;
             Ok(workspace.bench(&rows, json)?.run(&workspace.root))
         }
     }
+}
+
+/// Draws what `from` holds, or what is measured now.
+fn chart(workspace: &Workspace, from: Option<&Path>) -> Result<bool, String> {
+    let lines = match from {
+        Some(from) => fs::read_to_string(from).map_err(|error| format!("{}: {error}", from.display()))?,
+        None => workspace.bench(&chart::ROWS.map(str::to_owned), true)?.output(&workspace.root)?,
+    };
+    let to = workspace.root.join("docs/img/bench.svg");
+    fs::write(&to, chart::draw(&lines)?).map_err(|error| format!("{}: {error}", to.display()))?;
+    println!("{}", to.display());
+    Ok(true)
 }
 
 fn refuse(sentence: &str) -> ExitCode {

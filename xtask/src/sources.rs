@@ -1,21 +1,23 @@
-//! What no compiler checks: nothing half-done in the sources, no page missing, no program started that nobody installs,
-//! and how the library is built up ([`structure`]).
+//! What no compiler checks: nothing half-done in the sources, no program started that nobody installs, how the library
+//! is built up ([`structure`]), and the pages ([`pages`]).
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::pages::Repository;
 use crate::structure;
 use crate::workspace::Workspace;
 
-const PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CAVEATS.md", "CHANGELOG.md"];
+const PAGES: [&str; 6] =
+    ["README.md", "ARCHITECTURE.md", "CAVEATS.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
 
 // Put together, or this file would be the first one found.
 const UNDONE: [&str; 3] = [concat!("to", "do!("), concat!("unimpl", "emented!("), concat!("#[", "ignore")];
 
-/// Programs that are started by name without being in the table of what is installed: every Debian has the first two or
-/// the code goes on without them, and the bench says so where the last is missing.
-const BASE: [&str; 3] = ["id", "sudo", "taskset"];
+/// Programs that are started by name without being in the table of what is installed, which is for tests: every Debian has
+/// the first two or the code goes on without them, and the bench and the book say so where theirs is missing.
+const BASE: [&str; 4] = ["id", "sudo", "taskset", "mdbook"];
 
 /// One line per problem.
 pub(crate) fn problems(workspace: &Workspace) -> Vec<String> {
@@ -26,6 +28,10 @@ pub(crate) fn problems(workspace: &Workspace) -> Vec<String> {
         .collect();
     if let Err(error) = visit(&workspace.root, workspace, &mut problems) {
         problems.push(format!("the sources cannot be read: {error}"));
+    }
+    match Repository::read(workspace) {
+        Ok(repository) => problems.extend(repository.problems()),
+        Err(error) => problems.push(format!("the pages cannot be read: {error}")),
     }
     match structure::problems(&workspace.root) {
         Ok(found) => problems.extend(found),
@@ -40,7 +46,7 @@ fn visit(folder: &Path, workspace: &Workspace, problems: &mut Vec<String>) -> io
     for entry in entries {
         let (path, kind) = (entry.path(), entry.file_type()?);
         let name = entry.file_name();
-        if kind.is_dir() && !name.to_string_lossy().starts_with('.') && !is_output(&path, workspace) {
+        if kind.is_dir() && !name.to_string_lossy().starts_with('.') && !workspace.is_output(&path) {
             visit(&path, workspace, problems)?;
         } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "rs") {
             let shown = path.strip_prefix(&workspace.root).unwrap_or(&path).display().to_string();
@@ -49,11 +55,6 @@ fn visit(folder: &Path, workspace: &Workspace, problems: &mut Vec<String>) -> io
         }
     }
     Ok(())
-}
-
-/// Folders that git ignores: what is built lies there, other people's sources included.
-fn is_output(folder: &Path, workspace: &Workspace) -> bool {
-    folder == workspace.target || ["target", "artifacts"].iter().any(|name| folder.ends_with(name))
 }
 
 fn undone(text: &str) -> impl Iterator<Item = String> {
@@ -110,13 +111,5 @@ mod tests {
             assert_eq!(strangers(&start(known)).count(), 0, "{known}");
         }
         assert_eq!(strangers("Command::new(Program::Chromedriver.find()?)").count(), 0);
-    }
-
-    #[test]
-    fn folders_of_output_are_left_alone() {
-        let workspace = Workspace { target: "/elsewhere/built".into(), ..Workspace::default() };
-        assert!(is_output(Path::new("/elsewhere/built"), &workspace));
-        assert!(is_output(Path::new("/w/target"), &workspace));
-        assert!(!is_output(Path::new("/w/crates"), &workspace));
     }
 }

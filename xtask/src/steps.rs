@@ -29,7 +29,7 @@ enum Work {
 
 // Nothing here relies on the default members of the workspace: every call names its packages or all of them.
 // All features, because a test behind a feature that is off by default would otherwise never run.
-static STEPS: [Step; 10] = [
+static STEPS: [Step; 11] = [
     Step { name: "fmt", about: "every file is formatted", work: |_| one(&["fmt", "--all", "--check"]) },
     Step {
         name: "clippy",
@@ -54,10 +54,11 @@ static STEPS: [Step; 10] = [
     },
     Step { name: "doc", about: "the documentation builds without a warning", work: doc },
     Step { name: "features", about: "each library with no feature, and with each alone", work: features },
+    Step { name: "package", about: "each crate that is published can be packaged", work: package },
     Step { name: "deny", about: "licences, advisories, sources (when cargo-deny is installed)", work: deny },
     Step {
         name: "sources",
-        about: "nothing undone or ignored, no page missing, no circle of files",
+        about: "nothing undone or ignored, no dead link, no circle of files",
         work: look,
     },
 ];
@@ -179,6 +180,15 @@ fn doc(_: &Workspace) -> Work {
     Work::Calls(vec![call.env("RUSTDOCFLAGS", "-D warnings")])
 }
 
+/// All at once: a crate finds another one that is not published yet among those that are packaged with it. They were built
+/// by the steps before; and nothing is asked of a registry that was not asked of it for the build.
+fn package(workspace: &Workspace) -> Work {
+    let published = workspace.packages.iter().filter(|package| package.is_published);
+    let names = published.flat_map(|package| ["--package", package.name.as_str()]);
+    let fixed = ["package", "--no-verify", "--allow-dirty", "--offline", "--quiet"];
+    Work::Calls(vec![Call::new(fixed.into_iter().chain(names))])
+}
+
 fn deny(_: &Workspace) -> Work {
     if cargo::installed("deny") {
         one(&["deny", "check"])
@@ -203,8 +213,10 @@ mod tests {
 
     #[test]
     fn no_name_selects_every_step() {
-        let all =
-            ["fmt", "clippy", "servers", "test", "release", "doctest", "doc", "features", "deny", "sources"];
+        let all = [
+            "fmt", "clippy", "servers", "test", "release", "doctest", "doc", "features", "package", "deny",
+            "sources",
+        ];
         assert_eq!(names(&[]).unwrap(), all);
     }
 
@@ -224,6 +236,7 @@ mod tests {
         let package = |name: &str, is_library, features: &[&str]| Package {
             name: name.to_owned(),
             is_library,
+            is_published: is_library,
             features: features.iter().map(|&feature| feature.to_owned()).collect(),
         };
         let packages = vec![
@@ -238,6 +251,17 @@ mod tests {
                 "cargo clippy --package lib --no-default-features --features a -- -D warnings",
                 "cargo clippy --package lib --no-default-features --features b -- -D warnings",
             ]
+        );
+    }
+
+    #[test]
+    fn what_is_published_is_packaged_together() {
+        let package =
+            |name: &str, is_published| Package { name: name.to_owned(), is_published, ..Package::default() };
+        let packages = vec![package("a", true), package("bench", false), package("b", true)];
+        assert_eq!(
+            lines(super::package(&Workspace { packages, ..Workspace::default() })),
+            ["cargo package --no-verify --allow-dirty --offline --quiet --package a --package b"]
         );
     }
 
@@ -259,7 +283,9 @@ mod tests {
     #[test]
     fn no_call_depends_on_the_default_members() {
         // these call no cargo, or only when it is there; and nothing is installed by a test
-        for step in STEPS.iter().filter(|step| !["sources", "deny", "servers"].contains(&step.name)) {
+        for step in
+            STEPS.iter().filter(|step| !["sources", "deny", "servers", "package"].contains(&step.name))
+        {
             for line in lines((step.work)(&Workspace::default())) {
                 let named = ["--workspace", "--package", "--all "].iter().any(|flag| line.contains(flag));
                 assert!(named, "{line}");

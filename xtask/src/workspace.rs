@@ -1,6 +1,6 @@
 //! The workspace, as cargo describes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ pub(crate) struct Workspace {
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) is_library: bool,
+    pub(crate) is_published: bool,
     /// In order of name, without `default`.
     pub(crate) features: Vec<String>,
 }
@@ -51,6 +52,11 @@ impl Workspace {
         })
     }
 
+    /// Folders that git ignores: what is built lies there, other people's sources included.
+    pub(crate) fn is_output(&self, folder: &Path) -> bool {
+        folder == self.target || ["target", "artifacts"].iter().any(|name| folder.ends_with(name))
+    }
+
     /// The call that measures.
     pub(crate) fn bench(&self, rows: &[String], json: bool) -> Result<Call, String> {
         if !self.packages.iter().any(|package| package.name == BENCH) {
@@ -76,6 +82,8 @@ fn package(value: &Value) -> Option<Package> {
     Some(Package {
         name: value["name"].as_str()?.to_owned(),
         is_library: kinds.filter_map(Value::as_str).any(|kind| kind == "lib" || kind == "proc-macro"),
+        // `publish = false` is a list of no registry
+        is_published: value["publish"].as_array().is_none_or(|registries| !registries.is_empty()),
         features,
     })
 }
@@ -90,7 +98,7 @@ mod tests {
             "workspace_root": "/somewhere",
             "target_directory": "/somewhere/target",
             "packages": [
-                { "name": "mastaba-bench", "features": {}, "targets": [{ "kind": ["bin"] }] },
+                { "name": "mastaba-bench", "publish": [], "features": {}, "targets": [{ "kind": ["bin"] }] },
                 {
                     "name": "lib",
                     "features": { "toml": ["dep:toml"], "default": ["near"], "near": [] },
@@ -101,11 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn features_and_kinds_are_read_from_cargo() {
+    fn features_kinds_and_who_is_published_are_read_from_cargo() {
         let workspace = Workspace::read(&metadata()).unwrap();
         let features = vec!["near".to_owned(), "toml".to_owned()];
-        assert_eq!(workspace.packages[0], Package { name: "lib".to_owned(), is_library: true, features });
-        assert!(!workspace.packages[1].is_library);
+        let package = Package { name: "lib".to_owned(), is_library: true, is_published: true, features };
+        assert_eq!(workspace.packages[0], package);
+        assert!(!workspace.packages[1].is_library && !workspace.packages[1].is_published);
+    }
+
+    #[test]
+    fn folders_of_output_are_left_alone() {
+        let workspace = Workspace { target: "/elsewhere/built".into(), ..Workspace::default() };
+        assert!(workspace.is_output(Path::new("/elsewhere/built")));
+        assert!(workspace.is_output(Path::new("/w/target")));
+        assert!(!workspace.is_output(Path::new("/w/crates")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Everything else is made of these rows: the fields of [`Policy`](crate::Policy) and
 //! [`RegionPolicy`](crate::RegionPolicy), their defaults, their setters and those of [`Region`](crate::Region), their
-//! checks, the names in a configuration, and what it reads. `docs/settings.md` is held against them by a test: a setting
+//! checks, the names in a configuration, and what it reads. The page on settings of the book is held against them by a test: a setting
 //! is added here and on that page.
 //!
 //! Each macro hands its rows to another one: `of_sources! { declare .. }` is `declare! { .. rows }`, and

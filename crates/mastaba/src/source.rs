@@ -55,7 +55,7 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// What is kept. It needs neither `Clone` nor `Debug`.
     ///
     /// How it is stored, which values come back as they are, and what happens to those that do not:
-    /// `docs/values.md` in the repository.
+    /// the chapter on values of the book.
     type Value: Serialize + DeserializeOwned + Send + Sync + 'static;
     /// Why looking may fail.
     type Error: Into<BoxError> + Send;
@@ -78,7 +78,7 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// of another version counts as a miss.
     ///
     /// A change to the fields of a type does so by itself where the type can be traced. Where it cannot, or where the
-    /// fields stay and their meaning changes, this is how to say so: `docs/values.md` in the repository.
+    /// fields stay and their meaning changes, this is how to say so.
     const VERSION: u32 = 0;
 
     /// Whether events, errors and the log may show keys of it. `false` where a key is nobody's business, an address of

@@ -51,7 +51,7 @@ fn settings() -> impl Iterator<Item = (&'static str, &'static [Way])> {
 
 #[test]
 fn every_duration_that_is_documented_is_tried() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/book/src/reference/settings.md");
     let page = std::fs::read_to_string(page).unwrap();
     let documented: Vec<_> = page
         .lines()

@@ -23,4 +23,3 @@ mod unconfirmed;
 #[path = "../versions/mod.rs"]
 mod versions;
 mod writes;
-mod writes_page;

@@ -10,7 +10,7 @@ use std::thread::{Builder, scope};
 /// The most steps down in a value: each struct, variant, list, map, tuple, `Some` and newtype is one, and a variant
 /// with several fields is two. A tree whose nodes hold lists of nodes may have 256 levels.
 ///
-/// `docs/values.md` names it.
+/// The book names it, in its chapter on values.
 pub(super) const MOST: usize = 512;
 
 /// The most steps that are taken on the stack of whoever asks, which may be that of a worker with 2 MiB.

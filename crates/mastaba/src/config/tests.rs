@@ -362,7 +362,7 @@ macro_rules! documented {
 
 #[test]
 fn the_page_on_settings_the_names_in_a_configuration_and_the_code_are_one_list() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/book/src/reference/settings.md");
     let page = std::fs::read_to_string(page).unwrap();
     // a cell with the name alone, and more cells
     let is_row = |line: &&str| {
@@ -376,7 +376,7 @@ fn the_page_on_settings_the_names_in_a_configuration_and_the_code_are_one_list()
         let section = page.split(heading).nth(1).expect(heading).split("\n## ").next().unwrap_or_default();
         let documented: Vec<&str> = section.lines().filter(is_row).collect();
         let code = rows.join("\n");
-        assert!(documented == rows, "docs/settings.md is not as the code has it; {heading}{code}");
+        assert!(documented == rows, "the page on settings is not as the code has it; {heading}{code}");
     }
     let documented = page.lines().filter(is_row).filter_map(|row| row.split('`').nth(1));
     let mut documented: Vec<&str> = documented.collect();
