@@ -51,6 +51,8 @@
 //! shared tier is out: the [`outbox`] keeps what is to be voided in the database, and any process voids it later.
 //! A database with a replica is read there as far as the replica has come, by `Wal` (PostgreSQL) and `Gtid` (MariaDB).
 //!
+//! A row may have relations in it: [`Lazy`](mastaba::Lazy) is the type of a column, read and written as its key is.
+//!
 //! There is a feature per database, none of them by default: `postgres`, `mysql` (MariaDB, too), `sqlite`. How other
 //! database crates do the same with [`Write::commit`](mastaba::Write::commit) stands in the book, in the chapter on writes.
 

@@ -2,7 +2,11 @@
 
 #[cfg(feature = "expand")]
 mod expand;
+mod from;
+#[cfg(feature = "sqlx")]
+mod sqlx;
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -20,6 +24,11 @@ use crate::source::Source;
 /// It is stored as its key alone, whatever has been resolved. What it leads to is remembered by the request
 /// and not by the value, which several requests may share. Relations that are met together resolve in one
 /// batch. For one that may be missing use `Option<Lazy<S>>`, for many `Vec<Lazy<S>>`.
+///
+/// It is compared, hashed, ordered, shown and copied as its key is. It is made [`From`] a key too where that is a number,
+/// a `String`, another of the usual types, or a tuple; for a key of another type write [`Lazy::new`].
+///
+/// With the feature `sqlx` it is a type of a column, so that a row with relations derives `sqlx::FromRow`.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -79,6 +88,8 @@ impl<S: Source> Clone for Lazy<S> {
     }
 }
 
+impl<S: Source<Key: Copy>> Copy for Lazy<S> {}
+
 impl<S: Source> PartialEq for Lazy<S> {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
@@ -90,6 +101,25 @@ impl<S: Source> Eq for Lazy<S> {}
 impl<S: Source> Hash for Lazy<S> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key.hash(state);
+    }
+}
+
+impl<S: Source<Key: Ord>> PartialOrd for Lazy<S> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<S: Source<Key: Ord>> Ord for Lazy<S> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+/// The key, as it shows itself: `format!("/author/{}", post.author)`.
+impl<S: Source<Key: fmt::Display>> fmt::Display for Lazy<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
     }
 }
 
@@ -114,3 +144,6 @@ impl<'de, S: Source> Deserialize<'de> for Lazy<S> {
         S::Key::deserialize(deserializer).map(Self::new)
     }
 }
+
+#[cfg(test)]
+mod tests;
