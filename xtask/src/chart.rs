@@ -31,15 +31,15 @@ const SHOWN: [Shown; 4] = [
         reference: "by hand",
     },
     Shown {
-        row: "P7 at once statements",
-        title: "200 requests at once for the same 20 cold keys",
+        row: "P7 spread statements",
+        title: "200 requests for the same 20 cold keys, within 40 ms",
         about: "statements that reach the database, fewer are better",
         reference: "the least there can be",
     },
     Shown {
-        row: "P7 two processes keys",
-        title: "The same over two processes",
-        about: "keys that are loaded, fewer are better",
+        row: "P7 two processes statements",
+        title: "The same at once, half of them in each of two processes",
+        about: "statements that reach the database, fewer are better",
         reference: "the least there can be",
     },
 ];
@@ -209,7 +209,7 @@ mod tests {
         ] {
             assert!(svg.contains(shown), "{shown}: {svg}");
         }
-        assert!(svg.contains("200 requests at once") && !svg.contains("two processes"), "{svg}");
+        assert!(svg.contains("200 requests for") && !svg.contains("two processes"), "{svg}");
     }
 
     #[test]
@@ -235,9 +235,9 @@ mod tests {
     #[test]
     fn a_run_without_those_rows_is_an_error_that_names_them() {
         let other = r#"{"row":"P1","case":"reference","median":1.0,"ratio":1.0}"#;
-        assert!(draw(other).unwrap_err().contains("P7 at once statements"));
+        assert!(draw(other).unwrap_err().contains("P7 spread statements"));
         assert!(draw("nothing").unwrap_err().contains("no JSON"));
-        let bare = r#"{"row":"P7 at once statements","case":"reference"}"#;
+        let bare = r#"{"row":"P7 spread statements","case":"reference"}"#;
         assert!(draw(bare).unwrap_err().contains("no `median`"));
     }
 
