@@ -11,6 +11,7 @@ mod sources;
 mod steps;
 mod structure;
 mod summary;
+mod versions;
 mod workspace;
 
 use std::fs;

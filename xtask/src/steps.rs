@@ -7,6 +7,7 @@ use crate::cargo::{self, Call};
 use crate::servers::{self, Readiness};
 use crate::sources;
 use crate::summary::{Outcome, Summary};
+use crate::versions;
 use crate::workspace::{Package, Workspace};
 
 /// A named check.
@@ -29,7 +30,7 @@ enum Work {
 
 // Nothing here relies on the default members of the workspace: every call names its packages or all of them.
 // All features, because a test behind a feature that is off by default would otherwise never run.
-static STEPS: [Step; 11] = [
+static STEPS: [Step; 12] = [
     Step { name: "fmt", about: "every file is formatted", work: |_| one(&["fmt", "--all", "--check"]) },
     Step {
         name: "clippy",
@@ -55,6 +56,11 @@ static STEPS: [Step; 11] = [
     Step { name: "doc", about: "the documentation builds without a warning", work: doc },
     Step { name: "features", about: "each library with no feature, and with each alone", work: features },
     Step { name: "package", about: "each crate that is published can be packaged", work: package },
+    Step {
+        name: "versions",
+        about: "no crate promises an older Rust than its dependencies need",
+        work: |_| Work::Problems(versions::problems()),
+    },
     Step { name: "deny", about: "licences, advisories, sources (when cargo-deny is installed)", work: deny },
     Step {
         name: "sources",
@@ -214,8 +220,8 @@ mod tests {
     #[test]
     fn no_name_selects_every_step() {
         let all = [
-            "fmt", "clippy", "servers", "test", "release", "doctest", "doc", "features", "package", "deny",
-            "sources",
+            "fmt", "clippy", "servers", "test", "release", "doctest", "doc", "features", "package",
+            "versions", "deny", "sources",
         ];
         assert_eq!(names(&[]).unwrap(), all);
     }
@@ -283,8 +289,9 @@ mod tests {
     #[test]
     fn no_call_depends_on_the_default_members() {
         // these call no cargo, or only when it is there; and nothing is installed by a test
-        for step in
-            STEPS.iter().filter(|step| !["sources", "deny", "servers", "package"].contains(&step.name))
+        for step in STEPS
+            .iter()
+            .filter(|step| !["sources", "deny", "servers", "package", "versions"].contains(&step.name))
         {
             for line in lines((step.work)(&Workspace::default())) {
                 let named = ["--workspace", "--package", "--all "].iter().any(|flag| line.contains(flag));
