@@ -25,14 +25,16 @@ const CIRCLES: [(&str, &str, &str); 2] = [
 ];
 
 /// Names that several types may have, and why.
-const NAMES: [(&str, &str); 7] = [
+const NAMES: [(&str, &str); 9] = [
     ("State", "what is behind the lock of one file, and private to it"),
     ("Inner", "what is behind the `Arc` of one type, and private to its file"),
     ("CacheService", "the same for axum and for actix"),
     ("Options", "the same for axum and for actix"),
     ("ResponseFuture", "the same for axum and for actix"),
     ("ScopedBody", "the same for axum and for actix"),
-    ("Savepoint", "that of a transaction of sqlx rolls back to one of its write"),
+    ("Begin", "the same for sqlx and for sea-orm"),
+    ("Transaction", "the same for sqlx and for sea-orm"),
+    ("Savepoint", "that of a transaction of sqlx or sea-orm rolls back to one of its write"),
 ];
 
 /// Programs: what one calls its types is no matter of another one.

@@ -86,7 +86,9 @@ impl Error {
         self.0.understood.as_deref()
     }
 
-    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+    /// For the crates beside this one.
+    #[doc(hidden)]
+    pub fn usage(sentence: impl Into<String>) -> Self {
         Self::new(ErrorKind::Usage, sentence, None)
     }
 

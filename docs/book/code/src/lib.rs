@@ -33,6 +33,7 @@ pages! {
     introduction: "src/README.md";
     start_axum: "src/start/axum.md";
     start_plain: "src/start/plain.md";
+    start_sea_orm: "src/start/sea-orm.md";
     guide_sources: "src/guide/sources.md";
     guide_batching: "src/guide/batching.md";
     guide_relations: "src/guide/relations.md";
