@@ -1,13 +1,13 @@
-//! GraphQL resolvers that read through the cache of the request: one statement per level of a query, and
-//! beside it the same query with one statement per object. Given an address, it then serves `/graphql` there.
+//! GraphQL over rows with relations: a field of type `Lazy` resolves by itself, with one statement per level of a query.
+//! Given an address, it then serves `/graphql` there.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_graphql::{Context, EmptyMutation, EmptySubscription, Object, Result, Schema};
+use async_graphql::{Context, EmptyMutation, EmptySubscription, ID, Object, Result, Schema, SimpleObject};
 use axum::{Json, Router, routing::post};
-use mastaba::{Cache, LoadContext, Region, Rows, Source};
+use mastaba::{Cache, Lazy, LoadContext, Region, Rows, Source};
 use mastaba_axum::{CacheLayer, RequestCache};
 use serde::{Deserialize, Serialize};
 
@@ -21,31 +21,37 @@ pub(crate) struct Db {
 }
 
 /// A table of it, loaded by key.
-trait Table: Source<Key = u64> {
+pub(crate) trait Table: Source<Key = u64> {
     /// select * from .. where id = any($1)
     fn select(db: &Db, ids: &[u64]) -> Vec<(u64, Self::Value)>;
 }
 
-#[derive(Serialize, Deserialize)]
+/// The rows are the objects of the schema: there is no second type, and no resolver.
+#[derive(Serialize, Deserialize, SimpleObject)]
+#[graphql(name = "Post")]
 pub(crate) struct PostRow {
-    title: String,
-    author: u64,
+    pub(crate) title: String,
+    /// In the schema `author` is an `Author`, and `authorId` the key alone, which costs nothing.
+    #[graphql(derived(name = "author_id", into = "ID", owned))]
+    pub(crate) author: Lazy<AuthorById>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, SimpleObject)]
+#[graphql(name = "Author")]
 pub(crate) struct AuthorRow {
-    name: String,
-    photo: u64,
+    pub(crate) name: String,
+    pub(crate) photo: Lazy<PhotoById>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, SimpleObject)]
+#[graphql(name = "Photo")]
 pub(crate) struct PhotoRow {
-    url: String,
+    pub(crate) url: String,
 }
 
 macro_rules! table {
     ($source:ident, $name:literal, $row:ty, $make:expr) => {
-        struct $source(Arc<Db>);
+        pub(crate) struct $source(Arc<Db>);
 
         impl Source for $source {
             type Key = u64;
@@ -68,73 +74,19 @@ macro_rules! table {
     };
 }
 
-table!(PostById, "post", PostRow, |id| PostRow { title: format!("Post {id}"), author: id % 7 });
-table!(AuthorById, "author", AuthorRow, |id| AuthorRow { name: format!("Author {id}"), photo: id + 100 });
+table!(PostById, "post", PostRow, |id| PostRow { title: format!("Post {id}"), author: Lazy::new(id % 7) });
+table!(AuthorById, "author", AuthorRow, |id| {
+    AuthorRow { name: format!("Author {id}"), photo: Lazy::new(id + 100) }
+});
 table!(PhotoById, "photo", PhotoRow, |id| PhotoRow { url: format!("/photo/{id}.jpg") });
 
-/// How resolvers read: through the request's cache, or as a program does that has no such thing.
-pub(crate) enum Reading {
-    Mastaba(RequestCache),
-    OneByOne(Arc<Db>),
-}
-
-async fn read<T: Table>(cx: &Context<'_>, id: u64) -> Result<Arc<T::Value>> {
-    let row = match cx.data::<Reading>()? {
-        Reading::Mastaba(cache) => cache.get::<T>(id).await?,
-        Reading::OneByOne(db) => T::select(db, &[id]).pop().map(|(_, row)| Arc::new(row)),
-    };
-    row.ok_or_else(|| format!("there is no {} {id}", T::NAME).into())
-}
-
 pub(crate) struct Query;
-struct Post(Arc<PostRow>);
-struct Author(Arc<AuthorRow>);
-struct Photo(Arc<PhotoRow>);
 
 #[Object]
 impl Query {
-    async fn posts(&self, cx: &Context<'_>, first: u64) -> Result<Vec<Post>> {
-        let ids = 1..=first.min(100);
-        // a list is one statement in either program
-        Ok(match cx.data::<Reading>()? {
-            Reading::Mastaba(cache) => {
-                let posts = cache.get_many::<PostById>(ids).await?;
-                posts.found().map(|(_, post)| Post(post.clone())).collect()
-            }
-            Reading::OneByOne(db) => {
-                let posts = PostById::select(db, &ids.collect::<Vec<_>>());
-                posts.into_iter().map(|(_, post)| Post(Arc::new(post))).collect()
-            }
-        })
-    }
-}
-
-#[Object]
-impl Post {
-    async fn title(&self) -> &str {
-        &self.0.title
-    }
-
-    async fn author(&self, cx: &Context<'_>) -> Result<Author> {
-        Ok(Author(read::<AuthorById>(cx, self.0.author).await?))
-    }
-}
-
-#[Object]
-impl Author {
-    async fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    async fn photo(&self, cx: &Context<'_>) -> Result<Photo> {
-        Ok(Photo(read::<PhotoById>(cx, self.0.photo).await?))
-    }
-}
-
-#[Object]
-impl Photo {
-    async fn url(&self) -> &str {
-        &self.0.url
+    async fn posts(&self, cx: &Context<'_>, first: u64) -> Result<Vec<Arc<PostRow>>> {
+        let posts = cx.data::<RequestCache>()?.get_many::<PostById>(1..=first.min(100)).await?;
+        Ok(posts.found().map(|(_, post)| post.clone()).collect())
     }
 }
 
@@ -158,7 +110,7 @@ pub(crate) async fn cache(db: &Arc<Db>) -> Result<Cache, mastaba::Error> {
 pub(crate) fn app(cache: Cache) -> Router {
     let blog = blog();
     let graphql = async move |cache: RequestCache, Json(query): Json<async_graphql::Request>| {
-        Json(blog.execute(query.data(Reading::Mastaba(cache))).await)
+        Json(blog.execute(query.data(cache)).await)
     };
     Router::new().route("/graphql", post(graphql)).layer(CacheLayer::new(cache))
 }
@@ -167,15 +119,11 @@ pub(crate) fn app(cache: Cache) -> Router {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let db = Arc::new(Db::default());
     let cache = cache(&db).await?;
-    println!("{QUERY}\n");
-
-    blog().execute(async_graphql::Request::new(QUERY).data(Reading::OneByOne(db.clone()))).await;
-    println!("one by one: {} statements\n", db.statements.swap(0, Ordering::Relaxed));
-
+    println!("{}\n{QUERY}\n", blog().sdl());
     for what in ["a first time", "again"] {
         let request = cache.request();
-        blog().execute(async_graphql::Request::new(QUERY).data(Reading::Mastaba(request.clone()))).await;
-        println!("with mastaba, {what}: {}", request.report());
+        blog().execute(async_graphql::Request::new(QUERY).data(request.clone())).await;
+        println!("{what}: {}", request.report());
         cache.idle().await;
     }
     if let Some(address) = std::env::args().nth(1) {

@@ -1,5 +1,7 @@
 //! Relations between objects, stored as keys and resolved through the request.
 
+#[cfg(feature = "async-graphql")]
+mod async_graphql;
 #[cfg(feature = "expand")]
 mod expand;
 mod from;
@@ -28,7 +30,8 @@ use crate::source::Source;
 /// It is compared, hashed, ordered, shown and copied as its key is. It is made [`From`] a key too where that is a number,
 /// a `String`, another of the usual types, or a tuple; for a key of another type write [`Lazy::new`].
 ///
-/// With the feature `sqlx` it is a type of a column, so that a row with relations derives `sqlx::FromRow`.
+/// With the feature `sqlx` it is a type of a column, so that a row with relations derives `sqlx::FromRow`. With the feature
+/// `async-graphql` it is a field that resolves by itself, so that such a row derives `async_graphql::SimpleObject`.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

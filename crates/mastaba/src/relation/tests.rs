@@ -29,8 +29,8 @@ fn a_key_becomes_a_relation() {
     assert_eq!(by_slug, String::from("hello").into());
     let member: Lazy<By<(u32, String)>> = (3_u32, "ada".to_owned()).into();
     assert_eq!(*member.key(), (3, "ada".to_owned()));
-    let maybe: Option<Lazy<By<u64>>> = Some(1_u64).map(Lazy::from);
-    assert_eq!(maybe.map(|lazy| *lazy.key()), Some(1));
+    let readers: Vec<Lazy<By<u64>>> = [1_u64, 2].into_iter().map(Lazy::from).collect();
+    assert_eq!(readers.iter().map(|reader| *reader.key()).collect::<Vec<_>>(), [1, 2]);
     // the case for which there cannot be one implementation for all
     let of_itself: Lazy<By<Lazy<By<i64>>>> = Lazy::new(author);
     assert_eq!(of_itself.key().key(), &7);
