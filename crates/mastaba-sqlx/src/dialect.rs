@@ -11,18 +11,31 @@ use std::future::Future;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use sqlx::{Database, Describe, Either, Execute, SqlStr};
+use sqlx::database::HasStatementCache;
+use sqlx::{Database, Describe, Either, Execute, IntoArguments, SqlStr};
 
 use crate::outbox::statements::Statements;
+use crate::select::Places;
+use crate::table::Catalog;
 
 /// A database whose transactions this crate knows: [`sqlx::Postgres`], [`sqlx::MySql`] (MariaDB, too), [`sqlx::Sqlite`],
 /// each with the feature of its name.
 ///
 /// It is here to be named in bounds, and nobody else implements it.
-pub trait Dialect: Database + Calls + Statements {
+pub trait Dialect:
+    Database<Arguments: IntoArguments<Self>> + HasStatementCache + Calls + Statements + Catalog
+{
     /// A statement that fails where COMMIT would roll back and not say so.
     #[doc(hidden)]
     const PROBE: Option<&'static str>;
+
+    /// How the keys of a grouped select stand in it.
+    #[doc(hidden)]
+    const PLACES: Places;
+
+    /// What stands around names.
+    #[doc(hidden)]
+    const QUOTE: char;
 
     /// Whether this error of COMMIT says for certain that nothing was committed.
     #[doc(hidden)]

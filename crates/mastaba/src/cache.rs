@@ -1,5 +1,6 @@
 //! The cache of a program: built once at start-up, it owns the regions and the sources.
 
+mod assembly;
 mod builder;
 mod inner;
 mod region;

@@ -4,6 +4,7 @@ use sqlx::MySql;
 use sqlx::mysql::MySqlDatabaseError;
 
 use super::Dialect;
+use crate::select::Places;
 
 /// A deadlock; with Galera also a conflict with another node, which COMMIT finds.
 const DEADLOCK: u16 = 1213;
@@ -18,6 +19,8 @@ const BY_PLUGIN: u16 = 3101;
 
 impl Dialect for MySql {
     const PROBE: Option<&'static str> = None;
+    const PLACES: Places = Places::Marks;
+    const QUOTE: char = '`';
 
     fn is_rolled_back(error: &sqlx::Error) -> bool {
         let known = |number| [DEADLOCK, BY_PLUGIN].contains(&number) || READ_ONLY.contains(&number);

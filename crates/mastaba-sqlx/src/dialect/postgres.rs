@@ -4,6 +4,7 @@ use sqlx::Postgres;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::Dialect;
+use crate::select::Places;
 
 /// Classes of errors that a statement, a trigger or a constraint raises: where COMMIT gives one of them, it was about to
 /// run what is deferred, and had committed nothing. What is missing here (a connection, 08; a shutdown, 57P0x; resources,
@@ -14,6 +15,8 @@ const OF_STATEMENTS: [&str; 15] =
 impl Dialect for Postgres {
     // in a transaction that has failed every statement but ROLLBACK fails
     const PROBE: Option<&'static str> = Some("select 1");
+    const PLACES: Places = Places::Arrays;
+    const QUOTE: char = '"';
 
     fn is_rolled_back(error: &sqlx::Error) -> bool {
         let Some(error) = of_postgres(error) else { return false };

@@ -4,6 +4,7 @@ use sqlx::Sqlite;
 use sqlx::error::DatabaseError;
 
 use super::Dialect;
+use crate::select::Places;
 
 const BUSY: u32 = 5;
 const LOCKED: u32 = 6;
@@ -11,6 +12,8 @@ const CONSTRAINT: u32 = 19;
 
 impl Dialect for Sqlite {
     const PROBE: Option<&'static str> = None;
+    const PLACES: Places = Places::Values;
+    const QUOTE: char = '"';
 
     /// With these the transaction stays open, and is rolled back after them. What concerns the disk may have been
     /// committed.

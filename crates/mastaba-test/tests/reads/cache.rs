@@ -449,3 +449,116 @@ async fn a_request_may_be_used_from_many_tasks_and_threads() {
     assert_eq!(loads.len(), 60);
     assert!(loads.values().all(|loads| *loads == 1), "{loads:?}");
 }
+
+/// A source that says everything about itself when it is made.
+struct Made<const NTH: usize> {
+    region: &'static str,
+    problems: Vec<String>,
+}
+
+impl<const NTH: usize> Made<NTH> {
+    fn new(region: &'static str, problems: &[&str]) -> Self {
+        Self { region, problems: problems.iter().map(|problem| (*problem).to_owned()).collect() }
+    }
+}
+
+impl<const NTH: usize> Source for Made<NTH> {
+    type Key = u64;
+    type Value = u64;
+    type Error = DbError;
+
+    fn name() -> &'static str {
+        ["", "made.one", "made.two", "made.panics", "made.slow"][NTH]
+    }
+
+    fn region(&self) -> &str {
+        self.region
+    }
+
+    async fn check(&self) -> Vec<String> {
+        assert_ne!(NTH, 3, "no idea");
+        if NTH == 4 {
+            std::future::pending::<()>().await;
+        }
+        self.problems.clone()
+    }
+
+    async fn load_many(&self, _: &LoadContext<'_>, ids: &[u64]) -> Result<Rows<Self>, DbError> {
+        Ok(ids.iter().map(|id| (*id, id * 10 + NTH as u64)).collect())
+    }
+}
+
+#[tokio::test]
+async fn a_source_may_get_its_name_and_its_region_when_it_is_made() {
+    let cache = Cache::builder()
+        .region("objects", Region::memory())
+        .region("lists", Region::memory())
+        .sources(
+            mastaba::Sources::new()
+                .source(Made::<1>::new("objects", &[]))
+                .source(Made::<2>::new("lists", &[])),
+        )
+        .build()
+        .await
+        .unwrap();
+    let request = cache.request();
+    assert_eq!(*request.get::<Made<1>>(7).await.unwrap().unwrap(), 71);
+    assert_eq!(*request.get::<Made<2>>(7).await.unwrap().unwrap(), 72);
+    assert!(request.report().to_string().contains("made.two"), "{}", request.report());
+    let error = request.get::<Made<4>>(7).await.unwrap_err().to_string();
+    assert!(error.contains("source made.slow") && error.contains("made.one, made.two"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_sources_find_where_they_load_from_is_told_at_once_and_together_with_all_else() {
+    let build = |unchecked: bool, region: Region| {
+        let mut sources = mastaba::Sources::new()
+            .source(Made::<1>::new(
+                "objects",
+                &["table one has no column id", "table one has no column name"],
+            ))
+            .source(Made::<2>::new("objects", &["table two cannot be read"]))
+            .source(Made::<3>::new("objects", &[]))
+            .source(Made::<4>::new("objects", &[]));
+        if unchecked {
+            sources = sources.unchecked();
+        }
+        let region = region.source_budget(Duration::from_secs(2));
+        Cache::builder().region("objects", region).sources(sources).build()
+    };
+    build(true, Region::memory()).await.unwrap();
+    for region in [Region::memory(), Region::memory().jitter(2.0)] {
+        let sentence = build(false, region).await.unwrap_err().to_string();
+        for part in [
+            "source made.one: table one has no column id",
+            "source made.one: table one has no column name",
+            "source made.two: table two cannot be read",
+            "source made.panics: `check` panicked: ",
+            "source made.slow: `check` took longer than its source_budget of 2s",
+        ] {
+            assert!(sentence.contains(part), "{part}\n{sentence}");
+        }
+    }
+    let sentence = build(false, Region::memory().jitter(2.0)).await.unwrap_err().to_string();
+    assert!(sentence.contains("jitter is 2"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_source_without_a_name_or_a_region_is_refused() {
+    let error = Cache::builder()
+        .region("objects", Region::memory())
+        .source(Made::<0>::new("objects", &[]))
+        .source(Made::<1>::new("", &[]))
+        .build()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("reads::cache::Made<0> has no name; give it `const NAME`, or `fn name`"),
+        "{error}"
+    );
+    assert!(
+        error.contains("source made.one (reads::cache::Made<1>) names no region; give it `const REGION`"),
+        "{error}"
+    );
+}

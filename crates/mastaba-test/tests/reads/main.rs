@@ -14,6 +14,7 @@ mod loaders;
 mod long_requests;
 mod races;
 mod reading;
+mod records;
 mod replicas;
 mod runtimes;
 mod single_failures;

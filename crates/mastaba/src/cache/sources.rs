@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::builder::Assembly;
+use super::assembly::Assembly;
 use crate::source::Source;
 
 // `Sync`, so that a builder may be borrowed while a backend is being opened, and `build` still be spawned
@@ -38,8 +38,8 @@ type Register = Box<dyn FnOnce(&mut Assembly, bool) + Send + Sync>;
 /// ```
 #[derive(Default)]
 pub struct Sources {
-    registers: Vec<Register>,
-    unchecked: bool,
+    /// With whether they look at what they load from.
+    registers: Vec<(Register, bool)>,
 }
 
 impl Sources {
@@ -52,28 +52,34 @@ impl Sources {
     /// Adds a source.
     #[must_use]
     pub fn source<S: Source>(mut self, source: S) -> Self {
-        self.registers.push(Box::new(move |assembly, checked| assembly.register(source, checked)));
+        self.registers.push((Box::new(move |assembly, checked| assembly.register(source, checked)), true));
         self
     }
 
-    /// Leaves out [`Source::check`]: the cache is built without looking at what these load from, so that it can be built
-    /// while the database is out, or has yet to be migrated.
+    /// Adds all of these.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.registers.extend(more.registers);
+        self
+    }
+
+    /// Leaves out [`Source::check`] of all that are in it: the cache is built without looking at what these load from, so
+    /// that it can be built while the database is out, or has yet to be migrated.
     #[must_use]
     pub fn unchecked(mut self) -> Self {
-        self.unchecked = true;
+        self.registers.iter_mut().for_each(|(_, checked)| *checked = false);
         self
     }
 
     pub(super) fn register(self, assembly: &mut Assembly) {
-        for register in self.registers {
-            register(assembly, !self.unchecked);
+        for (register, checked) in self.registers {
+            register(assembly, checked);
         }
     }
 }
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { registers, unchecked } = self;
-        f.debug_struct("Sources").field("count", &registers.len()).field("unchecked", unchecked).finish()
+        f.debug_struct("Sources").field("count", &self.registers.len()).finish_non_exhaustive()
     }
 }

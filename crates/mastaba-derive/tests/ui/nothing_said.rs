@@ -1,0 +1,8 @@
+use mastaba_derive::Cached;
+
+#[derive(Cached)]
+struct Post {
+    id: i64,
+}
+
+fn main() {}
