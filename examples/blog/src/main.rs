@@ -18,20 +18,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::sources::{CommentsOfPost, PostById, TeamById, User, UserByEmail, UserById};
+use crate::sources::{Comment, Post, Team, User};
 
 /// Reads are written for one object. What is awaited together travels together, whatever it belongs to.
 async fn person(request: &RequestCache, id: i64) -> Result<Value, Failed> {
-    let user = request.get::<UserById>(id).await?.ok_or(Failed::NotFound)?;
-    let team = request.get::<TeamById>(user.team_id).await?.ok_or(Failed::NotFound)?;
-    Ok(json!({"name": user.name, "team": *team}))
+    let user = request.find::<User>(id).await?.ok_or(Failed::NotFound)?;
+    let team = request.find::<Team>(user.team_id).await?.ok_or(Failed::NotFound)?;
+    Ok(json!({"name": user.name, "team": team.name}))
 }
 
 async fn page(request: &RequestCache, id: i64) -> Result<Value, Failed> {
-    let (post, comments) = tokio::try_join!(request.get::<PostById>(id), request.get::<CommentsOfPost>(id))?;
-    let (post, comments) = (post.ok_or(Failed::NotFound)?, comments.ok_or(Failed::NotFound)?);
-    let comments = try_join_all(comments.iter().map(async |(author, text)| {
-        Ok::<_, Failed>(json!({"author": person(request, *author).await?, "text": text}))
+    let post = request.find::<Post>(id).await?.ok_or(Failed::NotFound)?;
+    let comments = post.comments.get(request).await?;
+    let comments = try_join_all(comments.iter().map(async |comment| {
+        Ok::<_, Failed>(json!({"author": person(request, comment.author_id).await?, "text": comment.text}))
     }));
     let (author, comments) = tokio::try_join!(person(request, post.author_id), comments)?;
     Ok(json!({"title": post.title, "author": author, "comments": comments}))
@@ -44,8 +44,8 @@ async fn pages(request: RequestCache, Path(ids): Path<String>) -> Result<Json<Ve
 }
 
 async fn user(request: RequestCache, Path(email): Path<String>) -> Result<Json<Value>, Failed> {
-    let id = request.get::<UserByEmail>(email).await?.ok_or(Failed::NotFound)?;
-    Ok(Json(person(&request, *id).await?))
+    let user = User::by_email(&request, email).await?.ok_or(Failed::NotFound)?;
+    Ok(Json(person(&request, user.id).await?))
 }
 
 #[derive(Deserialize)]
@@ -83,9 +83,10 @@ async fn comment(
     Json(draft): Json<Draft>,
 ) -> Result<StatusCode, Failed> {
     let mut tx = request.begin(&pool).await?;
-    let insert = sqlx::query("insert into comment (post_id, author_id, text) values ($1, $2, $3)");
-    insert.bind(post).bind(draft.author_id).bind(draft.text).execute(&mut *tx).await?;
-    tx.invalidate::<CommentsOfPost>([post]).await?;
+    let insert = "insert into comment (post_id, author_id, text) values ($1, $2, $3) returning *";
+    let insert = sqlx::query_as::<_, Comment>(insert).bind(post).bind(draft.author_id).bind(draft.text);
+    let comment = insert.fetch_one(&mut *tx).await?;
+    tx.inserted(&comment)?;
     tx.commit().await?;
     Ok(StatusCode::CREATED)
 }
@@ -120,11 +121,10 @@ async fn main() -> Result<(), BoxError> {
     let redis = Redis::connect(RedisConfig::from_url(&env::var("REDIS_URL")?)?).await?;
     let cache = Cache::builder()
         .region("blog", Region::backend(redis).near(NearConfig::entries(10_000)))
-        .source(TeamById(pool.clone()))
-        .source(UserById(pool.clone()))
-        .source(UserByEmail(pool.clone()))
-        .source(PostById(pool.clone()))
-        .source(CommentsOfPost(pool.clone()))
+        .sources(Team::sources(&pool))
+        .sources(User::sources(&pool))
+        .sources(Post::sources(&pool))
+        .sources(Comment::sources(&pool))
         .build()
         .await?;
     let app = Router::new()
