@@ -1,4 +1,4 @@
-//! What is known of a key, and what a caller is told of it.
+//! What is known of a key, and what a caller gets of it.
 
 use std::collections::HashMap;
 use std::fmt;

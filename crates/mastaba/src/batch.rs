@@ -18,7 +18,7 @@ use crate::waits::Load;
 ///
 /// Readers hold a part by `Arc` and a key by its index in it.
 pub(crate) struct Part<K, A> {
-    /// Tells parts of one request apart.
+    /// Distinguishes the parts of one request.
     pub(crate) id: u64,
     /// It has been sent: see [`Part::poll`].
     sent: AtomicBool,
@@ -95,7 +95,7 @@ impl<K, A: Clone> Part<K, A> {
     }
 
     /// Another reader waits for a key that is here already. Not if the part is settled: what carried it was
-    /// cut off before anybody could be told, and the key is to be claimed anew.
+    /// cut off before it answered anybody, and the key is to be claimed anew.
     pub(crate) fn share(&self, at: usize) -> bool {
         let mut state = lock(&self.state);
         if state.phase == Phase::Settled {

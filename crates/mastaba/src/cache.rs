@@ -49,7 +49,7 @@ impl Cache {
     /// A builder from a plain string map, which it leaves as it is: `cache.<region>.backend`,
     /// `cache.<region>.ttl`, `cache.<region>.arguments.*`, `data_dir`. See [`Settings`].
     ///
-    /// What is wrong with the settings is told by [`CacheBuilder::build`], together with everything else.
+    /// What is wrong with the settings is in the error of [`CacheBuilder::build`], together with everything else.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -74,7 +74,7 @@ impl Cache {
         Self::builder().settings(Settings::from_map(settings))
     }
 
-    /// A builder from TOML. What is wrong with it is told by [`CacheBuilder::build`].
+    /// A builder from TOML. What is wrong with it is in the error of [`CacheBuilder::build`].
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -195,7 +195,7 @@ impl Cache {
         self.core.closing.clone().cancelled_owned()
     }
 
-    /// Tells an event, for the crates beside this one.
+    /// Emits an event, for the crates beside this one.
     #[doc(hidden)]
     pub fn tell(&self, event: Event) {
         self.core.events.tell(event);

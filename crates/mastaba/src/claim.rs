@@ -109,7 +109,7 @@ struct Item<S: Source> {
     record: Bytes,
     /// What near had seen of the key before the shared tier was read (`R13`).
     seen: u64,
-    /// What had been told of the key before then.
+    /// How many changes of the key had been reported before then.
     mark: Mark,
     answer: Option<Outcome<S::Value>>,
     /// Its readers were answered while the load of the claim went on.

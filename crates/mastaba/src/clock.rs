@@ -50,7 +50,7 @@ fn start() -> &'static Start {
     static START: OnceLock<Start> = OnceLock::new();
     START.get_or_init(|| {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        // a paused clock stands still from before this call: time that it is told to pass must not be lost
+        // a paused clock stands still from before this call: time by which a test advances it must not be lost
         let at = Instant::now().min(tokio::time::Instant::now().into_std());
         Start { at, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
     })

@@ -1,15 +1,15 @@
 //! What near may rely on where other processes write to the shared tier (`R13`).
 //!
-//! The backend tells of every change ([`Listener`]). A change of a record counts up the *mark* of its key; a near
-//! entry carries the mark that was seen before the shared tier was read, and is worth nothing once the mark is another
-//! one. So the check at the insert cannot be late: what was read before a change never answers after it was told. A
-//! gap in the stream is a new era for everything.
+//! The backend notifies us of every change ([`Listener`]), and we count the changes of each key. A near entry carries the
+//! count that was seen before the shared tier was read, and is worth nothing once the count is another one. So the check
+//! at the insert cannot be late: what was read before a change never answers after its notification. A gap in the stream
+//! voids everything.
 //!
-//! What has not been told yet is bounded by one of two modes:
+//! How late a notification may be is bounded by one of two modes:
 //!
 //! * [`Coherence::Bounded`]: near answers only while the last ping that was answered was sent less than so long ago;
 //! * [`Coherence::Fenced`]: near answers a request only after a ping that was sent for it has been answered. Answers
-//!   come on the connection that changes are told on, so an acknowledged write always precedes them.
+//!   come on the connection that carries the notifications, so those of an acknowledged write always precede them.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -71,24 +71,24 @@ impl Check<Coherence> for Lag {
     }
 }
 
-/// Marks; a change voids what near holds of all keys that share one.
+/// How many counts there are; a change voids what near holds of all keys that share one.
 const MARKS: usize = 1 << 16;
 
-/// The changes of one region as this process was told of them.
+/// The changes of one region, as the backend reported them to this process.
 pub(crate) struct Changes {
     marks: Box<[AtomicU32]>,
     hasher: foldhash::fast::RandomState,
-    /// Counts the gaps in what was told.
+    /// Counts the gaps in the notifications.
     gaps: AtomicU64,
-    /// Everything that was acknowledged before this moment has been told; 0: nothing is known.
+    /// The notifications of everything that was acknowledged before this moment have come; 0: nothing is known.
     told_us: AtomicU64,
     /// Wakes who waits for the fill of another process.
     notify: Notify,
-    /// Wakes who asks whether everything has been told.
+    /// Wakes who asks whether all notifications have come.
     gapped: Arc<Notify>,
 }
 
-/// What a reader had been told of a key.
+/// How many changes of a key had been reported when a reader looked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     at: u32,
@@ -96,7 +96,7 @@ pub(crate) struct Mark {
 }
 
 impl Changes {
-    /// Where nobody tells of changes there are no marks, and every entry is as good as its era.
+    /// Where a backend does not notify there are no counts, and an entry lives until a clear or a tag voids it.
     pub(crate) fn new(told: bool) -> Self {
         Self {
             marks: (0..if told { MARKS } else { 0 }).map(|_| AtomicU32::new(0)).collect(),
@@ -108,7 +108,7 @@ impl Changes {
         }
     }
 
-    /// The mark of a key. To be taken before the shared tier is read.
+    /// The count of a key. To be taken before the shared tier is read.
     pub(crate) fn mark(&self, record: &[u8]) -> Mark {
         if self.marks.is_empty() {
             return Mark::default();
@@ -125,7 +125,7 @@ impl Changes {
         }
     }
 
-    /// Whether there are marks at all.
+    /// Whether there are counts at all.
     pub(crate) fn are_told(&self) -> bool {
         !self.marks.is_empty()
     }
@@ -138,7 +138,7 @@ impl Changes {
         self.notify.notify_waiters();
     }
 
-    /// Changes may have gone by untold. The caller begins a new era.
+    /// Notifications may have been lost. The caller voids everything.
     pub(crate) fn gap(&self) {
         self.gaps.fetch_add(1, Ordering::AcqRel);
         self.told_us.store(0, Ordering::Release);
@@ -161,7 +161,7 @@ impl Changes {
         PingUnderWay { gaps: self.gaps.load(Ordering::Acquire), sent_us: micros() }
     }
 
-    /// The ping was answered: everything that was acknowledged before it has been told, unless there was a gap.
+    /// The ping was answered: the notifications of everything that was acknowledged before it have come, unless there was a gap.
     pub(crate) fn answered(&self, asked: PingUnderWay) -> bool {
         let whole = self.gaps.load(Ordering::Acquire) == asked.gaps;
         if whole {
@@ -174,7 +174,7 @@ impl Changes {
         whole
     }
 
-    /// Whether everything that was acknowledged up to `bound` ago has been told.
+    /// Whether the notifications of everything that was acknowledged up to `bound` ago have come.
     pub(crate) fn told_within(&self, bound: Duration) -> bool {
         let told = self.told_us.load(Ordering::Acquire);
         let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);

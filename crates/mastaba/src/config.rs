@@ -1,7 +1,7 @@
 //! Settings of a cache: from a plain string map, from TOML, or from the environment.
 //!
 //! Every form is flattened to the same dotted keys, such as `cache.objects.ttl`, and these go through one parser.
-//! So there is one list of keys, one set of checks, and one way to be told what is wrong.
+//! So there is one list of keys, one set of checks, and one way to say what is wrong.
 
 mod form;
 mod names;
@@ -253,7 +253,7 @@ pub(crate) fn unknown_backend(region: &str, name: &str, known: &[&str]) -> Strin
         );
     }
     let choices = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    // in crates of their own, which this program has not added, or not told of
+    // in crates of their own, which this program has not added, or not registered
     let elsewhere = match name.to_ascii_lowercase().as_str() {
         "redis" | "valkey" => Some(format!(
             "this program does not have this backend; add the crate mastaba-redis, and call \

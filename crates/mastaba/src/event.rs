@@ -39,7 +39,7 @@ pub enum Event {
         budget: Duration,
     },
     /// The breaker of a region opened: until it closes, reads and fills pass the shared tier over, and its faults are
-    /// not told one by one. Invalidations go on to travel.
+    /// no events of their own. Invalidations are still sent.
     BreakerOpened {
         /// The region.
         region: String,
@@ -55,8 +55,8 @@ pub enum Event {
         /// How long the breaker was open.
         after: Duration,
     },
-    /// The shared tier is out, and loads in its place wait for their turn. Told once per outage; those that fail because
-    /// their turn would come too late are not told one by one.
+    /// The shared tier is out, and loads in its place wait for their turn. Emitted once per outage; loads that fail because
+    /// their turn would come too late are no events of their own.
     LoadsHeldBack {
         /// The region.
         region: String,
@@ -78,7 +78,7 @@ pub enum Event {
         more: u64,
     },
     /// An entry says that it was made later than now, by more than [`clock::SKEW`](crate::clock::SKEW): the clock of this
-    /// process is wrong, or that of the one that made it. Such entries count as misses and are replaced. Told once per source.
+    /// process is wrong, or that of the one that made it. Such entries count as misses and are replaced. Emitted once per source.
     ClocksDiffer {
         /// The source.
         source: &'static str,
@@ -87,7 +87,7 @@ pub enum Event {
     },
     /// The shared tier holds entries of a source in another shape of its type: another version of the program runs beside this
     /// one, or did. Such an entry is a miss. For about a minute after it was written it is left to that version, and what
-    /// is loaded here goes into near alone; then it is replaced. Told once per source; `Outcomes::other_shape` and the
+    /// is loaded here goes into near alone; then it is replaced. Emitted once per source; `Outcomes::other_shape` and the
     /// metric `mastaba_other_shape_total` count the keys.
     OtherShape {
         /// The source.

@@ -1,7 +1,7 @@
 //! Who is loading what, in this process: single flight per key, inside batches.
 //!
-//! A flight is one load of some keys under way. A read that misses boards: it joins the flights that carry
-//! its keys and makes one new flight for the rest.
+//! A flight is one load of some keys under way. A read that misses joins the flights that carry
+//! its keys, and makes one new flight for the rest.
 //!
 //! `R5`: a read may take the result of a flight if it began before the flight was sent. A later read may take
 //! it only if no invalidation came between, which is known in one of two ways: the fill was confirmed as
@@ -65,7 +65,7 @@ struct State<T> {
     wakers: Vec<Waker>,
 }
 
-/// How a key boards.
+/// How a key gets its load.
 pub(crate) enum Boarding<T> {
     /// In the caller's own new flight.
     Own,
@@ -94,7 +94,8 @@ impl<K: Eq + Hash + Clone, T: Clone> Flights<K, T> {
         Arc::new(Self { table: Mutex::new(HashMap::default()) })
     }
 
-    /// Boards every key. The departure carries those that are `Own`, in their order, for this load, on the runtime
+    /// Finds a flight for every key, or starts one. The departure carries those that are `Own`, in their order, for this
+    /// load, on the runtime
     /// `home`.
     pub(crate) fn board(
         self: &Arc<Self>,
@@ -327,7 +328,7 @@ impl<T: Clone> Seat<T> {
                     return Poll::Ready(Some(landed[self.at].clone()));
                 }
             }
-            // Not before the flight has left the table: who boards again at once would find it there again.
+            // Not before the flight has left the table: who looks for a load again at once would find it there again.
             if state.over {
                 return Poll::Ready(None);
             }

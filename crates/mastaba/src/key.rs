@@ -165,7 +165,8 @@ impl KeySpace {
         self.stamp("@tags", |_| ())
     }
 
-    /// The record of the region's write stamps. It does not begin as the keys that near is told of do: it changes with
+    /// The record of the region's write stamps. It does not begin as the keys do whose changes near is notified of: it
+    /// changes with
     /// every write, and nothing in near depends on it.
     pub(crate) fn write_stamps(&self) -> Bytes {
         let prefix = format!("{}@writes", self.place());

@@ -1,7 +1,7 @@
 //! What each operation does to ONE record: pure functions, the executable meaning of [`crate::shared::Shared`].
 //!
 //! Backends in this process apply them under a lock or in a transaction; the others are tested against
-//! them. Each function is told what stands under the key and what time it is, and says what to store and
+//! them. Each function takes what stands under the key and what time it is, and says what to store and
 //! what to answer. A record past its expiry counts as nothing. The time is that of the store: two calls for one record
 //! must never go by two clocks that differ.
 //!

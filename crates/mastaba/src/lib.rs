@@ -3,7 +3,7 @@
 //! Mastaba is a layer between a web service and its data. A read asks the **request** first (a private map),
 //! then **near** (an optional in-process cache), then the **shared** tier (a cache outside of the process, or
 //! an embedded file), and then the **source** (the database, by one grouped select for everything that is
-//! still missing). What is awaited together travels together, without being told.
+//! still missing). What is awaited together travels together, by itself.
 //!
 //! Begin with [`Source`], which says how to load many; give it to a [`Cache`]; and take one
 //! [`RequestCache`] per request.

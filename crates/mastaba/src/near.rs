@@ -32,11 +32,11 @@ pub(crate) struct NearEntry<T> {
     pub(crate) known: T,
     /// Up to when it is fresh, by the steady clock of this process: no jump of the clock keeps it.
     pub(crate) until_ms: u64,
-    /// The era that it was read in.
+    /// The clears and tags of the region that it was read after.
     pub(crate) era: Era,
-    /// Whether it stands under tags, so that a later tag era voids it.
+    /// Whether it stands under tags, so that a later invalidation by tag voids it.
     pub(crate) tagged: bool,
-    /// What had been told of the key before it was read.
+    /// How many changes of the key had been reported before it was read.
     pub(crate) mark: Mark,
     /// Bytes of its payload.
     pub(crate) size: u32,
@@ -85,7 +85,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Near<K, T> {
         }
     }
 
-    /// A fresh entry of this era, whose key nobody has changed since it was read.
+    /// A fresh entry that no clear and no tag has voided, and whose key nobody has changed since it was read.
     pub(crate) fn get(&self, key: &K, era: Era, changes: &Changes, now_ms: u64) -> Option<T> {
         let entry = self.entries.get(key)?;
         let current =

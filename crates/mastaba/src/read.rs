@@ -111,7 +111,7 @@ fn send(request: &Arc<RequestCore>, mut parts: Parts) -> Result<(), ()> {
                 let claims = parts.iter_mut().filter_map(|part| part.claim(&request, &hurry)).collect();
                 read(claims, asking, &hurry, &Caller::new(&request)).await;
             };
-            // what the user runs is guarded where it runs; should anything else panic, its readers are told so
+            // what the user runs is guarded where it runs; should anything else panic, its readers get an error
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
                 request.cut_off(Panicked::new(panic));
             }
@@ -228,7 +228,7 @@ async fn ask(region: &RegionCore, claims: &mut All<dyn LookingUp>, meter: &Meter
     found.is_some()
 }
 
-/// Boards flights, and takes the leases that the new ones need.
+/// Joins flights, and takes the leases that the new ones need.
 pub(crate) async fn lease<C, D>(region: &RegionCore, claims: &mut [C], ready: bool, meter: &Meter)
 where
     C: DerefMut<Target = D> + Send,
@@ -386,7 +386,7 @@ async fn fill(region: Arc<RegionCore>, mut claims: All<dyn Storing>, meter: &Met
     };
     let pool = Pool::gather(&mut claims, |claim, fills| {
         fills.extend(alone(claim, |claim| claim.make_fills(tags.as_ref())));
-        true // who joined is told in any case
+        true // who joined gets the result in any case
     });
     let stored = if pool.asks.is_empty() { Vec::new() } else { region.fill(meter, &pool.asks).await };
     pool.shares.scatter(&mut claims, |claim, its| alone(claim, |claim| claim.confirm(&stored[its])));

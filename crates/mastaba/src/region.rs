@@ -58,7 +58,7 @@ pub(crate) struct RegionCore {
     clears: AtomicU64,
     /// Counts the invalidations by tag; what near holds under a tag from before is to be proven anew.
     tag_bumps: AtomicU64,
-    /// What the backend told of changes by others.
+    /// The changes by others that the backend reported.
     pub(crate) changes: Changes,
     /// For how many seconds a source of it keeps what it stores, at most.
     longest_secs: AtomicU64,
@@ -66,7 +66,7 @@ pub(crate) struct RegionCore {
     pub(crate) hides_keys: AtomicBool,
     /// How current near has to be; `None` where every invalidation passes through this process, or without near.
     coherence: Option<Coherence>,
-    /// Who asks in the background whether everything has been told.
+    /// Who asks in the background whether all notifications have come.
     keeper: Mutex<Keeper>,
     pub(crate) guard: Guard,
     /// Invalidations that are still to be confirmed.
@@ -75,7 +75,7 @@ pub(crate) struct RegionCore {
     said: Seldom,
 }
 
-/// The task that asks whether everything has been told, and the runtime that it is on.
+/// The task that asks whether all notifications have come, and the runtime that it is on.
 #[derive(Default)]
 struct Keeper {
     /// Counts them; only the last one goes on.
@@ -133,7 +133,7 @@ pub(crate) struct Era {
     pub(crate) tag_bumps: u64,
 }
 
-/// How soon a backend that has not told everything is asked again.
+/// How soon a backend whose notifications are late is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a keeper on another runtime has, before one here takes its place.
@@ -184,7 +184,7 @@ impl RegionCore {
         Ok(region)
     }
 
-    /// Asks again and again whether everything has been told, for as long as the region lives.
+    /// Asks again and again whether all notifications have come, for as long as the region lives.
     ///
     /// One task does it, on one runtime. When near does not answer any longer and that task is not here, its runtime may
     /// have ended or stand still: another one then begins on the runtime of the caller. Costs a look at the clock while
@@ -231,7 +231,7 @@ impl RegionCore {
         self.shared.as_ref().map_or(Ok(()), |shared| shared.runs_here())
     }
 
-    /// Whether near may answer just now, for a request that has or has not been told of everything.
+    /// Whether near may answer just now, for a request that has or has not made sure of all notifications.
     pub(crate) fn near_answers(&self, fenced: bool) -> bool {
         match self.coherence {
             None => true,
@@ -278,7 +278,7 @@ impl RegionCore {
         self.space.place()
     }
 
-    /// Tells regions apart, while they live.
+    /// Distinguishes regions, while they live.
     pub(crate) fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -288,7 +288,7 @@ impl RegionCore {
         self.coherence == Some(Coherence::Fenced)
     }
 
-    /// The ping of a request: whether everything that was acknowledged before it has been told.
+    /// The ping of a request: whether the notifications of everything that was acknowledged before it have come.
     pub(crate) async fn catch_up(&self, meter: &Meter) -> bool {
         let Some(shared) = &self.shared else { return true };
         let asked = self.changes.asks();
@@ -469,7 +469,7 @@ impl RegionCore {
         Some((answer.leased, Stamps { generation, epoch, tags, writes: None }))
     }
 
-    /// Stores records, and tells which were stored.
+    /// Stores records, and says which were stored.
     pub(crate) async fn fill(&self, meter: &Meter, fills: &[Fill]) -> Vec<bool> {
         let Some(shared) = &self.shared else { return vec![false; fills.len()] };
         let filled = self
@@ -602,14 +602,14 @@ fn name_of(operation: Operation) -> &'static str {
     }
 }
 
-/// Held by the task that keeps a region told. With its runtime it ends, and another one may begin.
+/// Held by the task that asks for the notifications of a region. With its runtime it ends, and another one may begin.
 struct Keeping {
     region: Weak<RegionCore>,
     number: u64,
 }
 
 impl Keeping {
-    /// The region, while it lives and nobody else keeps it told.
+    /// The region, while it lives and no other task asks for it.
     fn region(&self) -> Option<Arc<RegionCore>> {
         self.region.upgrade().filter(|region| lock(&region.keeper).number == self.number)
     }
@@ -633,7 +633,7 @@ impl Listener for RegionListener {
     fn changed(&self, key: &[u8]) {
         let Some(region) = self.0.upgrade() else { return };
         if region.stamps_key.as_deref() == Some(key) {
-            return; // told only where a mangler has its way with keys; nothing in near depends on it
+            return; // reported only where a mangler makes such keys; nothing in near depends on it
         }
         if key == region.generation_key {
             region.clears.fetch_add(1, Ordering::AcqRel);

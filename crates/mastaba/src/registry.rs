@@ -118,7 +118,7 @@ impl<S: Source> Registered<S> {
     }
 
     /// The schema number that stands in entries of a format: 40 bits for the type, and 8 for the names of the fixed tags.
-    /// In the stamps of an entry the fixed tags are not told apart, so with others the entry has another shape.
+    /// In the stamps of an entry the fixed tags cannot be distinguished, so with others the entry has another shape.
     pub(crate) fn schema(&self, format: Format) -> u64 {
         ((self.codec.schema(format) << 8) & ((1 << 48) - 1)) | u64::from(self.tag_names)
     }
@@ -148,7 +148,7 @@ impl<S: Source> Registered<S> {
         let _ = self.hooked.set(hooked);
     }
 
-    /// Near may be told to forget sooner than the shared tier does.
+    /// Near may be set to forget sooner than the shared tier does.
     pub(crate) fn near_entry(&self, mut entry: NearEntry<Carried<S>>, now_ms: u64) -> NearEntry<Carried<S>> {
         if let Some(ttl) = self.near_ttl {
             entry.until_ms = entry.until_ms.min(now_ms.saturating_add(millis(ttl)));

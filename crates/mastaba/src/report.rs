@@ -56,7 +56,7 @@ pub enum Operation {
     /// Went to the database for other things than a load: a statement of a transaction, or its begin and end. See
     /// [`RequestCache::database_trip`](crate::RequestCache::database_trip).
     Database,
-    /// Made sure that near has been told of every change, and read no key.
+    /// Made sure that near has every notification of a change, and read no key.
     Ping,
 }
 

@@ -139,7 +139,7 @@ impl RequestCache {
     /// ```
     ///
     /// # Errors
-    /// The first error, if any key failed. [`get_outcomes`](RequestCache::get_outcomes) tells per key.
+    /// The first error, if any key failed. [`get_outcomes`](RequestCache::get_outcomes) says which key failed.
     pub async fn get_many<S: Source>(
         &self,
         keys: impl IntoIterator<Item = S::Key>,
@@ -245,7 +245,7 @@ impl RequestCache {
     /// let world = World::new().await; // users 1 to 999, a shared tier in memory
     /// let request = world.request();
     /// assert_eq!(request.get::<UserById>(1).await?.unwrap().version, 0);
-    /// world.db.update(1); // by somebody who tells nobody
+    /// world.db.update(1); // by somebody who invalidates nothing
     /// assert_eq!(request.get::<UserById>(1).await?.unwrap().version, 0);
     /// assert_eq!(request.refresh::<UserById>(1).await?.unwrap().version, 1);
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();

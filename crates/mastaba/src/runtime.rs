@@ -139,7 +139,7 @@ impl Home {
         }
     }
 
-    /// Whether somebody drives the runtime: tokio does not tell, so it is given something to do.
+    /// Whether somebody drives the runtime: tokio does not say, so it is given something to do.
     async fn is_driven(&self) -> bool {
         tokio::select! {
             biased;

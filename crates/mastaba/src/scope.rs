@@ -20,7 +20,7 @@ use crate::request::RequestCache;
 /// `end` says how the work ended: see [`ScopeEnd`].
 ///
 /// Both are said inside of the scope's [`span`](Scope::span). Clones of the request that outlive the scope
-/// go on to work; what they cost after its end is not told.
+/// go on to work; what they cost after its end is not in its line.
 pub struct Scope {
     request: RequestCache,
     span: Span,

@@ -1,7 +1,7 @@
 //! The contract of every backend of the shared tier: records of bytes, fences, stamps.
 //!
 //! A backend stores *records* under keys. It never looks into a payload; of a record it understands only
-//! what [`crate::entry`] tells it: its kind, its fence, its holders. The rules of the consistency protocol
+//! what [`crate::entry`] reads of it: its kind, its fence, its holders. The rules of the consistency protocol
 //! that a backend has to keep are these, and the conformance suite in `mastaba-test` checks each of them:
 //!
 //! * each operation on one key is atomic; across keys nothing is promised;
@@ -120,19 +120,18 @@ pub trait Shared: Send + Sync + 'static {
         clock::now_ms()
     }
 
-    /// From now on tells `listener` of every change, by anybody, of a record whose key begins with `prefix`.
+    /// From now on notifies `listener` of every change, by anybody, of a record whose key begins with `prefix`.
     ///
-    /// Called once per region, before its first read. What this very backend changes need not be told, unless it could
-    /// keep a change by somebody else from being told: a lease that is placed right after the record was removed, for one.
-    /// Of such a change the listener hears before the call that made it returns. A backend that does not tell of changes
+    /// Called once per region, before its first read. No notification is needed for what this very backend changes, unless it
+    /// could suppress that of a change by somebody else: a lease that is placed right after the record was removed, for one.
+    /// Of such a change the listener is notified before the call that made it returns. A backend without notifications
     /// ([`Abilities::tells`]) ignores it.
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
         let (_, _) = (prefix, listener);
     }
 
-    /// Waits until every change that was acknowledged to anybody before this call has been told to the
-    /// listeners: one ping on every connection on which changes are told, and the end of the own changes that were begun
-    /// before it.
+    /// Waits until the listeners were notified of every change that was acknowledged to anybody before this call: one ping on
+    /// every connection that carries notifications, and the end of the own changes that were begun before it.
     fn catch_up(&self) -> impl Future<Output = Result<(), Fault>> + Send {
         async { Ok(()) }
     }
@@ -150,7 +149,7 @@ pub struct Abilities {
     pub name: &'static str,
     /// Who else may write to the store.
     pub reach: Reach,
-    /// Whether it tells [listeners](Shared::listen) of what others change: what near needs where there are others.
+    /// Whether it notifies [listeners](Shared::listen) of what others change: what near needs where there are others.
     pub tells: bool,
     /// Whether it keeps anything at all. Where it does not, it is never called.
     pub stores: bool,

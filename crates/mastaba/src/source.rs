@@ -98,7 +98,7 @@ pub trait Source: Send + Sync + Sized + 'static {
     }
 
     /// Looks whether what it loads from is there and fits: its table, the columns, their types. Awaited once, when the
-    /// cache is built, within [`Policy::source_budget`]; each sentence that it gives is a problem, told together with
+    /// cache is built, within [`Policy::source_budget`]; each sentence that it gives is a problem, in one error with
     /// those of all other sources, and the cache is not built ([`Sources::unchecked`](crate::Sources::unchecked) leaves
     /// this out).
     fn check(&self) -> impl Future<Output = Vec<String>> + Send {
@@ -345,7 +345,7 @@ pub struct LoadContext<'a> {
     pub(crate) facts: LoadFacts,
 }
 
-/// What a loader told about its work.
+/// What a loader said about its work.
 #[derive(Default)]
 pub(crate) struct LoadFacts {
     statements: AtomicU32,

@@ -7,7 +7,7 @@
 #![doc = include_str!("../docs/metrics.md")]
 //!
 //! What the request itself or near answers without a batch costs nothing here: it is counted by the request anyway, and
-//! told when its last clone is dropped.
+//! recorded when its last clone is dropped.
 //!
 //! Without the feature all of this is empty and compiled away.
 

@@ -1,4 +1,4 @@
-//! Which load waits for which: one that waits for itself is told so, instead of hanging until its budget is over.
+//! Which load waits for which: one that waits for itself gets an error, instead of hanging until its budget is over.
 //!
 //! A loader or a hook that reads through the cache waits for the load of what it reads. That is an edge from its own
 //! [`Load`] to the other one, for as long as it waits. Whoever adds an edge looks whether it closes a circle.

@@ -151,7 +151,7 @@ impl RequestCache {
     /// the other tiers.
     ///
     /// The other tiers do not get the value: another writer may have committed after it, and nothing here
-    /// could tell. The next reader elsewhere loads what is current.
+    /// could know. The next reader elsewhere loads what is current.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -244,7 +244,7 @@ impl Write {
 
     /// Collects a tag, of every region.
     ///
-    /// Until the write is published, this request reads everything from the source: it cannot tell which
+    /// Until the write is published, this request reads everything from the source: it cannot know which
     /// keys stand under the tag.
     pub fn invalidate_tag(&self, tag: impl Into<String>) {
         let tag = tag.into();

@@ -109,8 +109,8 @@ impl CacheBuilder {
         self
     }
 
-    /// Tells about faults of the shared tier and about loaders that break their contract. `tracing` is told
-    /// in any case.
+    /// Is called with each [`Event`]: faults of the shared tier, loaders that break their contract. `tracing` gets them in
+    /// any case.
     #[must_use]
     pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
@@ -167,7 +167,7 @@ impl CacheBuilder {
             }
         }
         if !problems.is_empty() {
-            // sources are looked at all the same, so that one start tells everything
+            // sources are looked at all the same, so that one start reports everything
             self.check_sources(&namespace, regions, &events, &mut problems, &doubts).await;
             return Err(problems.into_error());
         }
@@ -237,7 +237,7 @@ impl CacheBuilder {
                 Ok(settings) => settings,
                 Err(error) => {
                     problems.adopt(&error);
-                    // what is right in them is checked all the same, so that one start tells everything
+                    // what is right in them is checked all the same, so that one start reports everything
                     match error.understood() {
                         Some(understood) => {
                             doubts.extend(&understood.doubts);

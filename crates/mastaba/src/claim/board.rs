@@ -116,8 +116,8 @@ impl<S: Source> Missing for Claim<S> {
             |claim, nth| {
                 let at = leasing[nth];
                 let Leased::Found(record) = &leased[nth] else {
-                    // Granted: a backend that is told of changes counts this as one (R13). What is loaded from now on is newer
-                    // than everything that was told until now.
+                    // Granted: a backend that is notified of changes counts this as one (R13). What is loaded from now on is
+                    // newer than every change that was reported until now.
                     if claim.source.near.is_some() {
                         claim.items[at].mark = claim.source.region.changes.mark(&claim.items[at].record);
                     }

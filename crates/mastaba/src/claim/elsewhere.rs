@@ -1,7 +1,7 @@
 //! Waiting for the fill of another process (`R3`).
 //!
-//! Who finds a lease has missed, and somebody else loads just now. Its fill is told of where the backend tells of
-//! changes, and looked for in any case, in growing steps. A lease that was voided meanwhile is taken over; and who is
+//! A reader that finds a lease has missed, and somebody else loads just now. A backend with notifications wakes us when the
+//! fill lands; in any case we look for it, in growing steps. A lease that was voided meanwhile is taken over; and who is
 //! out of patience loads under the same fence, so that a load slower than its lease is not loaded for ever.
 
 use std::time::Duration;
@@ -25,7 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 /// What became of the leases of others.
 #[derive(Default)]
 pub(super) struct Waited {
-    /// What had been told of the key before it was read last; what stands there now, and the stamps that were read with it.
+    /// How many changes of the key had been reported before it was read last; what stands there now, and the stamps that
+    /// were read with it.
     found: Vec<(usize, Mark, Option<Bytes>, Stamps)>,
     /// Still the same lease, and no patience left.
     left: Vec<usize>,
@@ -96,7 +97,7 @@ impl<S: Source> Claim<S> {
         let mut waited = Waited::default();
         let region = &self.source.region;
         let mut pause = FIRST_PAUSE;
-        // what had been told of each before it was read last
+        // how many changes of each had been reported before it was read last
         let mut left: Vec<_> = ats.into_iter().map(|at| (at, self.items[at].mark)).collect();
         while !left.is_empty() {
             let look = later(Instant::now(), pause).min(until);

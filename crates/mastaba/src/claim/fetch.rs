@@ -210,7 +210,7 @@ impl<S: Source> Claim<S> {
         .shared()
     }
 
-    /// The flight that the item waited for has ended, and its result is not for this reader: it boards anew.
+    /// The flight that the item waited for has ended, and its result is not for this reader: it looks for a load anew.
     fn board_again(&mut self, at: usize) {
         let item = &mut self.items[at];
         item.way = Way::Open;

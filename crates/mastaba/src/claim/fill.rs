@@ -248,7 +248,7 @@ impl<S: Source> Claim<S> {
         let Tags::Named(tags) = &loaded.tags else { return };
         let absent = loaded.carried.is_absent();
         let keeps = source.policy.keeps(absent, loaded.policy);
-        // Left alone: nothing was stored that could prove it. But the mark, the era and the count of the stripe are from
+        // Left alone: nothing was stored that could prove it. But the counts of changes, of clears and of the stripe are from
         // before the load, and whoever voids the key from then on changes one of them (R13).
         let current = kept || item.left_alone;
         if !current || !keeps || item.held || matches!(item.way, Way::Alone) {

@@ -28,7 +28,7 @@ pub(super) struct Ask<S: Source> {
     pub(super) record: Bytes,
     /// What near had seen of the key before the shared tier was read (`R13`).
     pub(super) seen: u64,
-    /// What had been told of the key before then.
+    /// How many changes of the key had been reported before then.
     pub(super) mark: Mark,
     /// Near may know it, and is not allowed to answer before a ping has been answered.
     aside: bool,
@@ -268,7 +268,7 @@ impl<S: Source> Claim<S> {
                     self.remark(remark, &self.asks[at].record.clone());
                 }
                 if matches!(footing, Footing::Lease(_)) && self.source.near.is_none() {
-                    // what has been told by now; what came before was missed by the read, or is found by the next look
+                    // the changes that were reported up to now; the read missed those before, or the next look finds them
                     self.asks[at].mark = self.source.region.changes.mark(&self.asks[at].record);
                 }
                 self.asks[at].met = Some(Box::new(Met::Miss(footing)));

@@ -186,7 +186,7 @@ impl<'c, S: Source> Reader<'c, S> {
     }
 }
 
-/// Tells tier 1 what became of a key, unless it has forgotten that it asked.
+/// Writes what became of a key into the request's memory, unless it has forgotten that it asked.
 pub(super) fn remember<S: Source>(
     slot: &mut Slot<S>,
     wide: bool,

@@ -113,7 +113,7 @@ fn try_write<V: Value>(value: &V, out: &mut Vec<u8>, most: usize) -> Result<(), 
 struct Prints<V> {
     readable: Print,
     other: Print,
-    /// Tells the variants of an `untagged` enum from each other even where they look alike.
+    /// Distinguishes the variants of an `untagged` enum even where they look alike.
     variant: std::mem::Discriminant<V>,
 }
 

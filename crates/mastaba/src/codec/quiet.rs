@@ -1,8 +1,8 @@
 //! Tries the user's code on values that are made up: silently, and only where a panic is not the end.
 //!
 //! A panic in there says nothing about the program, so nobody should read about it. What prints it is the panic hook
-//! of the process, which is everybody's: it is set aside for these microseconds, and the one in its place hands on
-//! what other threads have to say. There is no hook of a single thread. `docs/decisions/0017` says what was weighed.
+//! of the process, which is everybody's: it is replaced for these microseconds by one that hands on the panics of
+//! other threads. There is no hook of a single thread. `docs/decisions/0017` says what was weighed.
 
 use std::cell::Cell;
 use std::fmt;
@@ -34,7 +34,7 @@ impl fmt::Display for Untried {
 }
 
 thread_local! {
-    /// A panic of this thread is not to be told.
+    /// A panic of this thread is not to be printed.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -56,7 +56,7 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
     let theirs: Arc<Hook> = Arc::new(take_hook());
     let hand_on = theirs.clone();
     let ours: Hook = Box::new(move |info| {
-        // the value is gone in a thread that ends: it has a panic of its own to tell
+        // the value is gone in a thread that ends: it has a panic of its own to print
         if !QUIET.try_with(Cell::get).unwrap_or(false) {
             hand_on(info);
         }
@@ -114,7 +114,7 @@ mod tests {
         assert!(panics() && catch_unwind(|| panic!("told")).is_err());
         assert_eq!(told(), 2);
 
-        // a hook that is set meanwhile stays, and one that hands on goes on to be told
+        // a hook that is set meanwhile stays, and one that hands on goes on to be called
         let other = || set_hook(Box::new(count(10)));
         assert_eq!(try_out(other), Ok(()));
         assert!(panics());

@@ -3,7 +3,7 @@
 //! The request that loads such a value sees the field, and later ones see its default. To know of it takes the names
 //! that a `Deserialize` asks for, and those that a value wrote. Two kinds of names are asked for and not written, and
 //! are as they should be. One is a field that `skip_serializing_if` leaves out of this value: derived implementations
-//! say so (`skip_field`). The other is an `alias`. To tell an alias from a field, the value is read once more with that
+//! say so (`skip_field`). The other is an `alias`. To distinguish an alias from a field, the value is read once more with that
 //! name at the end, and nothing under it: a field is then asked for its value, and an alias is a duplicate.
 
 use std::collections::BTreeSet;

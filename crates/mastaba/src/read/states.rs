@@ -51,7 +51,7 @@ pub(crate) trait LookingUp: OnTheWay {
 pub(crate) trait Missing: OnTheWay {
     /// Whether there is anything to load, or to wait for.
     fn waits(&self) -> bool;
-    /// Boards flights for what is unanswered, and tells which leases its own one needs. `None`: it takes none.
+    /// Joins flights for what is unanswered, and says which leases its own one needs. `None`: it takes none.
     fn board_flights(&mut self, ready: bool) -> Option<Vec<Lease>>;
     /// What became of the leases: a fence to fill under, or what was found instead. `None`: nothing may be stored.
     fn take_leases(&mut self, leased: Option<(&[Leased], &Stamps)>);
@@ -75,7 +75,7 @@ pub(crate) trait Answering: OnTheWay {
     fn is_hooked(&self) -> bool;
     /// Runs it.
     fn enter(&mut self) -> BoxFuture<'_, ()>;
-    /// Tells tier 1 and the readers what became of the keys.
+    /// Gives the request's memory and the readers what became of the keys.
     fn answer_readers(&mut self);
     /// The keys that were answered with something to be loaded anew in the background.
     fn refreshes(&mut self) -> Option<Box<dyn Missing>>;
@@ -83,12 +83,12 @@ pub(crate) trait Answering: OnTheWay {
     fn storing(self: Box<Self>) -> Option<Box<dyn Storing>>;
 }
 
-/// What was loaded is stored, and who joined is told whether it was.
+/// What was loaded is stored, and who joined learns whether it was.
 pub(crate) trait Storing: OnTheWay {
     /// Asks the source for the tags of what it loaded; gives those whose stamps were not read yet.
     fn name_tags(&mut self) -> Vec<String>;
     /// The records to store.
     fn make_fills(&mut self, tags: Option<&Stamps>) -> Vec<Fill>;
-    /// Which of them were stored: tells those who joined (`R5`), and near.
+    /// Which of them were stored: those who joined (`R5`) and near learn it.
     fn confirm(&mut self, stored: &[bool]);
 }

@@ -40,7 +40,7 @@ impl RegionCore {
             What::Tags(tags) => self.invalidate_tags(meter, tags).await,
             What::Region => self.clear(meter).await,
         };
-        // near after shared: what is inserted in between was read before, and its era is over (R13)
+        // near after shared: what is inserted in between was read before, and is void by the count of clears and tags (R13)
         self.void_near(what);
         done
     }
@@ -59,7 +59,7 @@ impl RegionCore {
         if self.changes.are_told() {
             records.iter().for_each(|record| self.changes.changed(record));
         } else if !records.is_empty() {
-            // there are no marks by record: near of the whole region
+            // changes are not counted by record: near of the whole region
             self.clears.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -16,8 +16,8 @@ use crate::source::Source;
 /// What it leads to, or `null`: the type is that of the value, and may be missing.
 ///
 /// It reads through the [`RequestCache`] in the data of the query (`query.data(cache)`). Where that is missing, or the
-/// value cannot be loaded, the field is `null`, and an error stands beside the data with the path of the field. It tells
-/// clients nothing of the cause; an extension finds that by `ServerError::source::<mastaba::Error>()`.
+/// value cannot be loaded, the field is `null`, and an error stands beside the data with the path of the field. It says
+/// nothing to clients of the cause; an extension finds that by `ServerError::source::<mastaba::Error>()`.
 impl<S: Source<Value: OutputType>> OutputType for Lazy<S> {
     fn type_name() -> Cow<'static, str> {
         S::Value::type_name()

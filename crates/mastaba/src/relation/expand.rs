@@ -1,6 +1,6 @@
 //! A value with every relation in it resolved, as a tree that can be serialized.
 //!
-//! While a value is serialized to JSON here, each [`Lazy`] in it leaves a mark in its place and itself in a
+//! While a value is serialized to JSON here, each [`Lazy`] in it leaves a placeholder in its place and itself in a
 //! collector of this thread (serialization is synchronous, so it cannot leave it). The relations of one level
 //! are then resolved together, and their values serialized in the same way.
 
@@ -138,7 +138,7 @@ impl<S: Source> Relation for Lazy<S> {
     }
 }
 
-/// One value as JSON with marks, and what the marks stand for.
+/// One value as JSON with placeholders, and what they stand for.
 #[derive(Default)]
 struct Leaf {
     json: Value,
@@ -180,9 +180,9 @@ impl Leaf {
     }
 }
 
-/// Called while a [`Lazy`] is serialized: the mark to leave in its place, if a value is being expanded.
+/// Called while a [`Lazy`] is serialized: the placeholder to leave in its place, if a value is being expanded.
 pub(super) fn collect<S: Source>(relation: &Lazy<S>) -> Option<String> {
-    // the collector is put aside for the key, which may hold anything
+    // the collector is taken out while the key is serialized, which may hold anything
     let mut collector = COLLECTOR.take()?;
     let key = serde_json::to_value(&relation.key).unwrap_or(Value::Null);
     let place = format!("{}{}", collector.mark, collector.relations.len());
@@ -198,7 +198,7 @@ struct Node {
     places: Vec<Replacement>,
 }
 
-/// What a mark becomes.
+/// What a placeholder becomes.
 enum Replacement {
     Key(Value),
     Node(usize),
@@ -277,7 +277,7 @@ fn map_keys(json: &Value, mark: &str, found: &mut HashSet<usize>) {
     }
 }
 
-/// Puts what the marks stand for in their places.
+/// Puts what the placeholders stand for in their places.
 fn replace(json: &mut Value, mark: &str, places: &mut [Option<Value>]) {
     match json {
         Value::String(text) => {

@@ -46,7 +46,7 @@ pub(super) fn current() -> Option<Arc<Load>> {
     INSIDE.try_with(Arc::clone).ok()
 }
 
-/// What a loader or a hook is told that would never end.
+/// The error of a loader or a hook that would never end.
 pub(crate) fn endless(load: &Load, asked: &str, why: Endless) -> Error {
     let source = load.source;
     Error::usage(match why {

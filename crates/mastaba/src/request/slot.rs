@@ -48,7 +48,7 @@ pub(crate) struct Slot<S: Source> {
     /// Keys that this request has written: not joined, not filled, loaded from the writer.
     pub(crate) written: HashSet<S::Key, foldhash::fast::RandomState>,
     pub(crate) outcomes: Outcomes,
-    /// The part of each lane, and the turn that it gathers for.
+    /// The part of each mode of reading, and the turn that it gathers for.
     gathering: SmallVec<[(Lane, u64, Arc<PartOf<S>>); 1]>,
 }
 
@@ -109,7 +109,7 @@ pub(crate) enum Lane {
 }
 
 impl Lane {
-    /// Whether the request's own memory answers, and is told the answer before others.
+    /// Whether the request's own memory answers, and gets the answer before others.
     pub(crate) fn remembers(self) -> bool {
         matches!(self, Self::Normal | Self::Written | Self::Peek)
     }
@@ -197,7 +197,8 @@ impl<S: Source> Slot<S> {
         Some(known)
     }
 
-    /// Adds a key to the part that gathers in this lane, and gives that and the index of the key in it. A part that is new
+    /// Adds a key to the part that gathers in this mode of reading, and gives that and the index of the key in it. A
+    /// part that is new
     /// is given to `gather`.
     pub(crate) fn want(
         &mut self,
@@ -242,7 +243,7 @@ impl<S: Source> Slot<S> {
     pub(crate) fn forget(&mut self, keys: &[S::Key], tick: u64) {
         self.forgotten = tick;
         if guard(|| keys.iter().for_each(|key| let_go(self.cells.remove(key)))).is_err() {
-            self.forget_all(tick); // a key panicked, and it cannot be told what is known of it
+            self.forget_all(tick); // a key panicked, and what is known of it cannot be found
         }
     }
 

@@ -31,7 +31,7 @@ struct State<H> {
 
 struct Asks<H> {
     home: H,
-    /// Tells it from others of this runtime.
+    /// Distinguishes it from others of this runtime.
     id: u64,
     /// Somebody stands by.
     waited_for: bool,

@@ -60,12 +60,12 @@ pub(crate) struct RequestState {
     pub(crate) wide_writes: usize,
     /// Writes that have been begun and have not ended.
     pub(crate) open_writes: usize,
-    /// The regions of which this request has been told every change that was confirmed before its first read. They live
+    /// The regions for which this request has made sure of the notifications of every change before its first read. They live
     /// as long as the cache, and so as long as this: no other one is ever found at the same place.
     pub(crate) fenced: Vec<usize>,
     /// How often the request was renewed.
     pub(super) renewals: u64,
-    /// Marks the keys of one call, to see twins.
+    /// The number of the latest call, by which keys that it names twice are found.
     call: u32,
     pub(crate) glance: Glance,
     /// What a batch ended with that did not come to its end.
@@ -177,7 +177,7 @@ impl RequestCore {
         lock(&self.state).renewals
     }
 
-    /// This request has been told of every change of a region, unless it was renewed since.
+    /// This request has made sure of every notification of a region, unless it was renewed since.
     pub(crate) fn set_fenced(&self, region: &Arc<RegionCore>, renewals: u64) {
         let mut state = lock(&self.state);
         if state.renewals == renewals && !state.fenced.contains(&region.id()) {
@@ -241,7 +241,7 @@ impl Drop for Asking {
 }
 
 impl RequestState {
-    /// A mark for the keys of a new call.
+    /// A number for the keys of a new call.
     pub(super) fn next_call(&mut self) -> u32 {
         if self.call == u32::MAX {
             // a key that was marked so long ago would pass for a twin of this call
@@ -252,7 +252,7 @@ impl RequestState {
         self.call
     }
 
-    /// The mark of the latest call.
+    /// The number of the latest call.
     pub(super) fn call(&self) -> u32 {
         self.call
     }

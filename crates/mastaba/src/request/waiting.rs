@@ -110,7 +110,7 @@ impl<'r, S: Source> Waiting<'r, S> {
     }
 
     pub(super) fn add(&mut self, nth: usize, part: &Arc<PartOf<S>>, at: usize, lane: Lane) {
-        // the parts of one call are few: one per lane, and those on their way
+        // the parts of one call are few: one per mode of reading, and those on their way
         let known = self.parts.iter().rposition(|joined| Arc::ptr_eq(&joined.part, part));
         let part = known.unwrap_or_else(|| {
             self.parts.push(Joined { part: part.clone(), lane, place: None });

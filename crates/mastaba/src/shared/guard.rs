@@ -61,7 +61,7 @@ impl Guard {
         }
     }
 
-    /// The outage is over: the next one is told of anew.
+    /// The outage is over: the next one is an event of its own.
     pub(crate) fn recovered(&self) {
         if let Some(turns) = &self.turns {
             turns.recovered();

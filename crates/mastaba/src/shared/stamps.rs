@@ -73,7 +73,7 @@ pub fn renewed(record: &[u8], key: &[u8], number: u64) -> Option<Bytes> {
     (record.len() == LEN).then(|| [&record[..at], &number.to_le_bytes(), &record[at + 8..]].concat().into())
 }
 
-/// What a backend was told by [`Shared::stamps`](crate::shared::Shared::stamps): which records of stamps go with which keys.
+/// What [`Shared::stamps`](crate::shared::Shared::stamps) gave a backend: which records of stamps go with which keys.
 #[derive(Debug, Default)]
 pub struct StampBook {
     regions: RwLock<Arc<[(Bytes, Bytes)]>>,

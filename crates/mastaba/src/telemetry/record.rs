@@ -19,7 +19,7 @@ macro_rules! add {
 
 /// A batch of one source was answered; `asked`: also the tiers before the source were.
 ///
-/// What near answered is left out: the request tells that when it ends, with what near answered without a batch.
+/// What near answered is left out: the request records that when it ends, with what near answered without a batch.
 pub(crate) fn settled(region: &str, outcomes: &Outcomes, asked: bool) {
     let (source, region) = (outcomes.source, || region.to_owned());
     add!("mastaba_hits_total", outcomes.shared_hits, "region" => region(), "source" => source, "tier" => "shared");

@@ -20,7 +20,7 @@ use crate::sync::lock;
 pub struct Savepoint(usize);
 
 impl Write {
-    /// Marks what was collected up to now, where the transaction sets a savepoint.
+    /// Remembers how much was collected up to now, where the transaction sets a savepoint.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

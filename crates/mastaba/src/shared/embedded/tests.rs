@@ -140,7 +140,7 @@ async fn another_layout_is_refused_with_both_versions() {
     assert!(fault.to_string().contains("has layout 9, this program reads layout 3"), "{fault}");
 }
 
-/// Records of another layout cannot be told apart in its tables, so none of them may stay.
+/// Records of another layout cannot be distinguished in its tables, so none of them may stay.
 #[tokio::test]
 async fn a_file_of_an_earlier_layout_begins_anew() {
     for before in [1, 2] {
