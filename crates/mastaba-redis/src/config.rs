@@ -52,7 +52,7 @@ pub struct RedisConfig {
     pub max_fills: usize,
     /// The most bytes of fills that may be under way. What comes beyond is not stored. Default: 64 MiB.
     pub max_fill_bytes: u64,
-    /// Whether to be told of what others change (client-side tracking in broadcast mode), which near needs, and which
+    /// Whether the server notifies us of what others change (client-side tracking in broadcast mode): near needs it, and it
     /// shortens the wait for a fill by another process. Default: true.
     pub tell: bool,
 }
@@ -137,7 +137,7 @@ impl RedisConfig {
         url::parse(url)
     }
 
-    /// What no single field can tell.
+    /// What concerns more than one field.
     pub(crate) fn check(&self) -> Result<(), ConnectError> {
         let wrong = |sentence: &str| Err(ConnectError::config(sentence));
         match &self.servers {

@@ -39,9 +39,10 @@
 //! * **`run_id` and `master_replid`** (`R11`): every connection asks for them before anything else. After a restart or a
 //!   failover everything that was stored before counts as a miss, so what a failover brings back does no harm. In a cluster
 //!   the failover of one master does this to the entries of all.
-//! * **Client-side tracking** in broadcast mode (`R13`): near is told of every change, by whomever: a fill, an
-//!   invalidation, an eviction, `DEL` by an operator, `FLUSHALL`. It is told on the connection that reads, in order, so
-//!   what was read over a connection is never older than what that connection was told before. A connection that is
+//! * **Client-side tracking** in broadcast mode (`R13`): the server notifies near of every change, by whomever: a fill, an
+//!   invalidation, an eviction, `DEL` by an operator, `FLUSHALL`. The notifications come on the connection that reads,
+//! in order, so
+//!   what was read over a connection is never older than the notifications that came before it. A connection that is
 //!   lost is a gap, and empties near.
 //!
 //! The README of this crate lists all arguments, the rights that a user needs, and what happens in each failure.

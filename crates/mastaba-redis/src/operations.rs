@@ -303,7 +303,7 @@ impl Shared for Redis {
     }
 
     async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
-        // told at the end, whatever becomes of it: see `OwnChange`
+        // the listeners are notified at the end, whatever becomes of it: see `OwnChange`
         let keys_changed = stamps.iter().map(|stamp| &stamp.key).chain(keys).cloned();
         let _own = OwnChange::begin(&self.inner.hub, keys_changed);
         // the first stamp before the others, and all of them before the keys

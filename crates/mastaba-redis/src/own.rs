@@ -1,21 +1,22 @@
 //! What this process changes by itself, and what such a change may hide (`R13`).
 //!
-//! A server tells a connection nothing of the changes that the connection made itself (`NOLOOP`), and it tells once per turn of its
-//! loop: of each key it remembers who changed it last. So a removal by somebody else that is followed, in the same turn,
-//! by a `SET` of ours is told to everybody but us. That is why each own change that may hide another one is told to the
-//! listeners by ourselves:
+//! A server does not notify a connection of the changes that the connection made itself (`NOLOOP`), and it notifies once per
+//! turn of its loop: of each key it remembers who changed it last. So a removal by somebody else that is followed, in
+//! the same turn,
+//! by a `SET` of ours reaches everybody but us. That is why we notify the listeners ourselves of each own change that may
+//! hide another one:
 //!
 //! * `SET .. NX` (a lease, a stamp that was missing) succeeds just where somebody else has removed the key;
 //! * a plain `SET` or `UNLINK` (a stamp that is renewed) succeeds whatever happened before it.
 //!
 //! A change that succeeds only over exactly what was seen before (`SET .. IFEQ`, the scripts that compare fences) hides
 //! nothing: had anybody changed the key before it, it would have failed. Scripts have another connection's identity, so the
-//! server tells us of what they change.
+//! server notifies us of what they change.
 //!
-//! An answer to a ping promises that everything before it was told. An own change is told by the task that waits for
+//! An answer to a ping promises that all notifications before it have come. Of an own change the task notifies that waits for
 //! its answer, which may run later than the task that waits for the ping, so a ping also waits for the own changes
 //! that were begun before it on the same runtime. Those of other runtimes travel on other connections, so the server
-//! tells this one of them; and such a runtime may stand still, with the task that waits for the answer.
+//! notifies this one of them; and such a runtime may stand still, with the task that waits for the answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,7 +27,7 @@ use tokio::sync::Notify;
 
 use crate::hub::{Hub, lock};
 
-/// The own changes that were sent and have not been told yet.
+/// The own changes that were sent, and of which the listeners have not been notified yet.
 #[derive(Default)]
 pub(crate) struct OwnChanges {
     under_way: Mutex<UnderWay>,
@@ -45,11 +46,11 @@ fn here() -> Option<Id> {
     Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
-/// A change of these keys that is under way. Dropping it tells the listeners of every key that is left in it: also where
+/// A change of these keys that is under way. Dropping it notifies the listeners of every key that is left in it: also where
 /// the answer was lost, or is not waited for any longer, for the server may have done what it was asked.
 ///
 /// A command that was sent before the drop is carried out before whatever is read after it on the same connection. So no
-/// value that the change hides a removal of can be read later than it is told.
+/// value whose removal the change hides can be read after the notification.
 pub(crate) struct OwnChange<'h> {
     hub: &'h Hub,
     number: u64,
@@ -57,7 +58,7 @@ pub(crate) struct OwnChange<'h> {
 }
 
 impl OwnChanges {
-    /// Waits until every change that was begun on this runtime before `begun` has been told.
+    /// Waits until the listeners were notified of every change that was begun on this runtime before `begun`.
     pub(crate) async fn told(&self, begun: u64) {
         let here = here();
         loop {

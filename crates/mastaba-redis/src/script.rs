@@ -150,7 +150,7 @@ return 1",
 );
 
 /// `place, number`: renews the stamp of the first key in the other keys, which are records of stamps, and then removes
-/// whatever stands under it, and tells listeners also where nothing does; answers 1 for a hold, which the caller has to
+/// whatever stands under it, which notifies listeners also where nothing does; answers 1 for a hold, which the caller has to
 /// make forget what it keeps. Where the stamp could not be renewed the key is removed, and the answer is an error (`R16`).
 pub(crate) static INVALIDATE: Script = Script::new(concat!(
     renew!(),

@@ -202,7 +202,7 @@ impl Wire {
         values.into_iter().map(reply).collect()
     }
 
-    /// Waits until everything that was acknowledged to anybody before has been told.
+    /// Waits until the notifications of everything that was acknowledged to anybody before have come.
     pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
         match self {
             Self::Single(links) => links.here().map_err(fault)?.catch_up().await,

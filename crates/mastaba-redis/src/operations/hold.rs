@@ -98,7 +98,7 @@ impl Redis {
 /// What time it is, as far as the record under a key is concerned.
 ///
 /// The times in a hold are by the clock of the process that placed its first holder. The record is kept until the last
-/// holder expires, and the server says how long that still is: together these tell the time of that clock, and no two
+/// holder expires, and the server says how long that still is: together these give the time of that clock, and no two
 /// processes have to agree about theirs. Elsewhere any clock does.
 fn now_of(record: Option<&Bytes>, left_ms: Option<u64>) -> u64 {
     let hold = record.and_then(|record| EntryRef::read(record).ok());

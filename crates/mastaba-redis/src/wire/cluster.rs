@@ -1,4 +1,4 @@
-//! A cluster: slots, redirections and reconnects are the crate's; who the nodes are, and what they tell, is ours.
+//! A cluster: slots, redirections and reconnects are the crate's; who the nodes are, and their notifications, are ours.
 
 mod greeted;
 

@@ -64,7 +64,7 @@ pub(super) fn explain(config: &RedisConfig, error: RedisError) -> ConnectError {
     // over a cluster, what a node said is only to be found in the text
     let said = error.to_string();
     let has = |part: &str| said.contains(part);
-    // there never was a connection, which the crate does not tell from one that was closed
+    // there never was a connection: the crate reports that like one that was closed
     let never = ["refused", "No such file", "ermission denied", "lookup"].into_iter().any(has);
     let refused = |what: String| ConnectError::refused(format!("{place} {what}"));
     let unreachable = |what: String| ConnectError::unreachable(format!("{place} {what}"));

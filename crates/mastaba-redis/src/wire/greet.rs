@@ -1,4 +1,4 @@
-//! The first words on every connection: who are you (`R11`), and tell me of changes (`R13`).
+//! The first commands on every connection: which store it is (`R11`), and notifications of changes (`R13`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -34,7 +34,7 @@ pub(super) fn read(value: Value) -> RedisResult<Greeting> {
     })
 }
 
-/// Looks whether the user may do what will be asked of the server, once per backend: it has to be told at start. Every
+/// Looks whether the user may do what will be asked of the server, once per backend: a missing right is an error at start. Every
 /// command is given in a form that changes nothing, and a server looks at the right to a command before anything else.
 ///
 /// The right to the keys shows later: what they begin with is known with the first region.
@@ -126,7 +126,7 @@ async fn warn_of_a_needless_password(connection: &mut MultiplexedConnection, hub
     }
 }
 
-/// Hears what one connection is told.
+/// Receives the notifications of one connection.
 #[derive(Default)]
 pub(super) struct Tracker {
     hub: OnceLock<Arc<Hub>>,
@@ -152,7 +152,7 @@ impl Tracker {
     }
 
     /// What a push says. Called by the task that reads the connection, in the order of arrival: when the answer to a
-    /// ping is seen, everything that was told before it has been heard.
+    /// ping is seen, all notifications that were sent before it have been received.
     pub(super) fn hear(&self, push: &PushInfo) -> Result<(), SendError> {
         let Some(hub) = self.hub() else { return Ok(()) };
         match (&push.kind, push.data.first()) {
@@ -171,15 +171,15 @@ impl Tracker {
         Ok(())
     }
 
-    /// Makes the server tell of everything that is listened for, unless it does.
+    /// Makes the server send notifications for everything that is listened for, unless it does.
     ///
-    /// What changed before it began was not told, so that is a gap.
+    /// Of what changed before it began no notification came, so that is a gap.
     pub(super) async fn track(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let Some(hub) = self.hub() else { return Ok(()) };
         if hub.wanted() == self.tracked.load(Ordering::Acquire) {
             return Ok(());
         }
-        // One at a time: while one sets it anew nothing is told, and a ping of another one must not go in between.
+        // One at a time: while one sets it anew no notification comes, and a ping of another one must not go in between.
         let _one = self.setting.lock().await;
         let wanted = hub.wanted();
         if wanted == self.tracked.load(Ordering::Acquire) {

@@ -122,7 +122,7 @@ pub(crate) fn lacks() -> Option<&'static str> {
     }
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
         .and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-    // where there is no such socket nothing is known, and the connection will tell
+    // where there is no such socket nothing is known, and connecting will show it
     let used = socket.map(|socket| catch_unwind(|| drop(tokio::net::UdpSocket::from_std(socket))));
     matches!(used, Ok(Err(_))).then_some(
         "this tokio runtime was built without IO, which connections to Redis need: call `enable_all()` (or \

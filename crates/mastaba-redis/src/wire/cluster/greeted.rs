@@ -33,7 +33,7 @@ tokio::task_local! {
     static HUB: RefCell<Option<Arc<Hub>>>;
 }
 
-/// Looks names up, and tells the connection that asks which backend it is for.
+/// Looks names up, and lets the connection that asks know which backend it is for.
 pub(super) struct Resolver(pub(super) Weak<Hub>);
 
 impl AsyncDNSResolver for Resolver {
