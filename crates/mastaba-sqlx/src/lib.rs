@@ -1,7 +1,7 @@
 //! A transaction of [sqlx](https://docs.rs/sqlx) and a [write](mastaba::Write) of Mastaba in one.
 //!
 //! What a transaction changes has to leave the cache when it is committed, and not before. A [`Transaction`] is begun by
-//! the request, is told which keys it changes, and voids them once it is committed, whatever becomes of the handler:
+//! the request, collects the keys that it changes, and voids them once it is committed, whatever becomes of the handler:
 //!
 //! ```
 //! # #[cfg(not(feature = "sqlite"))] fn main() {}

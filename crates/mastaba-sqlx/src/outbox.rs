@@ -147,7 +147,7 @@ impl<DB: Dialect> Outbox<DB> {
     /// Attaches it, and starts a task on this runtime that voids what writes have left behind: of any process, this one or
     /// others. One per process is enough; those of several processes share the work.
     ///
-    /// The task looks every [`poll`](Outbox::poll); on PostgreSQL it also has a connection of its own that is told when a
+    /// The task looks every [`poll`](Outbox::poll); on PostgreSQL it also has a connection of its own that is notified when a
     /// writer hands rows over. It ends when its handle is dropped, and when the cache is closed. While the database does
     /// not answer it tries again with growing pauses and says so once ([`Event::OutboxAway`](mastaba::Event::OutboxAway)).
     /// A row that cannot be read, or is of a region that is not in the cache, stays

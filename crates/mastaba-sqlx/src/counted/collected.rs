@@ -1,4 +1,4 @@
-//! What a transaction is told that it changes.
+//! The keys, tags and regions that a transaction collects.
 
 use std::sync::Arc;
 

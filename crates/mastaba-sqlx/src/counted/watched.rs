@@ -9,7 +9,7 @@ use sqlx::Either;
 
 use crate::dialect::Dialect;
 
-/// What the statements up to now tell of the transaction.
+/// What the statements up to now say of the transaction.
 #[derive(Default)]
 pub(super) struct Observed {
     /// A statement has failed or was cut off, or the plain connection was lent: nobody knows here whether the database
