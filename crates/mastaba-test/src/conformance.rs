@@ -159,7 +159,7 @@ where
     assert!(lines.is_empty(), "the backend {} does not conform:\n{}", B::ABILITIES.name, lines.join("\n"));
 }
 
-/// Runs all checks and tells which failed.
+/// Runs all checks and says which failed.
 pub async fn failures<B, F, Fut>(make: F) -> Vec<Failure>
 where
     B: Shared,

@@ -1,4 +1,4 @@
-//! A backend that fails when it is told to.
+//! A backend that fails when a test says so.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

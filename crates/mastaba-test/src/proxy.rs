@@ -22,10 +22,10 @@ pub enum Direction {
     ToClient,
 }
 
-/// Stands between clients and a server, on a loopback port of its own, and passes everything on until told otherwise.
+/// Stands between clients and a server, on a loopback port of its own, and passes everything on until a test says otherwise.
 ///
-/// What it is told holds from the moment the call returns, for connections that are there and those to come, until it
-/// is told something else. Dropping it closes its port and all its connections. It runs on the runtime where it was
+/// What a call sets holds from the moment it returns, for connections that are there and those to come, until another
+/// call changes it. Dropping it closes its port and all its connections. It runs on the runtime where it was
 /// made.
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! A store in this process that several "processes" share, and that tells each what the others change.
+//! A store in this process that several "processes" share, and that notifies each of what the others change.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,10 +9,11 @@ use mastaba::shared::{
     Abilities, End, Ended, Fill, Filled, Hold, Lease, Leased, Leases, Listener, Reach, Shared, Stamp,
 };
 
-/// Passes for a server that several processes write to and that tells each of them what the others change: near works
+/// Passes for a server that several processes write to and that notifies each of them of what the others change: near works
 /// before it, in all coherence modes, without a server.
 ///
-/// A change is told before the call that made it returns. Whoever invalidates or places something hears of that itself, as
+/// The notification of a change comes before the call that made it returns. Whoever invalidates or places something gets
+/// one itself, as
 /// the contract of [`Shared::listen`] has it; of its own fills it does not. Clones are the same process;
 /// [`process`](Self::process) makes another one.
 ///
@@ -66,7 +67,7 @@ impl<B: Clone> Telling<B> {
 }
 
 impl<B> Telling<B> {
-    /// Tells every process that changes may have gone by, as after a connection was lost.
+    /// Notifies every process that it may have missed changes, as after a connection was lost.
     pub fn gap(&self) {
         let ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
         ears.listeners.iter().for_each(|(.., listener)| listener.gap());

@@ -157,7 +157,7 @@ pub(super) async fn a_fill_from_before_an_invalidation_never_meets_a_later_lease
     let (lease, fence) = trial.lease(&key, None, SHORT);
     trial.ask(lease).await?;
     trial.expired(&key).await?;
-    // the key is absent, so nothing is there that could be voided; the fence alone has to tell
+    // the key is absent, so nothing is there that could be voided; the fence alone decides
     trial.invalidate(std::slice::from_ref(&key)).await?;
     let later = trial.granted(&key).await?;
     same(&trial.store(trial.value(&key, fence, b"old")).await?, &Filled::Refused, "a fill from before")?;

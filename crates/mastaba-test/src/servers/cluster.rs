@@ -34,7 +34,7 @@ impl Cluster {
 
     /// The same with nodes of this shape. They take each other for dead after one second of silence. With TLS they share
     /// one authority, and talk to each other by TLS as well; then [`owner`](Cluster::owner) and all that looks for a
-    /// port knows none, as the nodes tell those of TLS only to who came by it.
+    /// port knows none, as the nodes name those of TLS only to who came by it.
     ///
     /// # Panics
     ///

@@ -179,7 +179,7 @@ impl Postgres {
 
     /// Whom it runs as when this process is root, by numbers.
     fn user(&self) -> Option<(u32, u32)> {
-        // nothing in the library tells a process who it is, but what it makes is its own
+        // nothing in the library says which user a process is, but what it makes is its own
         let own = fs::metadata("/proc/self").or_else(|_| self.folder.path().metadata());
         if own.expect("this process has a folder").uid() != 0 {
             return None;

@@ -128,7 +128,7 @@ impl Running {
     }
 }
 
-/// What a process can be told.
+/// The signals that a process can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Stand still.

@@ -21,7 +21,7 @@ use super::resp::{Connection, Reply};
 use super::tls::Certificates;
 use super::wait;
 
-/// A server that keeps nothing on disk unless it is told to. Dropping it kills it and removes its folder.
+/// A server that keeps nothing on disk unless it is configured to. Dropping it kills it and removes its folder.
 ///
 /// Its own calls ([`command`](Self::command) and all that look something up) go through a socket in its folder: they
 /// work whatever is asked of those who come over TCP, and they are counted by the server like any other.
@@ -140,7 +140,7 @@ impl RedisServer {
     /// Stops it when it runs, and starts it on the same port and folder.
     ///
     /// What it held is gone, except with [`persistent`](RedisBuilder::persistent), or in as far as
-    /// [`set`](RedisBuilder::set) told it to keep something.
+    /// [`set`](RedisBuilder::set) made it keep something.
     pub async fn restart(&self) {
         self.stop().await;
         self.wake().await;

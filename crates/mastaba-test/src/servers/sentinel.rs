@@ -73,7 +73,7 @@ impl Sentinels {
 
     /// They look every tenth of a second for what has become of a server, and as often for each other until they have
     /// found each other. Later that would make one of them undo what another one has just begun: it waits as long as
-    /// others need to tell it.
+    /// others need to report it.
     async fn pace(&self, publish: &str) {
         for sentinel in &self.sentinels {
             // one that does not know this is only slower

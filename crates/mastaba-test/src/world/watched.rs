@@ -12,7 +12,7 @@ use mastaba::shared::{
 
 use super::gate::{Gate, Place};
 
-/// A shared tier that writes down its trips, and fails when told to.
+/// A shared tier that writes down its trips, and fails when a test says so.
 ///
 /// It can also pass for a server that other processes write to: its reach is then [`Reach::Processes`].
 #[derive(Clone)]

@@ -85,7 +85,7 @@ impl RedisBuilder {
     /// Takes part in replication, as a master or as a replica.
     pub(in super::super) fn replicated(self) -> Self {
         let [name, password] = REPLICATION;
-        // a cluster tells clients of a replica when something has reached it, and a ping is the first that does
+        // a cluster names a replica to clients once something has reached it, and a ping is the first that does
         let shape = self.set("repl-ping-replica-period", "1");
         shape.set("masteruser", name).set("masterauth", password).user(name, &format!("on >{password} +@all"))
     }
