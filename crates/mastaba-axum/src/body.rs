@@ -12,7 +12,7 @@ pin_project! {
     /// A response body that closes the request's cache when it has ended or is dropped.
     ///
     /// Data, trailers, errors and the size are those of the body inside. It is polled inside of the request's
-    /// span, so that what a stream reads is told as a part of its request.
+    /// span, so that what a stream reads is logged as a part of its request.
     #[derive(Debug)]
     pub struct ScopedBody<B> {
         // dropped before the scope: the stream may hold the request
