@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 pin_project! {
     /// A response body that closes the request's cache when it has ended or is dropped.
     ///
-    /// It is polled inside of the request's span, so that what a stream reads is told as a part of its
+    /// It is polled inside of the request's span, so that what a stream reads is logged as a part of its
     /// request.
     #[derive(Debug)]
     pub struct ScopedBody<B> {
