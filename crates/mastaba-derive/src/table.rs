@@ -1,4 +1,4 @@
-//! The struct as a table, checked: every mistake is found, and all are told together.
+//! The struct as a table, checked: every mistake is found, and all are reported together.
 
 use heck::{ToPascalCase, ToSnakeCase};
 use proc_macro2::{Span, TokenStream};
@@ -58,7 +58,7 @@ pub(crate) struct ListSource {
     pub(crate) embed: Option<(Path, usize)>,
 }
 
-/// Mistakes, told together.
+/// Mistakes, reported together.
 #[derive(Default)]
 struct Mistakes(Option<syn::Error>);
 
