@@ -9,7 +9,7 @@ use sea_orm::{DbBackend, DbErr};
 
 use crate::dialect::meaning;
 
-/// What the statements up to now tell of the transaction. Statements are sent through a shared reference, so that several
+/// What the statements up to now say of the transaction. Statements are sent through a shared reference, so that several
 /// may be under way.
 #[derive(Debug, Default)]
 pub(crate) struct Sightings {
