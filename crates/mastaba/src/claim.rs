@@ -298,7 +298,7 @@ impl<S: Source> Claim<S> {
     where
         S::Key: 'k,
     {
-        if !self.source.region.stores() {
+        if !self.source.is_stored() {
             return keys.map(|_| Ok(Bytes::new())).collect();
         }
         match self.source.keys.encode_all(keys.clone()) {

@@ -168,6 +168,15 @@ pub enum Event {
         /// The fields, each as `struct.field` or `enum.field`, with the names that serde knows.
         fields: Vec<String>,
     },
+    /// The loader of a source used the stash of the request, or read a private source, and its own source is not
+    /// [private](crate::Source::PRIVATE): what it made for one request may be given to others. Said in debug builds, once per
+    /// source.
+    NotPrivate {
+        /// The source.
+        source: &'static str,
+        /// What its loader read.
+        reads: String,
+    },
     /// A write was dropped before it was published: it has invalidated nothing, and nobody knows whether it is committed.
     WriteDropped {
         /// How many keys, tags and regions it had collected.
@@ -305,6 +314,11 @@ impl fmt::Display for Event {
                 "source {source}: a value of type {value} reads fields that it does not write: {}. Who loads it sees \
                  them, and later readers see their defaults (said once)",
                 fields.join(", ")
+            ),
+            Self::NotPrivate { source, reads } => write!(
+                f,
+                "source {source}: its loader reads {reads}, so its rows depend on the request as well as on their \
+                 keys: make what they depend on a part of the key, or set `Source::PRIVATE` (said once)"
             ),
             Self::WriteDropped { collected, sources, sample } => write!(
                 f,

@@ -80,6 +80,8 @@ pub(crate) enum Once {
     Unread = 16,
     /// The shared tier has entries in another shape of the type.
     OtherShape = 32,
+    /// Its rows depend on the request, and it is not private.
+    NotPrivate = 64,
 }
 
 impl<S: Source> Registered<S> {
@@ -93,7 +95,7 @@ impl<S: Source> Registered<S> {
         near_ttl: Option<Duration>,
     ) -> Self {
         region.keep_stamps_for(&policy);
-        let unleased = policy.fill_without_lease && region.fill_without_lease();
+        let unleased = policy.fill_without_lease && !S::PRIVATE && region.fill_without_lease();
         if !S::SHOW_KEYS {
             region.hides_keys.store(true, Ordering::Relaxed);
         }
@@ -115,6 +117,11 @@ impl<S: Source> Registered<S> {
             seldom: Seldom::default(),
             refusals: Refusals::default(),
         }
+    }
+
+    /// Whether the shared tier has anything of it.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.region.stores() && !S::PRIVATE
     }
 
     /// The schema number that stands in entries of a format: 40 bits for the type, and 8 for the names of the fixed tags.
@@ -282,6 +289,8 @@ pub(crate) trait AnySource: Any + Send + Sync {
     fn probe(&self, cx: &LoadContext<'_>);
     /// What is wrong with what it loads from: see [`Source::check`].
     fn check(&self) -> BoxFuture<'_, Vec<String>>;
+    /// Says, once, that its rows depend on what its loader read there, and that it is not private.
+    fn say_not_private(&self, events: &Events, reads: String);
 }
 
 impl<S: Source> AnySource for Registered<S> {
@@ -291,6 +300,12 @@ impl<S: Source> AnySource for Registered<S> {
 
     fn void_all(&self) {
         self.flights.void_all();
+    }
+
+    fn say_not_private(&self, events: &Events, reads: String) {
+        if self.says(Once::NotPrivate) {
+            events.tell(Event::NotPrivate { source: S::name(), reads });
+        }
     }
 
     fn probe(&self, cx: &LoadContext<'_>) {

@@ -282,7 +282,14 @@ impl RequestCache {
     }
 
     /// A place for whatever belongs to the request: the current user, a locale. By type.
+    ///
+    /// A loader whose rows depend on what is there belongs to a source that is [private](Source::PRIVATE): the rows of any
+    /// other one are shared with requests that have something else in their stash. A hook on what enters a request
+    /// ([`Source::after_fetch`]) may use it freely.
     pub fn stash(&self) -> &Stash {
+        if let Some(nesting) = &self.nesting {
+            nesting.depends_on(&self.inner.cache.events, || "the stash of the request".to_owned());
+        }
         &self.inner.stash
     }
 
@@ -388,6 +395,12 @@ impl RequestCache {
     /// Tier 1 and near: answers what they know, takes part in what is on its way, and adds the rest to the
     /// part that gathers.
     fn claim<S: Source>(&self, asked: &mut [Asked<S>], peek: bool) -> Result<Option<Waiting<'_, S>>, Error> {
+        if S::PRIVATE
+            && let Some(nesting) = &self.nesting
+        {
+            nesting
+                .depends_on(&self.inner.cache.events, || format!("source {}, which is private", S::name()));
+        }
         // declared before the lock: dropped by a panic, it has to take the lock itself
         let mut waiting: Option<Waiting<'_, S>> = None;
         let mut state = lock(&self.inner.state);
@@ -419,7 +432,7 @@ impl RequestCache {
                         match &cell.memo {
                             Memo::Known { known, stale, begun } => {
                                 if let Some(nesting) = &self.nesting {
-                                    nesting.saw(*begun, *stale || lane == Lane::Written);
+                                    nesting.saw(*begun, *stale || lane.is_own::<S>());
                                 }
                                 asked.answer = Some(Outcome::of(known.clone(), *stale, Tier::Request));
                                 slot.outcomes.request_hits += 1;
@@ -455,8 +468,8 @@ impl RequestCache {
                 asked.answer = Some(Outcome::of(known, false, Tier::Near));
                 return;
             }
-            if peek && lane == Lane::Written {
-                return; // what the tiers know of it is older than what this request wrote
+            if peek && lane.is_own::<S>() {
+                return; // what the tiers know of it is older than what this request wrote, or of nobody's
             }
             let load = load_inside();
             if let Some((load, Err(why))) = load.as_ref().map(|load| (load, load.has_room())) {
@@ -471,7 +484,7 @@ impl RequestCache {
                 let of = gathering.iter_mut().filter(|each| each.id() == part.id);
                 of.for_each(|each| each.set_nested());
             }
-            if let Some(nesting) = self.nesting.as_ref().filter(|_| lane == Lane::Written) {
+            if let Some(nesting) = self.nesting.as_ref().filter(|_| lane.is_own::<S>()) {
                 nesting.used_older.store(true, Ordering::Relaxed);
             }
             let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));

@@ -85,6 +85,55 @@ pub trait Source: Send + Sync + Sized + 'static {
     /// e-mail for example: then they count keys and show none.
     const SHOW_KEYS: bool = true;
 
+    /// Whether its rows depend on more than the key: on the user or the tenant of the request, whom the loader takes from
+    /// the [stash](RequestCache::stash). Two requests that ask for one key may then get different rows, so nothing is
+    /// shared between them.
+    ///
+    /// What such a source loads is for the request that loads it: neither near nor the shared tier is read or written, and
+    /// no load is shared with another request, so that a key costs one load per request. Within a request all is as
+    /// ever: gets that are awaited together are one call of the loader, a key is loaded once, and clones share it. A
+    /// [forced](crate::Force) read loads anew, whatever the force. An invalidation costs no trip, and is seen by the request
+    /// that makes it; others keep what they have read. What another source makes of its rows in
+    /// [`load_many`](Source::load_many) or [`before_store`](Source::before_store) is stored nowhere and shared with
+    /// nobody either. Put the tenant into the stash before the first read: what was read before stays.
+    ///
+    /// Where the tenant can be a part of the key, let it be one: such rows can be stored. In debug builds, a loader that
+    /// uses the stash, or reads a private source, is warned about if its source does not say that it is private
+    /// ([`Event::NotPrivate`](crate::Event::NotPrivate)).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba::{Cache, LoadContext, Region, Rows, Source};
+    ///
+    /// struct Tenant(&'static str);
+    /// struct SettingOfTenant;
+    ///
+    /// impl Source for SettingOfTenant {
+    ///     type Key = String;
+    ///     type Value = String;
+    ///     type Error = &'static str;
+    ///     const NAME: &'static str = "setting.of_tenant";
+    ///     const REGION: &'static str = "objects";
+    ///     const PRIVATE: bool = true;
+    ///
+    ///     async fn load_many(&self, cx: &LoadContext<'_>, names: &[String]) -> Result<Rows<Self>, Self::Error> {
+    ///         let tenant = cx.request().stash().get::<Tenant>().ok_or("nobody has logged in")?;
+    ///         Ok(names.iter().map(|name| (name.clone(), format!("{name} of {}", tenant.0))).collect())
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::builder().region("objects", Region::memory()).source(SettingOfTenant).build().await?;
+    /// for tenant in ["red", "blue"] {
+    ///     let request = cache.request();
+    ///     request.stash().insert(Tenant(tenant));
+    ///     let logo = request.get::<SettingOfTenant>("logo".to_owned()).await?.unwrap();
+    ///     assert_eq!(*logo, format!("logo of {tenant}"));
+    ///     assert_eq!((request.report().shared_trips(), request.report().statements()), (0, 1));
+    /// }
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    const PRIVATE: bool = false;
+
     /// The [name](Source::NAME) of a source whose type is generic, made from what its parameters say: of the table of an
     /// entity, for example. Called often, and the same each time: keep it in a static.
     #[must_use]

@@ -213,13 +213,13 @@ impl Write {
             return Ok(());
         }
         let source = self.request.inner.cache.source::<S>()?;
-        let mut records =
-            if source.region.stores() { source.keys.encode_all(keys.iter())? } else { Vec::new() };
+        let stored = source.is_stored();
+        let mut records = if stored { source.keys.encode_all(keys.iter())? } else { Vec::new() };
         // the order stays: inner objects before derived ones, also within one source (R7)
         let mut seen = HashSet::new();
         records.retain(|record| seen.insert(record.clone()));
         self.forget::<S>(&keys)?;
-        let collected = if source.region.stores() { records.len() } else { keys.len() };
+        let collected = if stored { records.len() } else { keys.len() };
         let sample = source.sample(keys.iter().take(SAMPLE));
         let region = source.region.clone();
         let request = self.request.clone();

@@ -12,6 +12,7 @@ mod hooks;
 mod lifetimes;
 mod loaders;
 mod long_requests;
+mod private;
 mod races;
 mod reading;
 mod records;

@@ -92,12 +92,12 @@ impl Assembly {
             region.abilities.max_key,
             opened.config.mangler.clone(),
         )
-        .and_then(|keys| if region.stores() { keys.fits().map(|()| keys) } else { Ok(keys) });
+        .and_then(|keys| if region.stores() && !S::PRIVATE { keys.fits().map(|()| keys) } else { Ok(keys) });
         let keys = match keys {
             Ok(keys) => keys,
             Err(problem) => return self.problems.push(problem),
         };
-        let near = opened.config.near.map(|near| Near::new(near.limit));
+        let near = opened.config.near.filter(|_| !S::PRIVATE).map(|near| Near::new(near.limit));
         let near_ttl = opened.config.near.and_then(|near| near.ttl);
         let codec = Codec::of::<S::Value>(S::VERSION);
         let registered = Registered::new(source, region, keys, codec, policy.bounded(), near, near_ttl);

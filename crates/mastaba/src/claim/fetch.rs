@@ -178,7 +178,7 @@ impl<S: Source> Claim<S> {
         self.land(&brought);
         for (at, landed, loaded) in brought.drain(..) {
             let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store) || self.items[at].held;
-            self.items[at].sound = !unsound && self.lane != Lane::Written;
+            self.items[at].sound = !unsound && !self.lane.is_own::<S>();
             self.outcomes.unleased += u64::from(landed.is_ok() && self.items[at].unleased.is_some());
             self.items[at].answer = Some(match landed {
                 Ok(known) => Outcome::of(known, false, Tier::Source),
@@ -300,9 +300,12 @@ impl<S: Source> Claim<S> {
         brought
     }
 
-    /// How a loaded value is shared: as its encoding where a hook is going to change it for this request. `None`: it
-    /// cannot be encoded, and so not be shared.
+    /// How a loaded value is shared: as its encoding where a hook is going to change it for this request. `None`: it is not
+    /// shared, because it cannot be encoded or its source is private.
     fn carry(&self, at: usize, value: &Arc<S::Value>) -> Option<Carried<S>> {
+        if S::PRIVATE {
+            return None;
+        }
         if !self.source.hooked() {
             return Some(Carried::Live(value.clone()));
         }
@@ -345,7 +348,7 @@ impl<S: Source> Claim<S> {
     async fn fetch(&self, keys: Vec<S::Key>, writer: bool) -> Chunk<S> {
         let since = self.request.cache.tick();
         let load = self.part.load(S::name());
-        let nesting = Nesting::new(since, load);
+        let nesting = Nesting::of_a_load(since, load, &self.source);
         let request = RequestCache::nested(self.request.clone(), Some(nesting.clone()));
         let budget = self.source.policy.source_budget;
         let deadline = later(Instant::now(), budget);

@@ -221,7 +221,7 @@ pub(super) fn remember<S: Source>(
             Some(Memo::Coming { .. }) => true,
             None => false,
         };
-        !matches!(lane, Lane::Normal | Lane::Written) && !written && !newer
+        !lane.shows() && !written && !newer
     };
     if let Some((known, stale)) = found
         && replaces()

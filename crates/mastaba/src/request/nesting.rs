@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
+use crate::event::Events;
+use crate::registry::{AnySource, Registered};
+use crate::source::Source;
 use crate::waits::{Endless, Load};
 
 /// A load that reads through the request itself.
@@ -14,11 +17,33 @@ pub(crate) struct Nesting {
     pub(crate) used_older: AtomicBool,
     /// The load that reads.
     pub(crate) load: Arc<Load>,
+    /// Its source, where what it makes is shared with other requests.
+    shared: Option<Arc<dyn AnySource>>,
 }
 
 impl Nesting {
+    /// A hook on what enters a request, or a load that is stored nowhere.
     pub(crate) fn new(since: u64, load: &Arc<Load>) -> Arc<Self> {
-        Arc::new(Self { since, used_older: AtomicBool::new(false), load: load.clone() })
+        Arc::new(Self { since, used_older: AtomicBool::new(false), load: load.clone(), shared: None })
+    }
+
+    /// A load whose rows others may get as well, unless its source is [private](Source::PRIVATE).
+    pub(crate) fn of_a_load<S: Source>(
+        since: u64,
+        load: &Arc<Load>,
+        source: &Arc<Registered<S>>,
+    ) -> Arc<Self> {
+        let shared = (!S::PRIVATE).then(|| source.clone() as Arc<dyn AnySource>);
+        Arc::new(Self { since, used_older: AtomicBool::new(false), load: load.clone(), shared })
+    }
+
+    /// The load reads something that another request may have otherwise.
+    pub(super) fn depends_on(&self, events: &Events, what: impl FnOnce() -> String) {
+        if cfg!(debug_assertions)
+            && let Some(source) = &self.shared
+        {
+            source.say_not_private(events, what());
+        }
     }
 
     /// Notes the age of something that the load read.

@@ -104,6 +104,8 @@ pub(crate) enum Lane {
     Peek,
     /// This request wrote the key: the source alone, from the writer, joined by nobody and not stored.
     Written,
+    /// Its source is [private](Source::PRIVATE): the source alone, joined by no other request and not stored.
+    Private,
     /// A refresh that nobody waits for.
     Background,
 }
@@ -111,12 +113,17 @@ pub(crate) enum Lane {
 impl Lane {
     /// Whether the request's own memory answers, and gets the answer before others.
     pub(crate) fn remembers(self) -> bool {
-        matches!(self, Self::Normal | Self::Written | Self::Peek)
+        matches!(self, Self::Normal | Self::Written | Self::Private | Self::Peek)
     }
 
     /// Whether readers that come later wait for this one, so that a part has each key once.
     pub(crate) fn shows(self) -> bool {
-        matches!(self, Self::Normal | Self::Written)
+        matches!(self, Self::Normal | Self::Written | Self::Private)
+    }
+
+    /// Whether what it gives is for this request alone, so that no load may be stored that has used it.
+    pub(crate) fn is_own<S: Source>(self) -> bool {
+        S::PRIVATE || self == Self::Written
     }
 
     pub(crate) fn asks_near(self) -> bool {
@@ -163,6 +170,8 @@ impl<S: Source> Slot<S> {
         let written = wide_writes || (!self.written.is_empty() && self.written.contains(key));
         match force {
             _ if written => Lane::Written,
+            _ if S::PRIVATE && (peek || force == Force::No) => Lane::Private,
+            _ if S::PRIVATE => Lane::PastShared,
             _ if peek => Lane::Peek,
             Force::No => Lane::Normal,
             Force::PastRequest => Lane::PastRequest,
