@@ -107,7 +107,7 @@ pub use relation::Lazy;
 pub use relation::{Expand, Expanded};
 pub use replicated::{Checked, Positions, Prefer, Replicated};
 pub use report::{Budget, Operation, Outcomes, Report, Tier, Trip};
-pub use request::{DatabaseTrip, Force, RequestCache, Stash};
+pub use request::{BudgetGuard, DatabaseTrip, Force, RequestCache, Stash};
 pub use scope::{OverBudget, Scope, ScopeEnd};
 pub use source::{Fetched, LoadContext, LoadIn, Rows, Source};
 pub use write::{CommitError, Committed, Keyed, Keys, Lost, Outgoing, Published, Savepoint, Settled, Write};

@@ -1,11 +1,13 @@
 //! What a request cost: trips, statements, batch sizes, waits, and where each answer came from.
 
+mod budget;
 pub(crate) mod kept;
 mod meter;
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+pub use self::budget::Budget;
 pub(crate) use self::kept::{Earlier, Trips};
 pub(crate) use self::meter::{Meter, Metered};
 use crate::limits::Shown;
@@ -155,15 +157,6 @@ pub struct Report {
     pub elapsed: Duration,
 }
 
-/// What a piece of work may cost at most. For [`Report::assert_at_most`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Trips to the shared tier that the request waited for.
-    pub trips: usize,
-    /// Statements that the request waited for.
-    pub statements: usize,
-}
-
 impl Report {
     /// Trips to the shared tier that the request waited for.
     #[must_use]
@@ -225,7 +218,7 @@ impl Report {
     /// ```
     #[must_use]
     pub fn is_within(&self, budget: Budget) -> bool {
-        self.shared_trips() <= budget.trips && self.statements() <= budget.statements
+        budget.allows(self.shared_trips(), self.statements())
     }
 
     /// The value of a `Server-Timing` header: what each tier has answered up to now and how long the request
@@ -295,15 +288,8 @@ impl Report {
     /// If the request made more trips or statements than the budget allows.
     #[track_caller]
     pub fn assert_at_most(&self, budget: Budget) {
-        let (trips, statements) = (self.shared_trips(), self.statements());
-        assert!(
-            self.is_within(budget),
-            "the request cost {} and {}, and may cost {} and {}\n{self}",
-            counted(trips, "trip"),
-            counted(statements, "statement"),
-            budget.trips,
-            budget.statements,
-        );
+        let over = budget.over(self.shared_trips(), self.statements());
+        assert!(over.is_none(), "the request {}\n{self}", over.unwrap_or_default());
     }
 
     fn count(&self, which: impl Fn(&Trip) -> bool) -> usize {

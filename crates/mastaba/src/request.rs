@@ -4,6 +4,7 @@
 //! at once and without an allocation; what is on its way is waited for; the rest joins the part that is
 //! gathering ([`crate::batch`]) and travels down the tiers ([`crate::read`]).
 
+mod budget;
 mod database;
 mod direct;
 pub(crate) mod lookout;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub use self::budget::BudgetGuard;
 pub use self::database::DatabaseTrip;
 pub(crate) use self::nesting::{Nesting, endless, inside};
 pub(crate) use self::slot::{Bound, Cell, Glance, Lane, Memo, PartOf, Slot};

@@ -276,15 +276,9 @@ impl Drop for Scope {
 
 impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "N+1? {} cost {} and {}, and may cost {} and {}",
-            if self.name.is_empty() { "a request" } else { &self.name },
-            counted(self.report.shared_trips(), "trip"),
-            counted(self.report.statements(), "statement"),
-            self.budget.trips,
-            self.budget.statements,
-        )?;
+        let name = if self.name.is_empty() { "a request" } else { &self.name };
+        let over = self.budget.over(self.report.shared_trips(), self.report.statements());
+        write!(f, "N+1? {name} {}", over.unwrap_or_default())?;
         let worst = self.report.worst_sources();
         for (nth, (source, statements)) in worst.iter().take(SHOWN).enumerate() {
             write!(f, "{}{source}: {statements}", if nth == 0 { "; most by " } else { ", " })?;

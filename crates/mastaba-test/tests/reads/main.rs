@@ -1,6 +1,7 @@
 //! What readers meet: one program, which is linked once.
 
 mod batches;
+mod budgets;
 mod cache;
 mod circles;
 mod crossing;
