@@ -25,6 +25,8 @@
 //! `Server-Timing` header in debug builds ([`CacheLayer::server_timing`]), and a warning where a request
 //! costs more than its budget ([`CacheLayer::budget`], [`BudgetLayer`]).
 //!
+//! With the feature `test`, for tests: what a route costs (`test::get`).
+//!
 //! For work outside of a request there is [`Cache::scope`](mastaba::Cache::scope).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -33,6 +35,8 @@ mod body;
 mod budget;
 mod layer;
 mod service;
+#[cfg(feature = "test")]
+pub mod test;
 
 pub use body::ScopedBody;
 pub use budget::{BudgetLayer, BudgetService};

@@ -41,6 +41,8 @@ where
         scope.set_end(ScopeEnd::CutOff);
         let without_body = parts.method == Method::HEAD || parts.method == Method::CONNECT;
         parts.extensions.insert(mastaba::RequestCache::clone(&scope));
+        #[cfg(feature = "test")]
+        crate::test::Witness::see(&parts.extensions, &scope);
         let span = scope.span().clone();
         let inner = span.in_scope(|| self.inner.call(Request::from_parts(parts, body)));
         ResponseFuture {

@@ -202,6 +202,11 @@ impl Check<WriteMode> for Mode {
 }
 
 impl Policy {
+    /// Nothing happens at random: what is loaded when is no matter of chance.
+    pub(crate) fn calm(self) -> Self {
+        self.early_refresh(0.0).jitter(0.0)
+    }
+
     /// How long anything is kept that says nothing else for itself.
     pub(crate) fn longest(&self) -> Duration {
         self.ttl.max(self.absent_ttl).saturating_add(self.stale.max(self.stale_if_error))

@@ -532,6 +532,20 @@ fn cut_off_elsewhere(source: &str) -> Error {
     ))
 }
 
+/// What it has cost up to now.
+impl From<&RequestCache> for Report {
+    fn from(request: &RequestCache) -> Self {
+        request.report()
+    }
+}
+
+/// What it has cost up to now.
+impl From<RequestCache> for Report {
+    fn from(request: RequestCache) -> Self {
+        request.report()
+    }
+}
+
 impl fmt::Debug for RequestCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestCache").field("force", &self.force).finish_non_exhaustive()

@@ -1,6 +1,8 @@
 //! The layer and the extractor in a router, over real HTTP and as a tower service.
 
 mod budgets;
+#[cfg(feature = "test")]
+mod cost;
 mod disconnects;
 mod http;
 mod lifetime;

@@ -10,6 +10,7 @@ mod flights;
 mod foreign;
 mod gathering;
 mod hooks;
+mod kit;
 mod lifetimes;
 mod loaders;
 mod long_requests;

@@ -37,6 +37,8 @@ pub(super) struct Assembly {
     pub(super) problems: Problems,
     /// No region is missing only because its settings cannot be read.
     pub(super) regions_known: bool,
+    /// Nothing happens at random: see [`CacheBuilder::in_memory`](super::CacheBuilder::in_memory).
+    pub(super) in_memory: bool,
 }
 
 impl Assembly {
@@ -85,6 +87,7 @@ impl Assembly {
         for problem in policy.problems() {
             self.problems.push(format!("source {name}: {problem}"));
         }
+        let policy = if self.in_memory { policy.calm() } else { policy };
         let keys = KeySpace::new(
             &self.namespace,
             &region.name,

@@ -36,6 +36,7 @@ pub struct CacheBuilder {
     openers: BTreeMap<String, Opener>,
     listener: Option<Box<dyn Fn(&Event) + Send + Sync>>,
     settings: Vec<Result<Settings, Error>>,
+    in_memory: bool,
 }
 
 impl CacheBuilder {
@@ -114,6 +115,27 @@ impl CacheBuilder {
     #[must_use]
     pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Keeps every region in the memory of this process, whatever its backend is, refreshes nothing early and lets times to
+    /// live be as they are: what is loaded when is then no matter of chance. For tests of a program, with the builder that
+    /// the program itself uses; `mastaba_test::TestCache` does it. Where no region is configured, there is one for all
+    /// sources.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba::Cache;
+    ///
+    /// // as in production: a server that is not there in a test
+    /// let settings = [("cache.objects.backend", "redis"), ("cache.objects.arguments.url", "redis://cache:6379")];
+    /// let cache = Cache::from_settings(settings).in_memory().build().await?;
+    /// assert_eq!(cache.regions().collect::<Vec<_>>(), ["objects"]);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
         self
     }
 
@@ -196,10 +218,15 @@ impl CacheBuilder {
             checked: Vec::new(),
             problems,
             regions_known: true,
+            in_memory: self.in_memory,
         };
         // where no region is configured at all, every source works with the request alone
         if assembly.regions.is_empty() {
-            let region = assemble(&assembly.namespace, "request", Region::null(), none(), &assembly.events);
+            let (config, backend) = match self.in_memory {
+                true => (Region::memory(), Backend::new(Memory::default())),
+                false => (Region::null(), none()),
+            };
+            let region = assemble(&assembly.namespace, "request", config, backend, &assembly.events);
             assembly.regions.extend(region.ok().map(|region| (String::new(), region)));
         }
         for sources in std::mem::take(&mut self.sources) {
@@ -261,6 +288,9 @@ impl CacheBuilder {
                 }
                 apply(region, &name, set, problems);
             }
+        }
+        if self.in_memory {
+            regions.values_mut().for_each(Region::keep_in_memory);
         }
         regions
     }
@@ -358,6 +388,7 @@ impl CacheBuilder {
             checked: Vec::new(),
             problems: std::mem::take(problems),
             regions_known: !doubts.regions,
+            in_memory: self.in_memory,
         };
         for (name, config) in regions {
             if let Ok(region) = assemble(namespace, &name, Region { near: None, ..config }, none(), events) {

@@ -97,6 +97,12 @@ impl Region {
         Self::new(Choice::Named(name.into(), arguments))
     }
 
+    /// See [`CacheBuilder::in_memory`](super::CacheBuilder::in_memory).
+    pub(super) fn keep_in_memory(&mut self) {
+        self.backend = Choice::Ready(Backend::new(Memory::default()));
+        self.policy.sources = std::mem::take(&mut self.policy.sources).calm();
+    }
+
     /// Puts an in-process cache in front of it.
     #[must_use]
     pub fn near(mut self, near: NearConfig) -> Self {
