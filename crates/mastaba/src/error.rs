@@ -94,8 +94,13 @@ impl Error {
 
     /// The same of one source, whose name the sentence begins with.
     pub(crate) fn named(&self, source: &str) -> Self {
+        self.within(&format!("source {source}"))
+    }
+
+    /// The same, with a sentence that says first what it happened in.
+    pub(crate) fn within(&self, what: &str) -> Self {
         let Inner { kind, sentence, cause, .. } = &*self.0;
-        Self::new(*kind, format!("source {source}: {sentence}"), cause.clone())
+        Self::new(*kind, format!("{what}: {sentence}"), cause.clone())
     }
 
     fn new(

@@ -9,6 +9,7 @@ mod database;
 mod direct;
 pub(crate) mod lookout;
 mod nesting;
+mod once;
 mod renew;
 mod slot;
 mod standby;

@@ -40,6 +40,7 @@ fn of_a_request<S: Source>(request: &RequestCache, key: &S::Key, value: &Arc<S::
     send(&request.put::<S>(one(), value.clone()));
     send(&request.put_many::<S>([(one(), value.clone())]));
     send(&lazy.get(request));
+    send(&request.once("name", one(), || std::future::ready(Ok::<_, String>(()))));
     let write = request.write();
     send(&write.invalidate::<S>([one()]));
     send(&write.hold());

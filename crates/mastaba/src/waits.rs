@@ -15,7 +15,7 @@ const DEEPEST: u32 = 64;
 
 /// The load of the keys of one part, and what it waits for.
 pub(crate) struct Load {
-    /// The name of its source.
+    /// The name of its source, or of what a request works out once.
     pub(crate) source: &'static str,
     waits_for: Mutex<Vec<Arc<Load>>>,
     awaited: AtomicBool,

@@ -14,6 +14,7 @@ mod kit;
 mod lifetimes;
 mod loaders;
 mod long_requests;
+mod once;
 mod private;
 mod races;
 mod reading;

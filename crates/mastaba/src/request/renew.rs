@@ -62,6 +62,7 @@ impl RequestCache {
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
     pub fn renew(&self) {
+        self.inner.onces.forget();
         let tick = self.inner.cache.tick();
         let mut state = lock(&self.inner.state);
         let published = state.open_writes == 0;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cut_off_elsewhere;
 use super::lookout::Lookout;
+use super::once::Onces;
 use super::slot::{AnySlot, Glance, Slot};
 use super::standby::{LONGEST, StandBy};
 use super::stash::Stash;
@@ -41,6 +42,7 @@ pub(crate) struct RequestCore {
     /// This request has written: its loads ask for the writing database.
     pub(crate) wrote: AtomicBool,
     pub(super) stash: Stash,
+    pub(super) onces: Onces,
 }
 
 /// Tier 1.
@@ -140,6 +142,7 @@ impl RequestCore {
             }),
             wrote: AtomicBool::new(false),
             stash: Stash::default(),
+            onces: Onces::default(),
         })
     }
 
