@@ -14,6 +14,7 @@ use crate::key::Key;
 use crate::policy::{EntryPolicy, Policy};
 use crate::request::RequestCache;
 
+mod closure;
 mod load_in;
 
 pub use self::load_in::LoadIn;
@@ -21,7 +22,7 @@ pub use self::load_in::LoadIn;
 /// A place that values are loaded from, by key, many at a time.
 ///
 /// Implement it for one kind of object and one kind of key: `AccountById`, `PostsByAuthor`. Only the names,
-/// the types and [`load_many`](Source::load_many) are required.
+/// the types and [`load_many`](Source::load_many) are required. [`source!`](crate::source!) makes one of a closure.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

@@ -4,6 +4,7 @@ mod batches;
 mod budgets;
 mod cache;
 mod circles;
+mod closures;
 mod crossing;
 mod expand;
 mod flights;
