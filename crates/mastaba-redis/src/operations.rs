@@ -341,6 +341,10 @@ impl Shared for Redis {
         self.inner.hub.incarnation()
     }
 
+    fn full_key(&self, key: &Bytes) -> Bytes {
+        self.full(key)
+    }
+
     fn runs_here(&self) -> Result<(), Fault> {
         crate::wire::lacks().map_or(Ok(()), |what| Err(Fault::new(FaultKind::Refused, what)))
     }

@@ -177,6 +177,10 @@ impl<B: Shared> Shared for Faulty<B> {
         self.inner.incarnation()
     }
 
+    fn full_key(&self, key: &Bytes) -> Bytes {
+        self.inner.full_key(key)
+    }
+
     fn runs_here(&self) -> Result<(), Fault> {
         self.inner.runs_here()
     }

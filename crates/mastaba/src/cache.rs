@@ -149,6 +149,40 @@ impl Cache {
         Ok(self.core.source::<S>()?.codec.encoding())
     }
 
+    /// The key under which the shared tier keeps an entry, as one would type it into `redis-cli`. Makes no trip.
+    ///
+    /// For logs, and for people who look at the store: what the key is made of, and what else stands there, is in
+    /// the book: `docs/book/src/reference/keys.md` in the repository. What stands under it may be a value, an absence, a lease or a hold
+    /// ([`entry`](crate::entry)).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let cache = World::new().await.cache;
+    /// assert_eq!(cache.key_of::<UserById>(&7)?, "mastaba:objects:user:7");
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Of usage, if the source is not registered, or nothing of it is stored: it is [private](Source::PRIVATE), or its region
+    /// keeps nothing. If the key cannot be written.
+    pub fn key_of<S: Source>(&self, key: &S::Key) -> Result<String, Error> {
+        let source = self.core.source::<S>()?;
+        let name = S::name();
+        if !source.is_stored() {
+            let why = if S::PRIVATE { "it is private" } else { "its region keeps nothing" };
+            return Err(Error::usage(format!(
+                "source {name}: no key of it stands in the shared tier, for {why}"
+            )));
+        }
+        let record = source.keys.encode_all(std::iter::once(key))?.remove(0);
+        let full = source.region.full_key(&record);
+        let full =
+            full.map_err(|fault| Error::usage(format!("source {name}: its key is not known: {fault}")))?;
+        Ok(String::from_utf8_lossy(&full).into_owned())
+    }
+
     /// One region, to void what it holds.
     ///
     /// # Panics

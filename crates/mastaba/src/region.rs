@@ -226,6 +226,11 @@ impl RegionCore {
         });
     }
 
+    /// A key as the store itself knows it.
+    pub(crate) fn full_key(&self, key: &Bytes) -> Result<Bytes, Fault> {
+        self.shared.as_ref().map_or_else(|| Ok(key.clone()), |shared| shared.full_key(key))
+    }
+
     /// Whether the backend can work on the runtime of the caller.
     pub(crate) fn runs_here(&self) -> Result<(), Fault> {
         self.shared.as_ref().map_or(Ok(()), |shared| shared.runs_here())

@@ -113,6 +113,12 @@ pub trait Shared: Send + Sync + 'static {
         Ok(())
     }
 
+    /// A key as the store itself knows it, where that is another one: with a prefix that the backend puts before each. For
+    /// people who look it up there ([`Cache::key_of`](crate::Cache::key_of)).
+    fn full_key(&self, key: &Bytes) -> Bytes {
+        key.clone()
+    }
+
     /// What time it is for the store, in milliseconds since the Unix epoch: what the expiries in a
     /// [hold](crate::entry::Holder) are compared with by whoever reads it. The clock of this process, unless the store has
     /// one of its own.

@@ -12,6 +12,7 @@ mod faults;
 mod fill_batches;
 mod fill_limits;
 mod incarnation;
+mod keys;
 mod killed_writers;
 mod memory_faults;
 mod near;

@@ -159,6 +159,10 @@ impl<B: Shared, const PROCESSES: bool> Shared for Watched<B, PROCESSES> {
         self.inner.incarnation()
     }
 
+    fn full_key(&self, key: &Bytes) -> Bytes {
+        self.inner.full_key(key)
+    }
+
     fn runs_here(&self) -> Result<(), Fault> {
         self.inner.runs_here()
     }

@@ -11,6 +11,7 @@ mod flights;
 mod foreign;
 mod gathering;
 mod hooks;
+mod keys;
 mod kit;
 mod lifetimes;
 mod loaders;

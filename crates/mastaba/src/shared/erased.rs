@@ -48,6 +48,7 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn incarnation(&self) -> Result<u64, Fault>;
     fn now_ms(&self) -> Result<u64, Fault>;
     fn runs_here(&self) -> Result<(), Fault>;
+    fn full_key(&self, key: &Bytes) -> Result<Bytes, Fault>;
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) -> Result<(), Fault>;
     fn catch_up(&self) -> Answer<'_, ()>;
     fn close(&self) -> Answer<'_, ()>;
@@ -92,6 +93,10 @@ impl<B: Shared> DynShared for B {
 
     fn runs_here(&self) -> Result<(), Fault> {
         guard(|| Shared::runs_here(self)).unwrap_or_else(|why| Err(Fault::panicked("runs_here", &why)))
+    }
+
+    fn full_key(&self, key: &Bytes) -> Result<Bytes, Fault> {
+        guard(|| Shared::full_key(self, key)).map_err(|why| Fault::panicked("full_key", &why))
     }
 
     fn now_ms(&self) -> Result<u64, Fault> {
@@ -153,6 +158,10 @@ impl<B: Shared> Shared for Arc<B> {
 
     fn runs_here(&self) -> Result<(), Fault> {
         B::runs_here(self)
+    }
+
+    fn full_key(&self, key: &Bytes) -> Bytes {
+        B::full_key(self, key)
     }
 
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
