@@ -104,6 +104,8 @@ mod foreign_key;
 mod observed;
 mod reading;
 mod related_ids;
+#[allow(dead_code, reason = "it is for the compiler alone")]
+mod spawnable;
 mod transaction;
 
 pub use begin::Begin;

@@ -58,6 +58,7 @@ mod scenarios {
             twenty_rows_are_one_statement
             gets_that_are_awaited_together_are_one_statement
             keys_of_several_columns_are_found_as_they_belong_together
+            keys_of_a_type_of_the_database_are_found
             the_texts_of_statements_are_few
             more_keys_than_a_statement_takes_are_several
             names_and_regions_are_those_of_tables_and_of_the_program
@@ -79,6 +80,7 @@ mod scenarios {
         writing:
             an_update_voids_the_row_and_no_list
             a_row_that_moves_voids_the_list_that_it_leaves_and_the_one_that_it_enters
+            two_that_move_one_row_void_every_list_that_it_was_in
             a_row_that_is_inserted_is_no_longer_absent_and_enters_its_list
             a_row_that_is_deleted_leaves_its_list
             what_an_active_model_is_about_to_change_is_collected_before_its_statement

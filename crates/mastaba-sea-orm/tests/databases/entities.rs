@@ -218,3 +218,33 @@ pub(crate) mod far {
 
     impl ActiveModelBehavior for ActiveModel {}
 }
+
+/// Its key is one of few words, which PostgreSQL and MySQL have a type for.
+pub(crate) mod mood {
+    use sea_orm::entity::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
+    #[sea_orm(rs_type = "String", db_type = "Enum", enum_name = "mood_kind")]
+    pub enum Kind {
+        #[sea_orm(string_value = "good")]
+        Good,
+        #[sea_orm(string_value = "bad")]
+        Bad,
+        #[sea_orm(string_value = "none")]
+        None,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DeriveEntityModel)]
+    #[sea_orm(table_name = "mood")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub kind: Kind,
+        pub people: i32,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

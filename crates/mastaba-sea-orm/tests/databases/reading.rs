@@ -8,7 +8,7 @@ use mastaba_sea_orm::{Begin, ById, Entities};
 use sea_orm::ActiveValue::{Set, Unchanged};
 use sea_orm::{ActiveModelTrait, DbBackend, EntityTrait};
 
-use crate::entities::{author, book, far, loan, tag};
+use crate::entities::{author, book, far, loan, mood, tag};
 use crate::library::{Books, Library, connect, run};
 
 pub(crate) async fn twenty_rows_are_one_statement(library: Library) {
@@ -47,6 +47,34 @@ pub(crate) async fn keys_of_several_columns_are_found_as_they_belong_together(li
     assert_eq!(request.entity::<loan::Entity>(key("y", 2)).await.unwrap().unwrap().days, 22);
     assert_eq!(request.report().statements(), 0);
     assert!(library.events().is_empty(), "{:?}", library.events());
+}
+
+pub(crate) async fn keys_of_a_type_of_the_database_are_found(library: Library) {
+    let kind = match library.backend() {
+        DbBackend::Postgres => "mood_kind",
+        DbBackend::MySql => "enum ('good', 'bad', 'none')",
+        _ => "text",
+    };
+    library.behind_the_back("drop table if exists mood").await;
+    if library.backend() == DbBackend::Postgres {
+        library.behind_the_back("create type mood_kind as enum ('good', 'bad', 'none')").await;
+    }
+    library
+        .behind_the_back(&format!("create table mood (kind {kind} primary key, people int not null)"))
+        .await;
+    library.behind_the_back("insert into mood values ('good', 3), ('bad', 1)").await;
+    let moods = ById::<mood::Entity>::new(&library.db);
+    let cache = Cache::builder().region("objects", Region::memory()).source(moods).build().await.unwrap();
+    let request = cache.request();
+    let kinds = [mood::Kind::Good, mood::Kind::Bad, mood::Kind::None];
+    let moods = request.entities::<mood::Entity>(kinds).await.unwrap();
+    let people = kinds.map(|kind| moods[&kind].as_ref().map(|mood| mood.people));
+    assert_eq!((people, request.report().statements()), ([Some(3), Some(1), None], 1));
+    let tx = request.begin(&library.db).await.unwrap();
+    tx.update(mood::ActiveModel { kind: Unchanged(mood::Kind::Bad), people: Set(0) }).await.unwrap();
+    tx.commit().await.unwrap();
+    let bad = cache.request().entity::<mood::Entity>(mood::Kind::Bad).await.unwrap().unwrap();
+    assert_eq!(bad.people, 0);
 }
 
 pub(crate) async fn the_texts_of_statements_are_few(library: Library) {

@@ -1,5 +1,7 @@
 //! Transactions that collect what they change.
 
+use std::time::Duration;
+
 use mastaba::{Budget, Cache, Keyed, Keys, LoadContext, Region, Rows, Source};
 use mastaba_sea_orm::{Begin, ById, ChangeError, Entities};
 use sea_orm::ActiveValue::{NotSet, Set, Unchanged};
@@ -61,6 +63,31 @@ pub(crate) async fn a_row_that_moves_voids_the_list_that_it_leaves_and_the_one_t
     tx.update(book::ActiveModel { id: Unchanged(21), title: NotSet, author_id: Set(None) }).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(library.books_of(103).await.0, [0; 0], "to nobody");
+}
+
+/// The second one waits for the first one to commit, and only then looks where the row is.
+pub(crate) async fn two_that_move_one_row_void_every_list_that_it_was_in(library: Library) {
+    if library.backend() == DbBackend::Sqlite {
+        return; // one writer at a time
+    }
+    let library = library.warm().await;
+    let moved = |author| book::ActiveModel { id: Unchanged(21), title: NotSet, author_id: Set(Some(author)) };
+    let one = library.request().begin(&library.db).await.unwrap();
+    one.update(moved(103)).await.unwrap();
+    let two = library.request().begin(&library.db).await.unwrap();
+    let first = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        one.commit().await
+    };
+    let (first, second) = tokio::join!(first, two.update(moved(101)));
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(library.books_of(103).await.0, [21], "as it is between the two");
+    library.settle().await;
+    two.commit().await.unwrap();
+    assert_eq!(library.trips(), ["shared invalidate [21]", "shared invalidate [103, 101]"]);
+    assert_eq!(library.books_of(103).await.0, [0; 0]);
+    assert_eq!(library.books_of(101).await.0, (1..=21).collect::<Vec<_>>());
 }
 
 pub(crate) async fn a_row_that_is_inserted_is_no_longer_absent_and_enters_its_list(library: Library) {
