@@ -165,13 +165,13 @@ pub trait ChildList: List {
     fn list_of(row: &<Self::Rows as Source>::Value) -> Option<Self::Key>;
 }
 
-/// A field that is filled once the rows are loaded.
+/// A field that is filled once the rows are loaded. It tells how many statements that took.
 pub(crate) trait FillChildren<DB: Dialect, S: Source>: Send + Sync {
     fn fill<'a>(
         &'a self,
         connection: &'a mut DB::Connection,
         rows: &'a mut Rows<S>,
-    ) -> BoxFuture<'a, sqlx::Result<()>>;
+    ) -> BoxFuture<'a, sqlx::Result<usize>>;
 }
 
 /// The fields of a struct that are filled so.
@@ -226,10 +226,10 @@ where
         &'a self,
         connection: &'a mut DB::Connection,
         rows: &'a mut Rows<S>,
-    ) -> BoxFuture<'a, sqlx::Result<()>> {
+    ) -> BoxFuture<'a, sqlx::Result<usize>> {
         Box::pin(async move {
             let keys: Vec<_> = rows.iter().map(|(key, _)| key.clone()).collect();
-            let children =
+            let (children, statements) =
                 fetch::<DB, <L::Rows as Source>::Value, _, _>(&self.statement, connection, &keys).await?;
             let mut lists: HashMap<S::Key, Vec<SharedRow<_>>> = HashMap::with_capacity(keys.len());
             for child in children {
@@ -243,7 +243,7 @@ where
                     if rows.len() > L::CAP { InRecord::Listed(key.clone()) } else { InRecord::All(rows) };
                 (self.field)(row).kept = kept;
             }
-            Ok(())
+            Ok(statements)
         })
     }
 }

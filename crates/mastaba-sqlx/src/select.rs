@@ -3,6 +3,8 @@
 mod bind;
 mod pools;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::any::{Any, type_name};
 use std::collections::HashMap;
@@ -33,7 +35,7 @@ use crate::table::Expected;
 /// | SQLite | `id in (select value from json_each(?))` for integers and text: one | a list of marks, padded |
 /// | MySQL, MariaDB | a list of marks, padded to a power of two: eleven statements for 1 to 1024 keys | the same |
 ///
-/// Loading costs one statement on one connection of the pool, which is given back when the future is dropped. Its errors
+/// Loading costs one statement (where keys are a list of marks: one for each 16,384 marks) on one connection of the pool, which is given back when the future is dropped. Its errors
 /// are those of sqlx. Rows are looked up by the key that stands in them: where the database takes two texts for equal (a
 /// collation that ignores case) and the key was asked for in another spelling, it is absent.
 ///
@@ -230,22 +232,25 @@ where
     R: ReadFrom<DB>,
     S::Key: Bind<DB, Shape>,
 {
-    async fn run(&self, connection: &mut DB::Connection, keys: &[S::Key]) -> sqlx::Result<Rows<S>> {
-        let rows = fetch::<DB, R, _, _>(&self.statement, connection, keys).await?;
+    /// The rows, and how many statements it took to find them.
+    async fn run(&self, connection: &mut DB::Connection, keys: &[S::Key]) -> sqlx::Result<(Rows<S>, usize)> {
+        let (rows, mut statements) = fetch::<DB, R, _, _>(&self.statement, connection, keys).await?;
         let mut rows = (self.collect.all)(keys, rows.into_iter().map(self.collect.row).collect());
         if !rows.is_empty() {
             for embed in &self.collect.embeds {
-                embed.fill(connection, &mut rows).await?;
+                statements += embed.fill(connection, &mut rows).await?;
             }
         }
-        Ok(rows)
+        Ok((rows, statements))
     }
 
     /// Why the database does not take the statement.
     async fn statement_refused(&self, connection: &mut DB::Connection) -> Option<sqlx::Error> {
         match DB::PLACES {
             // PostgreSQL has to know the types of its arrays: it is asked for no keys at all
-            Places::Arrays => fetch::<DB, R, S::Key, Shape>(&self.statement, connection, &[]).await.err(),
+            Places::Arrays => {
+                fetch_part::<DB, R, S::Key, Shape>(&self.statement, connection, &[]).await.err()
+            }
             Places::Values | Places::Marks => {
                 DB::describe(connection, self.statement.example::<DB>(S::Key::COLUMNS)).await.err()
             }
@@ -253,8 +258,26 @@ where
     }
 }
 
-/// The rows that a statement gives for these keys.
+/// The rows of these keys, and how many statements it took to find them: one, as long as a statement takes so many keys.
 pub(crate) async fn fetch<DB, R, K, Shape>(
+    statement: &Statement,
+    connection: &mut DB::Connection,
+    keys: &[K],
+) -> sqlx::Result<(Vec<R>, usize)>
+where
+    DB: Dialect,
+    R: ReadFrom<DB>,
+    K: Bind<DB, Shape>,
+{
+    let parts = keys.chunks(K::MOST);
+    let (mut rows, statements) = (Vec::new(), parts.len());
+    for part in parts {
+        rows.extend(fetch_part::<DB, R, K, Shape>(statement, connection, part).await?);
+    }
+    Ok((rows, statements))
+}
+
+async fn fetch_part<DB, R, K, Shape>(
     statement: &Statement,
     connection: &mut DB::Connection,
     keys: &[K],
@@ -287,10 +310,9 @@ where
     ) -> BoxFuture<'a, sqlx::Result<Rows<S>>> {
         Box::pin(async move {
             let mut connection = self.pools.pick(cx).await.acquire().await?;
-            let rows = self.run(&mut connection, keys).await?;
-            if !rows.is_empty() {
-                cx.count_statements(u32::try_from(self.collect.embeds.len()).unwrap_or(u32::MAX));
-            }
+            let (rows, statements) = self.run(&mut connection, keys).await?;
+            // one is counted already
+            cx.count_statements(u32::try_from(statements.saturating_sub(1)).unwrap_or(u32::MAX));
             Ok(rows)
         })
     }
@@ -305,7 +327,7 @@ where
                 let sentence = format!("this select is one of {}, and the connection is not", DB::NAME);
                 return Err(sqlx::Error::Configuration(sentence.into()));
             };
-            self.run(connection, keys).await
+            self.run(connection, keys).await.map(|(rows, _)| rows)
         })
     }
 

@@ -33,6 +33,10 @@ pub trait Bind<DB: Database, Shape>: Key {
     #[doc(hidden)]
     const COLUMNS: usize;
 
+    /// How many keys one statement takes at most.
+    #[doc(hidden)]
+    const MOST: usize;
+
     /// The statement for these keys, and its arguments.
     #[doc(hidden)]
     fn bind(statement: &Statement, keys: &[Self]) -> Result<(SqlStr, DB::Arguments), BoxDynError>;
@@ -57,6 +61,13 @@ impl<DB: Database, R: for<'r> FromRow<'r, DB::Row>> ReadFrom<DB> for R {
     }
 }
 
+/// How many keys of so many columns a list of marks has at most: SQLite takes 32,766 marks, MySQL and MariaDB 65,535. A power
+/// of two, so that what is padded stays below.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+const fn most(columns: usize) -> usize {
+    1 << (16_384 / columns).ilog2()
+}
+
 /// `value` for all of them, repeated up to a power of two with the last one.
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 fn padded<T>(values: &[T]) -> impl Iterator<Item = &T> {
@@ -76,6 +87,7 @@ mod postgres {
         K: Key + for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType,
     {
         const COLUMNS: usize = 1;
+        const MOST: usize = usize::MAX; // an array is one argument
 
         fn bind(statement: &Statement, keys: &[Self]) -> Result<(SqlStr, PgArguments), BoxDynError> {
             let mut arguments = PgArguments::default();
@@ -91,6 +103,7 @@ mod postgres {
                 $($part: Key + for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType,)*
             {
                 const COLUMNS: usize = $columns;
+                const MOST: usize = usize::MAX;
 
                 fn bind(statement: &Statement, keys: &[Self]) -> Result<(SqlStr, PgArguments), BoxDynError> {
                     let mut arguments = PgArguments::default();
@@ -117,6 +130,7 @@ macro_rules! marks {
             $($part: Key + for<'q> Encode<'q, $database> + Type<$database>,)*
         {
             const COLUMNS: usize = $columns;
+            const MOST: usize = most($columns);
 
             fn bind(
                 statement: &Statement,
@@ -144,6 +158,7 @@ mod mysql {
         K: Key + for<'q> Encode<'q, MySql> + Type<MySql>,
     {
         const COLUMNS: usize = 1;
+        const MOST: usize = most(1);
 
         fn bind(statement: &Statement, keys: &[Self]) -> Result<(SqlStr, MySqlArguments), BoxDynError> {
             let mut arguments = MySqlArguments::default();
@@ -174,6 +189,7 @@ mod sqlite {
         K: Key + for<'q> Encode<'q, Sqlite> + Type<Sqlite>,
     {
         const COLUMNS: usize = 1;
+        const MOST: usize = most(1);
 
         fn bind(statement: &Statement, keys: &[Self]) -> Result<(SqlStr, SqliteArguments), BoxDynError> {
             let mut arguments = SqliteArguments::default();

@@ -5,7 +5,7 @@ use mastaba_test::servers::{Mariadb, Postgres};
 use sqlx::Connection;
 use sqlx::pool::PoolOptions;
 
-use crate::library::{Base, Library, Post, PostById, PostBySlug};
+use crate::library::{Base, Library, Post, PostById, PostBySlug, TagByWord, Word};
 
 /// Reads 1, 5, 6, 7 and 20 rows, each of them new.
 async fn read<DB: Base>(library: &Library<DB>) {
@@ -84,4 +84,15 @@ async fn a_connection_of_another_database_is_refused_by_name() {
     let said = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source());
     let said = said.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     assert!(said.contains("this select is one of SQLite, and the connection is not"), "{said}");
+}
+
+/// More keys than a statement takes marks, in a read that no batch limit bounds.
+#[tokio::test]
+async fn more_keys_than_a_statement_takes_are_read_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::<sqlx::Sqlite>::new(&folder).await;
+    let mut connection = library.pool.acquire().await.unwrap();
+    let words = (0..40_000).map(|nth| Word(format!("none {nth}"))).chain([Word("rust".to_owned())]);
+    let tags = library.request().get_many_in::<TagByWord, _>(&mut *connection, words).await.unwrap();
+    assert_eq!(tags.found().map(|(_, tag)| tag.uses.uses).collect::<Vec<_>>(), [7]);
 }

@@ -234,9 +234,13 @@ async fn a_list_with_a_row_that_left_it_is_a_miss() {
     let (posts, cache) = blog().await;
     list(&cache, 1).await;
     posts.set(9, "post-9", 2);
+    cache.request().invalidate::<PostById>([9]).await.unwrap();
+    assert_eq!(list(&cache, 1).await.0, [17, 13, 5, 1], "one that moved");
+    let entry = async || cache.request().get::<PostIdsByAuthor>(1).await.unwrap().unwrap().to_vec();
+    assert_eq!(entry().await, [17, 13, 5, 1], "the list is loaded anew, and not only read without it");
     posts.delete(5);
-    cache.request().invalidate::<PostById>([5, 9]).await.unwrap();
-    assert_eq!(list(&cache, 1).await.0, [17, 13, 1]);
+    cache.request().invalidate::<PostById>([5]).await.unwrap();
+    assert_eq!(list(&cache, 1).await.0, [17, 13, 1], "one that is gone");
     assert_eq!(list(&cache, 1).await, (vec![17, 13, 1], 0), "what was found anew is stored");
 }
 
