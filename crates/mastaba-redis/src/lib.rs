@@ -41,9 +41,8 @@
 //!   the failover of one master does this to the entries of all.
 //! * **Client-side tracking** in broadcast mode (`R13`): the server notifies near of every change, by whomever: a fill, an
 //!   invalidation, an eviction, `DEL` by an operator, `FLUSHALL`. The notifications come on the connection that reads,
-//! in order, so
-//!   what was read over a connection is never older than the notifications that came before it. A connection that is
-//!   lost is a gap, and empties near.
+//!   in order, so what was read over a connection is never older than the notifications that came before it. A connection
+//!   that is lost is a gap, and empties near.
 //!
 //! The README of this crate lists all arguments, the rights that a user needs, and what happens in each failure.
 //!

@@ -123,7 +123,7 @@ fn quiet() {
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let said = panic.payload_as_str().unwrap_or_default();
+            let said = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
             if !said.starts_with("the fuse of") {
                 print(panic);
             }
