@@ -323,7 +323,12 @@ impl<S: Source> AnySource for Registered<S> {
             let name = S::name();
             let budget = self.policy.source_budget;
             let looked = Guarded::new(|| self.source.check());
-            let problems = match timeout(budget, looked).await {
+            // a cache may be built where there is no runtime, and so no clock
+            let looked = match tokio::runtime::Handle::try_current() {
+                Ok(_) => timeout(budget, looked).await,
+                Err(_) => Ok(looked.await),
+            };
+            let problems = match looked {
                 Ok(Ok(problems)) => problems,
                 Ok(Err(why)) => vec![format!("`check` panicked: {why}")],
                 Err(_) => vec![format!("`check` took longer than its source_budget of {budget:?}")],
