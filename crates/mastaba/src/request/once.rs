@@ -20,11 +20,11 @@ pub(super) struct Onces {
     runs: Mutex<Option<Box<Runs>>>,
 }
 
-/// By name, type of the value and type of the key: a `HashMap<K, Arc<Run<T>>>` each.
+/// By name, type of the value and type of the key: a `HashMap<K, Arc<Ongoing<T>>>` each.
 type Runs = HashMap<(&'static str, TypeId, TypeId), Box<dyn Any + Send>>;
 
 /// One key of one name: on its way, or known.
-struct Run<T> {
+struct Ongoing<T> {
     /// Which runs wait for each other. It is the load of no source.
     load: Arc<Load>,
     /// The tick at which it began, for loads that use it (`R6`).
@@ -117,7 +117,7 @@ impl RequestCache {
     }
 
     /// The run of a key, and whether the caller is the first of it.
-    fn take_part<T, K>(&self, name: &'static str, key: &K) -> (Arc<Run<T>>, bool)
+    fn take_part<T, K>(&self, name: &'static str, key: &K) -> (Arc<Ongoing<T>>, bool)
     where
         T: Send + Sync + 'static,
         K: Hash + Eq + Clone + Send + 'static,
@@ -127,7 +127,7 @@ impl RequestCache {
         if let Some(run) = runs.get(key) {
             return (run.clone(), false);
         }
-        let run = Arc::new(Run {
+        let run = Arc::new(Ongoing {
             load: Load::new(name),
             begun: self.inner.cache.tick(),
             state: Mutex::new(State::Running(Vec::new())),
@@ -137,13 +137,13 @@ impl RequestCache {
     }
 }
 
-fn of_name<'r, T, K>(runs: &'r mut Runs, name: &'static str) -> &'r mut HashMap<K, Arc<Run<T>>>
+fn of_name<'r, T, K>(runs: &'r mut Runs, name: &'static str) -> &'r mut HashMap<K, Arc<Ongoing<T>>>
 where
     T: Send + Sync + 'static,
     K: Send + 'static,
 {
     let id = (name, TypeId::of::<T>(), TypeId::of::<K>());
-    let of_name = runs.entry(id).or_insert_with(|| Box::new(HashMap::<K, Arc<Run<T>>>::new()));
+    let of_name = runs.entry(id).or_insert_with(|| Box::new(HashMap::<K, Arc<Ongoing<T>>>::new()));
     of_name.downcast_mut().expect("they are found by the types of the value and the key")
 }
 
@@ -170,7 +170,7 @@ fn result<T, E: Into<BoxError>>(name: &str, worked: Result<Result<T, E>, Panicke
     })
 }
 
-impl<T> Run<T> {
+impl<T> Ongoing<T> {
     /// What it ended with. `None`: its caller was dropped.
     async fn ended(&self) -> Option<Result<Arc<T>, Error>> {
         poll_fn(|cx| match &mut *lock(&self.state) {
@@ -199,7 +199,7 @@ struct Working<'a, T: Send + Sync + 'static, K: Hash + Eq + Send + 'static> {
     request: &'a RequestCache,
     name: &'static str,
     key: &'a K,
-    run: &'a Arc<Run<T>>,
+    run: &'a Arc<Ongoing<T>>,
 }
 
 impl<T: Send + Sync + 'static, K: Hash + Eq + Send + 'static> Working<'_, T, K> {
