@@ -11,8 +11,15 @@ use crate::cargo;
 
 /// One line per problem.
 pub(crate) fn problems() -> Vec<String> {
-    // offline: what was built has been fetched
-    let arguments = ["metadata", "--format-version", "1", "--offline"];
+    // offline, and for this platform: what was built has been fetched, and nothing else has to be
+    let host = match cargo::command().arg("-vV").output() {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => return vec![format!("cargo did not start: {error}")],
+    };
+    let Some(host) = host.lines().find_map(|line| line.strip_prefix("host: ")) else {
+        return vec!["cargo does not say for which platform it builds".to_owned()];
+    };
+    let arguments = ["metadata", "--format-version", "1", "--offline", "--filter-platform", host];
     let output = match cargo::command().args(arguments).output() {
         Ok(output) if output.status.success() => output.stdout,
         Ok(output) => {
