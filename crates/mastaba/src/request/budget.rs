@@ -25,7 +25,8 @@ impl RequestCache {
     /// let budget = request.budget(Budget::statements(1));
     /// request.get::<UserById>(4).await?;
     /// request.get::<UserById>(5).await?; // one after the other: N+1 begins like this
-    /// assert!(std::panic::catch_unwind(move || drop(budget)).is_err());
+    /// let dropped = std::panic::AssertUnwindSafe(move || drop(budget));
+    /// assert!(std::panic::catch_unwind(dropped).is_err());
     /// # std::panic::set_hook(quiet);
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
