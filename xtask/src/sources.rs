@@ -1,5 +1,5 @@
 //! What no compiler checks: nothing half-done in the sources, no program started that nobody installs, how the library
-//! is built up ([`structure`]), and the pages ([`pages`]).
+//! is built up ([`structure`]), and the pages ([`pages`](crate::pages)).
 
 use std::fs;
 use std::io;

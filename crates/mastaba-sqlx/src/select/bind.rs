@@ -2,7 +2,9 @@
 
 use mastaba::Key;
 use sqlx::error::BoxDynError;
-use sqlx::{Arguments, Database, Encode, FromRow, SqlStr, Type};
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+use sqlx::{Arguments, Encode, Type};
+use sqlx::{Database, FromRow, SqlStr};
 
 use super::statement::Statement;
 
