@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::answer::Answers;
 use crate::error::Error;
 use crate::guarded::guard;
+use crate::key::Key;
 use crate::request::{Force, RequestCache, collect};
 use crate::source::Source;
 
@@ -122,16 +123,11 @@ impl RequestCache {
         keys: impl IntoIterator<Item = I::Key>,
     ) -> Result<Answers<I::Key, Option<Found<I::Rows>>>, Error> {
         let mut found = self.follow::<I>(collect::<I, _, _>(keys, |key| key)?).await?;
-        let wrong: Vec<_> =
-            found.iter().filter(|(_, led)| led.is_astray()).map(|(key, _)| key.clone()).collect();
-        if !wrong.is_empty() && self.force() != Force::PastShared {
-            let mut again = self.with(Force::Refresh).follow::<I>(wrong).await?.into_iter();
-            for (_, led) in found.iter_mut().filter(|(_, led)| led.is_astray()) {
-                let (_, anew) = again.next().expect("an answer to each key that was asked again");
-                *led = anew;
-            }
+        let astray = self.astray(&found);
+        if !astray.is_empty() {
+            replace(&mut found, self.with(Force::Refresh).follow::<I>(astray).await?);
         }
-        Ok(Answers::new(found.into_iter().map(|(key, led)| (key, led.into_row())).collect()))
+        Ok(answers(found))
     }
 
     /// The rows of a list: see [`list_many_by`](RequestCache::list_many_by).
@@ -158,62 +154,50 @@ impl RequestCache {
         keys: impl IntoIterator<Item = L::Key>,
     ) -> Result<Answers<L::Key, Vec<Found<L::Rows>>>, Error> {
         let mut lists = self.gather::<L>(collect::<L, _, _>(keys, |key| key)?).await?;
-        let wrong: Vec<_> =
-            lists.iter().filter(|(_, list)| !list.whole).map(|(key, _)| key.clone()).collect();
-        if !wrong.is_empty() && self.force() != Force::PastShared {
-            let mut again = self.with(Force::Refresh).gather::<L>(wrong).await?.into_iter();
-            for (_, list) in lists.iter_mut().filter(|(_, list)| !list.whole) {
-                let (_, anew) = again.next().expect("an answer to each key that was asked again");
-                *list = anew;
-            }
+        let astray = self.astray(&lists);
+        if !astray.is_empty() {
+            replace(&mut lists, self.with(Force::Refresh).gather::<L>(astray).await?);
         }
-        Ok(Answers::new(lists.into_iter().map(|(key, list)| (key, list.rows)).collect()))
+        Ok(answers(lists))
+    }
+
+    /// The keys whose entry is out of date, to be asked anew: not where all that was asked is from the source.
+    fn astray<K: Key, T>(&self, found: &[(K, Led<T>)]) -> Vec<K> {
+        if self.force() == Force::PastShared {
+            return Vec::new();
+        }
+        found.iter().filter(|(_, led)| led.astray).map(|(key, _)| key.clone()).collect()
     }
 
     /// Goes from keys of an index to rows.
-    async fn follow<I: Index>(&self, keys: Vec<I::Key>) -> Result<Vec<(I::Key, Led<Found<I::Rows>>)>, Error> {
+    async fn follow<I: Index>(
+        &self,
+        keys: Vec<I::Key>,
+    ) -> Result<Vec<(I::Key, Led<Option<Found<I::Rows>>>)>, Error> {
         let entries = self.get_many::<I>(keys).await?;
         let rows = self.get_many::<I::Rows>(entries.found().map(|(_, key)| (**key).clone())).await?;
-        let lead = |key: &I::Key, to: Option<Arc<_>>| match to {
-            None => Led::Nowhere,
-            Some(to) => match rows.get(&to).cloned().flatten() {
-                Some(row) if I::leads(key, &row) => Led::To(row),
-                _ => Led::Astray,
-            },
+        let lead = |(key, to): (I::Key, Option<Arc<_>>)| {
+            let row = to.as_deref().and_then(|to| rows.get(to)?.clone()).filter(|row| I::leads(&key, row));
+            (key, Led { astray: to.is_some() && row.is_none(), to: row })
         };
-        checked::<I, _>("`Index::leads`", || {
-            entries
-                .into_iter()
-                .map(|(key, to)| {
-                    let led = lead(&key, to);
-                    (key, led)
-                })
-                .collect()
-        })
+        checked::<I, _>("`Index::leads`", || entries.into_iter().map(lead).collect())
     }
 
     /// Goes from keys of lists to the rows in them.
     async fn gather<L: List>(
         &self,
         keys: Vec<L::Key>,
-    ) -> Result<Vec<(L::Key, Gathered<Found<L::Rows>>)>, Error> {
+    ) -> Result<Vec<(L::Key, Led<Vec<Found<L::Rows>>>)>, Error> {
         let lists = self.get_many::<L>(keys).await?;
         let rows = self.get_many::<L::Rows>(lists.found().flat_map(|(_, keys)| keys.iter().cloned())).await?;
-        let gather = |key: &L::Key, list: Option<Arc<Vec<_>>>| {
+        let lead = |(key, list): (L::Key, Option<Arc<Vec<_>>>)| {
             let keys = list.as_deref().map_or(&[][..], Vec::as_slice);
-            let row = |of: &_| rows.get(of).cloned().flatten().filter(|row| L::holds(key, row));
+            let row = |of: &_| rows.get(of)?.clone().filter(|row| L::holds(&key, row));
             let held: Vec<_> = keys.iter().filter_map(row).collect();
-            Gathered { whole: held.len() == keys.len(), rows: held }
+            let astray = held.len() < keys.len();
+            (key, Led { astray, to: held })
         };
-        checked::<L, _>("`List::holds`", || {
-            lists
-                .into_iter()
-                .map(|(key, list)| {
-                    let rows = gather(&key, list);
-                    (key, rows)
-                })
-                .collect()
-        })
+        checked::<L, _>("`List::holds`", || lists.into_iter().map(lead).collect())
     }
 }
 
@@ -222,31 +206,22 @@ fn checked<S: Source, T>(what: &str, work: impl FnOnce() -> T) -> Result<T, Erro
     guard(work).map_err(|why| Error::panicked(S::name(), what, &why))
 }
 
-/// Where an entry of an index led.
-enum Led<R> {
-    /// It says that there is no row.
-    Nowhere,
-    To(R),
-    /// To a row that is gone, or to one that is another by now.
-    Astray,
+/// Where an entry led.
+struct Led<T> {
+    /// To a row that is gone, or is another by now.
+    astray: bool,
+    to: T,
 }
 
-impl<R> Led<R> {
-    fn is_astray(&self) -> bool {
-        matches!(self, Self::Astray)
-    }
-
-    fn into_row(self) -> Option<R> {
-        match self {
-            Self::To(row) => Some(row),
-            Self::Nowhere | Self::Astray => None,
-        }
+/// Puts what was asked again in the place of what had led astray.
+fn replace<K, T>(found: &mut [(K, Led<T>)], again: Vec<(K, Led<T>)>) {
+    let mut again = again.into_iter();
+    for (_, led) in found.iter_mut().filter(|(_, led)| led.astray) {
+        let (_, anew) = again.next().expect("an answer to each key that was asked again");
+        *led = anew;
     }
 }
 
-/// The rows of a list.
-struct Gathered<R> {
-    rows: Vec<R>,
-    /// None of those that it names is missing.
-    whole: bool,
+fn answers<K: Key, T>(found: Vec<(K, Led<T>)>) -> Answers<K, T> {
+    Answers::new(found.into_iter().map(|(key, led)| (key, led.to)).collect())
 }
