@@ -19,8 +19,7 @@ use sqlx::Connection;
 
 pub use self::bind::{Bind, Four, One, ReadFrom, Three, Two};
 pub use self::pools::Pools;
-pub(crate) use self::statement::Places;
-pub(crate) use self::statement::Statement;
+pub(crate) use self::statement::{Places, Statement};
 use crate::children::FillChildren;
 use crate::dialect::Dialect;
 use crate::table::Expected;
@@ -35,9 +34,10 @@ use crate::table::Expected;
 /// | SQLite | `id in (select value from json_each(?))` for integers and text: one | a list of marks, padded |
 /// | MySQL, MariaDB | a list of marks, padded to a power of two: eleven statements for 1 to 1024 keys | the same |
 ///
-/// Loading costs one statement (where keys are a list of marks: one for each 16,384 marks) on one connection of the pool, which is given back when the future is dropped. Its errors
-/// are those of sqlx. Rows are looked up by the key that stands in them: where the database takes two texts for equal (a
-/// collation that ignores case) and the key was asked for in another spelling, it is absent.
+/// Loading costs one statement (where keys are a list of marks: one for each 16,384 marks) on one connection of the pool,
+/// which is given back when the future is dropped. Its errors are those of sqlx. Rows are looked up by the key that stands
+/// in them: where the database takes two texts for equal (a collation that ignores case) and the key was asked for in
+/// another spelling, it is absent.
 ///
 /// ```
 /// # #[cfg(not(feature = "sqlite"))] fn main() {}

@@ -79,7 +79,7 @@ impl Table {
         P: Pools<DB>,
         Shape: Send + Sync + 'static,
     {
-        let (columns, table) = (self.all_columns::<DB>(), self.quoted::<DB>());
+        let (columns, table) = (names::<DB>(self.selected()), self.quoted::<DB>());
         let sql = format!("select {columns} from {table} where {}", self.condition::<DB>(self.key, None));
         let collect = Collect { row, all: at_most_one::<S>, embeds: embeds.0 };
         Select::of(pools, Statement::new(&sql), Looks::AtTable(expected), collect)
@@ -137,10 +137,7 @@ impl Table {
 
     /// The statement of lists of whole rows.
     pub(crate) fn lists_of_rows<DB: Dialect>(&self, list: &Listed) -> Statement {
-        match self.columns {
-            Some(columns) => self.lists::<DB>(list, columns),
-            None => self.lists::<DB>(list, &["*"]),
-        }
+        self.lists::<DB>(list, self.selected())
     }
 
     /// A select of its own for each list, which reads no further in an index than the list is long.
@@ -208,8 +205,9 @@ impl Table {
         self.filter.into_iter().chain(filter).map(|filter| format!(" and ({filter})")).collect()
     }
 
-    fn all_columns<DB: Dialect>(&self) -> String {
-        self.columns.map_or_else(|| "*".to_owned(), names::<DB>)
+    /// The columns of a whole row.
+    fn selected(&self) -> &'static [&'static str] {
+        self.columns.unwrap_or(&["*"])
     }
 
     fn quoted<DB: Dialect>(&self) -> String {

@@ -1,5 +1,7 @@
 //! The text of a select, with a place for its keys.
 
+use std::sync::{Arc, OnceLock};
+
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::dialect::Dialect;
@@ -21,14 +23,19 @@ pub enum Places {
 
 /// The text of a select, in pieces around its keys.
 #[derive(Debug)]
-pub struct Statement {
-    /// Up to, and without, the word `in`.
-    before: Box<str>,
-    after: Box<str>,
-    /// A condition of our own, which has arrays in another place than behind an `in`.
-    plain: bool,
-    /// The whole text, where it is the same for any number of keys.
-    whole: Option<SqlStr>,
+pub struct Statement(SelectText);
+
+#[derive(Debug)]
+enum SelectText {
+    Around {
+        /// Up to, and without, the word `in`.
+        before: Box<str>,
+        after: Box<str>,
+        /// The whole of it, where it is the same for any number of keys: made for the first load.
+        same: OnceLock<SqlStr>,
+    },
+    /// It has its arrays in another place than behind an `in`.
+    Whole(SqlStr),
 }
 
 impl Statement {
@@ -47,31 +54,27 @@ impl Statement {
         }) else {
             panic!("`in` has to stand before `{{keys}}`: {sql}");
         };
-        Self { before: before.into(), after: after.into(), plain: false, whole: None }
+        Self(SelectText::Around { before: before.into(), after: after.into(), same: OnceLock::new() })
     }
 
     /// A text that has its arrays where `{keys}` stands, and nowhere else.
     pub(crate) fn of_arrays(sql: &str, columns: usize) -> Self {
         let (before, after) = sql.split_once(KEYS).expect("a place for the keys");
-        let whole = AssertSqlSafe(format!("{before}{}{after}", arrays(columns))).into_sql_str();
-        Self { before: before.into(), after: after.into(), plain: true, whole: Some(whole) }
+        Self(SelectText::Whole(text(format!("{before}{}{after}", arrays(columns)))))
     }
 
     /// The text for one array for each column.
     pub(crate) fn with_arrays(&self, columns: usize) -> SqlStr {
-        if let Some(whole) = &self.whole {
-            return whole.clone();
-        }
-        match columns {
-            1 => self.with("= any($1)"),
-            _ => self.with(&format!("in (select * from unnest({}))", arrays(columns))),
-        }
+        self.same(|| match columns {
+            1 => "= any($1)".to_owned(),
+            _ => format!("in (select * from unnest({}))", arrays(columns)),
+        })
     }
 
     /// The text for one array of JSON, of keys of one column.
     #[cfg(feature = "sqlite")]
     pub(crate) fn with_json(&self) -> SqlStr {
-        self.with("in (select value from json_each(?))")
+        self.same(|| "in (select value from json_each(?))".to_owned())
     }
 
     /// The text for so many keys.
@@ -98,11 +101,27 @@ impl Statement {
         self.with(&format!("in (values {})", vec![&*one; keys].join(", ")))
     }
 
-    fn with(&self, condition: &str) -> SqlStr {
-        debug_assert!(!self.plain);
-        // the caller's text, and marks
-        AssertSqlSafe(format!("{}{condition}{}", self.before, self.after)).into_sql_str()
+    /// The text that is the same for any number of keys.
+    fn same(&self, condition: impl FnOnce() -> String) -> SqlStr {
+        match &self.0 {
+            SelectText::Whole(whole) => whole.clone(),
+            SelectText::Around { same, .. } => same.get_or_init(|| self.with(&condition())).clone(),
+        }
     }
+
+    fn with(&self, condition: &str) -> SqlStr {
+        match &self.0 {
+            SelectText::Around { before, after, .. } => text(format!("{before}{condition}{after}")),
+            SelectText::Whole(_) => {
+                unreachable!("a text that has its arrays in it has no place for a condition")
+            }
+        }
+    }
+}
+
+/// The caller's text, and marks: no value stands in it.
+fn text(sql: String) -> SqlStr {
+    AssertSqlSafe(Arc::new(sql)).into_sql_str()
 }
 
 fn arrays(columns: usize) -> String {
