@@ -58,7 +58,12 @@ pub(crate) struct Said {
 }
 
 impl StructField {
-    pub(crate) fn of(field: &syn::Field, rename_all: Option<&str>) -> syn::Result<Self> {
+    /// `private` is where the library is.
+    pub(crate) fn of(
+        field: &syn::Field,
+        rename_all: Option<&str>,
+        private: &dyn ToTokens,
+    ) -> syn::Result<Self> {
         let raw = Raw::from_field(field)?;
         let ident = raw.ident.expect("a field with a name");
         let name = raw.rename.unwrap_or_else(|| renamed(&ident.unraw().to_string(), rename_all));
@@ -73,9 +78,9 @@ impl StructField {
                 (None, None) => ty.clone(),
                 (None, Some(Override::Explicit(json))) if json.nullable.is_present() => {
                     let inner = argument(ty, "Option").unwrap_or(ty);
-                    syn::parse_quote!(::core::option::Option<::mastaba_sqlx::__private::sqlx::types::Json<#inner>>)
+                    syn::parse_quote!(::core::option::Option<#private::sqlx::types::Json<#inner>>)
                 }
-                (None, Some(_)) => syn::parse_quote!(::mastaba_sqlx::__private::sqlx::types::Json<#ty>),
+                (None, Some(_)) => syn::parse_quote!(#private::sqlx::types::Json<#ty>),
             };
             Origin::Column { name, decoded: Box::new(decoded) }
         };

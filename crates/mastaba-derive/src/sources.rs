@@ -210,7 +210,7 @@ fn list(table: &CachedStruct, list: &ListSource) -> TokenStream {
 fn keyed(table: &CachedStruct) -> TokenStream {
     let CachedStruct { ident, source, key, .. } = table;
     let private = table.private();
-    let add = |source: &Ident, of: &[usize]| {
+    let add = |source: &dyn ToTokens, of: &[usize]| {
         let key = key_of(table, of, &quote!(row));
         // in a closure for its `?`: a row whose column is null stands in no list
         quote! {
@@ -222,51 +222,26 @@ fn keyed(table: &CachedStruct) -> TokenStream {
     };
     let own = key_of(table, key, &quote!(row));
     // last: they are derived from the rows that are kept in them
-    let parents: Vec<TokenStream> = table
-        .lists
-        .iter()
-        .filter_map(|list| {
-            let (parent, _) = list.embed.as_ref()?;
-            let key = key_of(table, &list.of, &quote!(row));
-            Some(quote! {
-                let key = (|| ::core::option::Option::Some(#key))();
-                if let ::core::option::Option::Some(key) = key {
-                    keys.add::<<#parent as #private::mastaba::Record>::Source>(key);
-                }
-            })
-        })
-        .collect();
-    let adds: Vec<_> = table
+    let parents = table.lists.iter().filter_map(|list| {
+        let (parent, _) = list.embed.as_ref()?;
+        Some(add(&quote!(<#parent as #private::mastaba::Record>::Source), &list.of))
+    });
+    let parents: Vec<TokenStream> = parents.collect();
+    // whether an entry is another one after a change: what a condition says of a row is known to the database alone
+    let moves = |of: &mut dyn Iterator<Item = usize>, filter: &Option<syn::LitStr>| {
+        let fields = of.map(|at| &table.fields[at].ident);
+        let filtered = table.filter.is_some() || filter.is_some();
+        if filtered { quote!(true) } else { quote!(moved #(|| old.#fields != new.#fields)*) }
+    };
+    let of_indexes = table
         .indexes
         .iter()
-        .map(|index| add(&index.source, &index.of))
-        .chain(table.lists.iter().map(|list| add(&list.source, &list.of)))
-        .collect();
-    // the fields on which an entry depends, beside the key
-    let depends: Vec<Vec<usize>> = table
-        .indexes
-        .iter()
-        .map(|index| index.of.clone())
-        .chain(table.lists.iter().map(|list| {
-            let mut of = list.of.clone();
-            of.extend(list.order.iter().map(|(at, _)| *at));
-            of
-        }))
-        .collect();
-    let filtered = table
-        .indexes
-        .iter()
-        .map(|_| table.filter.is_some())
-        .chain(table.lists.iter().map(|list| list.filter.is_some() || table.filter.is_some()));
-    let moves: Vec<TokenStream> = depends
-        .iter()
-        .zip(filtered)
-        .map(|(of, filtered)| {
-            let fields = of.iter().map(|at| &table.fields[*at].ident);
-            // what a condition says of a row is known to the database alone
-            if filtered { quote!(true) } else { quote!(moved #(|| old.#fields != new.#fields)*) }
-        })
-        .collect();
+        .map(|IndexSource { source, of, .. }| (add(source, of), moves(&mut of.iter().copied(), &None)));
+    let of_lists = table.lists.iter().map(|ListSource { source, of, order, filter, .. }| {
+        let mut depends = of.iter().copied().chain(order.iter().map(|(at, _)| *at));
+        (add(source, of), moves(&mut depends, filter))
+    });
+    let (adds, moves): (Vec<_>, Vec<_>) = of_indexes.chain(of_lists).unzip();
     let own_fields = key.iter().map(|at| &table.fields[*at].ident);
     quote! {
         impl #private::mastaba::Keyed for #ident {
@@ -289,10 +264,11 @@ fn keyed(table: &CachedStruct) -> TokenStream {
                         }
                     }
                 )*
-                for row in [old, new] {
-                    let _ = row;
-                    #(#parents)*
-                }
+                #(
+                    for row in [old, new] {
+                        #parents
+                    }
+                )*
             }
         }
     }
@@ -324,29 +300,22 @@ fn all(table: &CachedStruct) -> TokenStream {
                 #private::ReadFrom<DB>
         });
     }
-    for index in &table.indexes {
-        let IndexSource { of, source, .. } = index;
-        let columns = table.columns(of);
+    let mut add = |source: &Ident, of: &[usize], method: TokenStream, what: TokenStream| {
         let (row, take) = split(table, of);
         let (of_type, of_shape) = (key_type(table, of), shape(of, &private));
         bounds.push(quote!(#of_type: #private::Bind<DB, #of_shape>));
         bounds.push(quote!(#row: #private::ReadFrom<DB>));
         adds.push(quote! {
-            let made = table.index::<DB, #source, P, #row, #of_shape>(pools, &[#(#columns),*], #take);
+            let made = table.#method::<DB, #source, P, #row, #of_shape>(pools, &#what, #take);
             sources = sources.source(#source(made));
         });
+    };
+    for IndexSource { of, source, .. } in &table.indexes {
+        let columns = table.columns(of);
+        add(source, of, quote!(index), quote!([#(#columns),*]));
     }
     for list in &table.lists {
-        let ListSource { of, source, .. } = list;
-        let (row, take) = split(table, of);
-        let (of_type, of_shape) = (key_type(table, of), shape(of, &private));
-        bounds.push(quote!(#of_type: #private::Bind<DB, #of_shape>));
-        bounds.push(quote!(#row: #private::ReadFrom<DB>));
-        let listed = listed(table, list);
-        adds.push(quote! {
-            let made = table.list::<DB, #source, P, #row, #of_shape>(pools, &#listed, #take);
-            sources = sources.source(#source(made));
-        });
+        add(&list.source, &list.of, quote!(list), listed(table, list));
     }
     let doc = format!(
         "The sources of this table, for `CacheBuilder::sources`: its rows{}. When the cache is built, the table, its \

@@ -85,10 +85,11 @@ impl CachedStruct {
         let syn::Data::Struct(syn::DataStruct { fields: Fields::Named(named), .. }) = &input.data else {
             return Err(syn::Error::new(input.ident.span(), "a struct with named fields is needed"));
         };
+        let path = attributes.path.clone().unwrap_or_else(|| syn::parse_quote!(::mastaba_sqlx));
         let rename_all = rename_all(&input.attrs)?;
         let mut fields = Vec::new();
         for field in &named.named {
-            match StructField::of(field, rename_all.as_deref()) {
+            match StructField::of(field, rename_all.as_deref(), &private(&path)) {
                 Ok(field) => fields.push(field),
                 Err(error) => mistakes.combine(error),
             }
@@ -96,8 +97,7 @@ impl CachedStruct {
         if let Some(error) = mistakes.0 {
             return Err(error);
         }
-        let Attributes { table, key, region, name, version, filter, hidden, indexes, lists, path } =
-            attributes;
+        let Attributes { table, key, region, name, version, filter, hidden, indexes, lists, .. } = attributes;
         let struct_name = input.ident.to_string();
         let prefix = name.map_or_else(|| struct_name.to_snake_case(), |name| name.value());
         let look = FieldsByName { fields: &fields };
@@ -198,7 +198,7 @@ impl CachedStruct {
         Ok(Self {
             ident: input.ident.clone(),
             vis: input.vis.clone(),
-            path: path.unwrap_or_else(|| syn::parse_quote!(::mastaba_sqlx)),
+            path,
             source_name: format!("{prefix}.by_{}", by(&key)),
             fields,
             table,
@@ -215,8 +215,7 @@ impl CachedStruct {
 
     /// Where the library is.
     pub(crate) fn private(&self) -> TokenStream {
-        let path = &self.path;
-        quote!(#path::__private)
+        private(&self.path)
     }
 
     pub(crate) fn column(&self, at: usize) -> &str {
@@ -226,6 +225,10 @@ impl CachedStruct {
     pub(crate) fn columns(&self, of: &[usize]) -> Vec<&str> {
         of.iter().map(|at| self.column(*at)).collect()
     }
+}
+
+fn private(path: &Path) -> TokenStream {
+    quote!(#path::__private)
 }
 
 /// Looks for fields by their names.
