@@ -75,23 +75,9 @@ macro_rules! source {
         $(#[$about])*
         $vis struct $name($vis $state);
 
-        impl $crate::Source for $name {
-            type Key = $key;
-            type Value = $value;
-            type Error = $error;
-            const NAME: &'static str = $label;
-            const REGION: &'static str = $region;
-            $($($more)*)?
-
-            async fn load_many(
-                &self,
-                cx: &$crate::LoadContext<'_>,
-                $keys: &[$key],
-            ) -> ::core::result::Result<$crate::Rows<Self>, $error> {
-                let ($held, $cx) = (&self.0, cx);
-                let rows: ::core::result::Result<::std::vec::Vec<($same, $value)>, $error> = async { $body }.await;
-                ::core::result::Result::Ok(rows?.into_iter().collect())
-            }
+        $crate::source! {
+            @impl $name as $label in $region { $($($more)*)? }
+            async |[$held] $cx, $keys: &[$key]| -> Result<Vec<($same, $value)>, $error> $body
         }
     };
     (
@@ -103,19 +89,31 @@ macro_rules! source {
         $(#[$about])*
         $vis struct $name;
 
+        $crate::source! {
+            @impl $name as $label in $region { $($($more)*)? }
+            async |[] $cx, $keys: &[$key]| -> Result<Vec<($same, $value)>, $error> $body
+        }
+    };
+    // of both: the closure has what the struct holds, or nothing
+    (
+        @impl $name:ident as $label:literal in $region:literal { $($more:tt)* }
+        async |[$($held:pat_param)?] $cx:pat_param, $keys:ident: &[$key:ty]|
+            -> Result<Vec<($same:ty, $value:ty)>, $error:ty> $body:block
+    ) => {
         impl $crate::Source for $name {
             type Key = $key;
             type Value = $value;
             type Error = $error;
             const NAME: &'static str = $label;
             const REGION: &'static str = $region;
-            $($($more)*)?
+            $($more)*
 
             async fn load_many(
                 &self,
                 cx: &$crate::LoadContext<'_>,
                 $keys: &[$key],
             ) -> ::core::result::Result<$crate::Rows<Self>, $error> {
+                $(let $held = &self.0;)?
                 let $cx = cx;
                 let rows: ::core::result::Result<::std::vec::Vec<($same, $value)>, $error> = async { $body }.await;
                 ::core::result::Result::Ok(rows?.into_iter().collect())
