@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use mastaba::shared::memory::Memory;
 use mastaba::{Cache, CacheBuilder, Event, NearConfig, Region, RequestCache, WriteMode};
-use mastaba_sea_orm::{ById, RelatedIds};
+use mastaba_sea_orm::{Begin, ById, RelatedIds, Transaction};
 use mastaba_test::servers::{Mariadb, Postgres};
 use mastaba_test::world::{Control, Watched};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait,
+    SqliteTransactionMode, TransactionOptions,
+};
 use tempfile::TempDir;
 
 use crate::entities::{author, book, fine, loan, note, review};
@@ -163,6 +166,14 @@ impl Library {
 
     pub(crate) fn backend(&self) -> DbBackend {
         self.db.get_database_backend()
+    }
+
+    /// Begins a transaction that waits for another one to have ended: a dropped one is rolled back a little later, and
+    /// SQLite lets nobody wait who has read before it writes, as an update here does.
+    pub(crate) async fn begin_after_another(&self, request: &RequestCache) -> Result<Transaction, DbErr> {
+        let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
+        let options = TransactionOptions { sqlite_transaction_mode, ..TransactionOptions::default() };
+        request.begin_with(&self.db, options).await
     }
 
     pub(crate) fn request(&self) -> RequestCache {

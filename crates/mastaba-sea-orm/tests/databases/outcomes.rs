@@ -13,7 +13,7 @@ use crate::writing::titled;
 pub(crate) async fn a_transaction_that_is_dropped_is_rolled_back_in_silence(library: Library) {
     let library = library.warm().await;
     let handler = async |fails: bool| -> Result<(), mastaba::BoxError> {
-        let tx = library.request().begin(&library.db).await?;
+        let tx = library.begin_after_another(&library.request()).await?;
         tx.update(titled(1, "new")).await?;
         tx.invalidate_tag("everything");
         tx.clear("lists")?;
@@ -143,7 +143,7 @@ pub(crate) async fn keys_are_held_before_the_commit_which_is_refused_without(lib
     library.shared.down(&[]);
     library.settle().await;
 
-    let tx = library.request().begin(&library.db).await.unwrap();
+    let tx = library.begin_after_another(&library.request()).await.unwrap();
     tx.update(titled(1, "new")).await.unwrap();
     tx.commit().await.unwrap();
     library.cache.idle().await;

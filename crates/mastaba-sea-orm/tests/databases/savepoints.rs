@@ -76,7 +76,7 @@ async fn until_given_up(mut attempt: impl AsyncFnMut() -> bool) {
 pub(crate) async fn a_savepoint_that_is_given_up_while_it_is_set_ends_the_transaction(library: Library) {
     let library = library.warm().await;
     until_given_up(async || {
-        let mut tx = library.request().begin(&library.db).await.unwrap();
+        let mut tx = library.begin_after_another(&library.request()).await.unwrap();
         tx.update(titled(1, "new")).await.unwrap();
         if tx.savepoint().now_or_never().is_some() {
             return false;
@@ -96,7 +96,7 @@ pub(crate) async fn a_savepoint_that_is_given_up_while_it_ends_ends_the_transact
     let library = library.warm().await;
     for releases in [true, false] {
         until_given_up(async || {
-            let mut tx = library.request().begin(&library.db).await.unwrap();
+            let mut tx = library.begin_after_another(&library.request()).await.unwrap();
             tx.update(titled(1, "new")).await.unwrap();
             let part = tx.savepoint().await.unwrap();
             part.update(titled(2, "new")).await.unwrap();

@@ -247,7 +247,7 @@ pub(crate) async fn statements_count_in_the_report(library: Library) {
     drop(tx);
 
     let request = library.request();
-    let tx = request.begin(&library.db).await.unwrap();
+    let tx = library.begin_after_another(&request).await.unwrap();
     tx.update(author::ActiveModel { id: Unchanged(101), name: Set("A".to_owned()) }).await.unwrap();
     tx.commit().await.unwrap();
     let report = request.report();
