@@ -55,7 +55,8 @@ cargo xtask COMMAND
 
 Steps of test:
 {}
-The step servers installs Debian packages when this is root or sudo asks nothing; nothing else is ever fetched.
+The step servers installs Debian packages when this is root or sudo asks nothing, and fetches what is no package of this
+machine into mastaba/servers in the folder of the user's caches; nothing else is ever fetched.
 A step whose tool is not installed is skipped by name. Without their servers, tests are skipped by name, or fail when
 the variable CI is set.
 The exit code is 0 when no step failed, 1 when one did, 101 when the command line is wrong.",

@@ -39,7 +39,7 @@ static STEPS: [Step; 12] = [
     },
     Step {
         name: "servers",
-        about: "what the tests talk to is installed (by apt-get if it may)",
+        about: "what the tests talk to is installed (by apt-get if it may) or fetched",
         work: prepare,
     },
     Step { name: "test", about: "all tests (cargo-nextest when it is installed)", work: test },

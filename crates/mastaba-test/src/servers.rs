@@ -17,6 +17,7 @@
 
 mod cluster;
 mod mariadb;
+mod memcached;
 mod missing;
 mod postgres;
 pub(crate) mod process;
@@ -29,10 +30,11 @@ pub(crate) mod wait;
 
 pub use cluster::{Cluster, Migration};
 pub use mariadb::Mariadb;
+pub use memcached::{MemcachedBuilder, MemcachedServer};
 pub use missing::missing;
 pub use postgres::Postgres;
 pub use process::{Signal, signal};
-pub use programs::Program;
+pub use programs::{Program, RELEASE, Recipe, Supply, Wheel, fetched};
 pub use redis::{RedisBuilder, RedisServer};
 pub use sentinel::Sentinels;
 pub use tls::Certificates;

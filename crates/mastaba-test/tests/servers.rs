@@ -4,6 +4,8 @@
 mod groups;
 #[path = "servers/mariadb.rs"]
 mod mariadb;
+#[path = "servers/memcached.rs"]
+mod memcached;
 #[path = "servers/postgres.rs"]
 mod postgres;
 #[path = "servers/proxy.rs"]
