@@ -138,7 +138,14 @@ impl Wire {
         }
         let value = match self {
             Self::Single(links) => links.here().map_err(fault)?.one(&cmd).await,
-            Self::Cluster(links) => links.here().map_err(fault)?.one(cmd).await,
+            Self::Cluster(links) => {
+                let each = keys.iter().map(|key| {
+                    let mut cmd = Cmd::new();
+                    cmd.arg("MGET").arg(TwoPieces([prefix, key]));
+                    cmd
+                });
+                links.here().map_err(fault)?.read(cmd, each).await
+            }
         };
         match value {
             Ok(Value::Array(values)) if values.len() == keys.len() => {

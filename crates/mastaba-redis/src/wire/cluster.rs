@@ -77,7 +77,7 @@ impl ClusterLink {
         let mut connection = self.connection().await?;
         let mut pause = Duration::from_millis(1);
         loop {
-            let done = connection.req_packed_command(&cmd).await.and_then(Value::extract_error);
+            let done = once(&mut connection, &cmd).await;
             // A slot is on its way. The crate sends `ASKING` ahead of the command, and on a connection that many share
             // the command of another one may come between and use it up; after some attempts it gives up. A redirection
             // says that nothing was done, so it is tried for as long as the budget of the operation reaches.
@@ -87,6 +87,21 @@ impl ClusterLink {
             }
             sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// A read of many keys: `all` of them, or `each` by itself where that is refused. While a slot is on its way, neither of
+    /// its nodes answers for several keys of it unless it has all of them, and a key that is nowhere is one that it does
+    /// not have. That lasts for as long as the slot takes.
+    pub(crate) async fn read(&self, all: Cmd, each: impl Iterator<Item = Cmd>) -> RedisResult<Value> {
+        let done = once(&mut self.connection().await?, &all).await;
+        match done.as_ref().map_err(RedisError::code) {
+            Err(Some("TRYAGAIN")) => {
+                let each = each.map(|cmd| async { self.one(cmd).await.map(only) });
+                try_join_all(each).await.map(Value::Array)
+            }
+            Err(Some("ASK" | "MOVED")) => self.one(all).await,
+            _ => done,
         }
     }
 
@@ -101,6 +116,18 @@ impl ClusterLink {
         let pings = nodes.keys().map(|node| at(&connection, node, redis::cmd("PING")));
         try_join_all(pings).await.map(drop)
     }
+}
+
+/// The answer for the only key of a list.
+fn only(value: Value) -> Value {
+    match value {
+        Value::Array(mut values) if values.len() == 1 => values.remove(0),
+        other => other,
+    }
+}
+
+async fn once(connection: &mut ClusterConnection<Greeted>, cmd: &Cmd) -> RedisResult<Value> {
+    connection.req_packed_command(cmd).await.and_then(Value::extract_error)
 }
 
 fn closed() -> RedisError {

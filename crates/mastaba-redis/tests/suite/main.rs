@@ -15,6 +15,7 @@ mod incarnation;
 mod keys;
 mod killed_writers;
 mod memory_faults;
+mod moving_slots;
 mod near;
 mod near_faults;
 mod near_leases;
