@@ -23,7 +23,11 @@ pub(crate) fn decode(bytes: &[u8]) -> User {
 
 /// `MGET`, decoded.
 pub(crate) async fn mget(redis: &mut MultiplexedConnection, ids: &[i64]) -> Vec<Option<User>> {
-    let keys: Vec<_> = ids.iter().map(|id| key(*id)).collect();
+    mget_keys(redis, ids.iter().map(|id| key(*id)).collect()).await
+}
+
+/// The same of these keys, from one server or a cluster.
+pub(crate) async fn mget_keys(redis: &mut impl AsyncCommands, keys: Vec<String>) -> Vec<Option<User>> {
     let found: Vec<Option<Vec<u8>>> = redis.mget(keys).await.expect("an answer");
     found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
 }

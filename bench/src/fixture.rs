@@ -53,15 +53,18 @@ pub(crate) fn runtime() -> Runtime {
 
 /// A cache over one region, in which these keys are known to every tier that it has.
 pub(crate) fn cache(runtime: &Runtime, region: Region, known: impl IntoIterator<Item = i64>) -> Cache {
-    runtime.block_on(async {
-        let region = region.max_batch(1_000_000).early_refresh(0.0);
-        let region = region.ttl(std::time::Duration::from_secs(36_000));
-        let cache = Cache::builder().region("objects", region).source(UserById).build().await;
-        let cache = cache.expect("a sound configuration");
-        cache.request().prefetch::<UserById>(known).await.expect("users");
-        cache.idle().await;
-        cache
-    })
+    runtime.block_on(cache_of(region, known))
+}
+
+/// The same, on the runtime of the caller.
+pub(crate) async fn cache_of(region: Region, known: impl IntoIterator<Item = i64>) -> Cache {
+    let region = region.max_batch(1_000_000).early_refresh(0.0);
+    let region = region.ttl(std::time::Duration::from_secs(36_000));
+    let cache = Cache::builder().region("objects", region).source(UserById).build().await;
+    let cache = cache.expect("a sound configuration");
+    cache.request().prefetch::<UserById>(known).await.expect("users");
+    cache.idle().await;
+    cache
 }
 
 /// Keys in an order that no prefetcher knows.

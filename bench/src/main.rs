@@ -38,6 +38,8 @@ Rows:
   P10   P3, P5 and P6 with Redis and PostgreSQL a network away, 0.25 ms each way
   P11   a write in each mode, in memory and in Redis, and the reads that writes send to the source
   P12   the pages of P6: what one costs Redis in CPU
+  P13   multi-get of 10, 100 and 1000 from a cluster of three, with the keys as they are and in 16 and 64 shards
+  P14   a fleet: what 10, 100 and 1000 processes cost one Redis, and what each of them does alone
 
 Servers are started for the rows that need them, on cores of their own where taskset is installed.
 Without a row, all of them. --json prints one object a line; --quick takes few rounds and proves nothing.";

@@ -98,6 +98,25 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Seconds of CPU that a process and what it has started have used.
+pub(crate) fn cpu(pid: u32) -> f64 {
+    // of the first thread: PostgreSQL has no other ones, and those of Redis have nothing to do here
+    let of = |pid: u32| schedstat(&format!("/proc/{pid}/schedstat"));
+    children(pid).into_iter().chain([pid]).map(of).sum()
+}
+
+/// Seconds of CPU that a thread has used, by what [`thread_id`] gave it.
+pub(crate) fn thread_cpu(id: &str) -> f64 {
+    schedstat(&format!("/proc/{id}/schedstat"))
+}
+
+/// Seconds on a core; nothing where the system does not count them.
+fn schedstat(path: &str) -> f64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    // the first number is nanoseconds
+    text.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}
+
 /// What the system calls the thread that calls this.
 pub(crate) fn thread_id() -> Option<String> {
     let thread = fs::read_link("/proc/thread-self").ok()?;

@@ -1,6 +1,8 @@
 //! The rows.
 
+mod cluster;
 mod distant;
+mod fleet;
 mod growth;
 mod heap;
 mod hot;
@@ -30,4 +32,6 @@ pub(crate) const ALL: &[Row] = &[
     ("P10", distant::measured),
     ("P11", writes::measured),
     ("P12", page::redis_cpu),
+    ("P13", cluster::measured),
+    ("P14", fleet::measured),
 ];

@@ -1,11 +1,13 @@
 //! The servers of a run, started by it and gone with it, and the clients that stand beside Mastaba.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mastaba_redis::{Redis as Backend, RedisConfig};
-use mastaba_test::servers::{Postgres, RedisServer};
+use mastaba_test::servers::{Cluster as Nodes, Postgres, RedisServer};
 use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, IntoConnectionInfo};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -13,6 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::distance::Distance;
 use crate::fixture::runtime;
+use crate::pin::cpu;
 
 /// A Redis. Dropping it ends it.
 pub(crate) struct Redis {
@@ -48,16 +51,122 @@ impl Redis {
 
     /// What the server counts while this is done: the calls of each command, but not of those that only look.
     pub(crate) fn counted(&self, work: impl FnOnce()) -> BTreeMap<String, u64> {
+        counted(&self.runtime, &[&self.server], work)
+    }
+
+    /// Every call of each command while this is done.
+    pub(crate) fn counted_all(&self, work: impl FnOnce()) -> BTreeMap<String, u64> {
         self.runtime.block_on(self.server.reset_stats());
         work();
-        let mut calls = self.runtime.block_on(self.server.commandstats());
-        calls.retain(|name, _| !name.starts_with("config") && name != "info");
-        calls
+        self.runtime.block_on(self.server.commandstats())
+    }
+
+    /// Seconds of CPU that it has used.
+    pub(crate) fn cpu(&self) -> f64 {
+        cpu(self.pid())
+    }
+
+    /// Bytes that it has sent to all its clients.
+    pub(crate) fn sent(&self) -> f64 {
+        let stats = self.runtime.block_on(self.server.info("stats"));
+        stats.get("total_net_output_bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Until as many connections, and no more, are told of changes.
+    pub(crate) fn wait_for_listeners(&self, count: usize) {
+        let listens = |client: &str| {
+            client
+                .split(' ')
+                .any(|field| field.strip_prefix("flags=").is_some_and(|flags| flags.contains('B')))
+        };
+        let began = Instant::now();
+        loop {
+            let clients = self.runtime.block_on(self.server.command(&["CLIENT", "LIST"]));
+            let now = clients.lines().filter(|client| listens(client)).count();
+            if now == count {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{now} connections listen, and not {count}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Freezes it: it takes what it is sent, and answers nothing. It is not woken again.
+    pub(crate) fn freeze(&self) {
+        self.runtime.block_on(self.server.pause());
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        self.runtime.block_on(self.server.kill());
     }
 
     pub(crate) fn empty(&self) {
         self.runtime.block_on(self.server.command(&["FLUSHALL"]));
     }
+}
+
+/// A Redis cluster of three masters. Dropping it ends it.
+pub(crate) struct Cluster {
+    runtime: Runtime,
+    nodes: Nodes,
+}
+
+impl Cluster {
+    /// `None` where none is installed, which has been said.
+    pub(crate) fn start() -> Option<Self> {
+        let runtime = runtime();
+        let nodes = runtime.block_on(Nodes::start())?;
+        Some(Self { runtime, nodes })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.nodes.url()
+    }
+
+    /// Of the masters, and of the replica of the first one.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.masters().chain([self.nodes.replica()]).map(|node| node.pid().expect("it runs")).collect()
+    }
+
+    /// Seconds of CPU that the masters have used.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.masters().map(|node| cpu(node.pid().expect("it runs"))).sum()
+    }
+
+    /// As [`Redis::counted`], over all masters.
+    pub(crate) fn counted(&self, work: impl FnOnce()) -> BTreeMap<String, u64> {
+        counted(&self.runtime, &self.masters().collect::<Vec<_>>(), work)
+    }
+
+    fn masters(&self) -> impl Iterator<Item = &RedisServer> {
+        (0..3).map(|index| self.nodes.node(index))
+    }
+
+    /// A client of `redis`, as [`connect`] makes one.
+    pub(crate) async fn connect(&self) -> ClusterConnection {
+        let limit = Duration::from_secs(10);
+        let client = ClusterClientBuilder::new(self.nodes.urls())
+            .tcp_settings(TcpSettings::default().set_nodelay(true))
+            .response_timeout(limit)
+            .connection_timeout(limit);
+        client.build().expect("URLs").get_async_connection().await.expect("a connection")
+    }
+}
+
+/// The calls of each command while this is done, but not of those that only look, or keep servers together.
+fn counted(runtime: &Runtime, servers: &[&RedisServer], work: impl FnOnce()) -> BTreeMap<String, u64> {
+    servers.iter().for_each(|server| runtime.block_on(server.reset_stats()));
+    work();
+    let mut all = BTreeMap::new();
+    for server in servers {
+        for (name, calls) in runtime.block_on(server.commandstats()) {
+            *all.entry(name).or_default() += calls;
+        }
+    }
+    let aside = ["config", "info", "ping", "cluster", "replconf", "auth"];
+    all.retain(|name: &String, _| !aside.iter().any(|known| name.starts_with(known)));
+    all
 }
 
 /// A client of `redis`, on which all commands of a program travel, and at once: over a network the crate needs to be

@@ -168,3 +168,82 @@ fn an_unknown_row_is_told_what_there_is() {
     let (sound, _, err) = bench(&["P77"]);
     assert!(!sound && err.contains("P77") && err.contains("P1, P2"), "{err}");
 }
+
+#[test]
+fn a_read_of_a_cluster_is_a_command_for_each_slot_and_by_shards_a_command_for_each_shard() {
+    if missing(&[Program::RedisServer]) {
+        return;
+    }
+    let lines = rows(&["P13"]);
+    let commands = |case| worst(&lines, "P13 100 commands", case);
+    let median = |case: &str| {
+        let line = lines.iter().find(|line| line["row"] == "P13 100 commands" && line["case"] == case);
+        line.unwrap()["median"].as_f64().unwrap()
+    };
+    assert!(median("reference") > 90.0, "100 keys fall into nearly as many slots");
+    // the generation of the region is a key more
+    assert!(commands("mastaba") <= 1.02, "{}", commands("mastaba"));
+    for (shards, most) in [("16 shards", 16.0), ("64 shards", 64.0)] {
+        assert!(median(&format!("by hand, {shards}")) <= most);
+        assert!(median(&format!("mastaba, {shards}")) <= most + 1.0);
+    }
+    assert!(worst(&lines, "P13 balance", "16 shards, worst name") > 1.0);
+    assert!(lines.iter().any(|line| line["unit"] == "us/call" && line["case"] == "mastaba, 16 shards"));
+}
+
+/// The names of the rows and of their cases, in the order in which they are printed.
+fn skeleton(printed: &str) -> Vec<&str> {
+    let named = printed.lines().filter_map(|line| match line.strip_prefix("  ") {
+        Some(case) => case.split("  ").next().filter(|case| !case.is_empty() && *case != "case"),
+        None => line.starts_with("P14").then(|| line.split("  ").next().unwrap_or(line)),
+    });
+    named.collect()
+}
+
+#[test]
+fn a_fleet_loads_a_key_once_and_hears_of_each_change_in_each_process_as_the_page_shows() {
+    if missing(&[Program::RedisServer]) {
+        return;
+    }
+    let lines = rows(&["P14"]);
+    let text = |line: &'_ Value, field| line[field].as_str().unwrap().to_owned();
+    let mut printed: Vec<String> = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        if at == 0 || lines[at - 1]["row"] != line["row"] {
+            printed.push(text(line, "row"));
+        }
+        printed.push(text(line, "case"));
+    }
+    let page = include_str!("../../docs/book/src/fleets.md");
+    let blocks: Vec<_> =
+        page.split("```text\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(
+        skeleton(&blocks.concat()),
+        printed,
+        "the page on fleets shows what `cargo xtask bench P14` prints"
+    );
+
+    let median = |row: &str, case: &str| {
+        let line = lines.iter().find(|line| line["row"] == row && line["case"] == case);
+        line.unwrap_or_else(|| panic!("{row}: {case} is not in {lines:?}"))["median"].as_f64().unwrap()
+    };
+    assert!(median("P14 together loads", "100 processes") <= 2.0);
+    let sent = |case| median("P14 sent", case);
+    assert!(sent("100 processes") - sent("50 processes") > 50.0 * 40.0, "a message has its key");
+    for (alone, many) in [("1 process", 5.0), ("5 processes", 4.0)] {
+        let next = if alone == "1 process" { "5 processes" } else { "20 processes" };
+        let loads = |case| median("P14 outage loads", case);
+        assert!(
+            loads(next) > loads(alone) * many * 0.6,
+            "each adds its own: {} and {}",
+            loads(alone),
+            loads(next)
+        );
+    }
+    for (case, processes) in [("1 process", 1.0), ("5 processes", 5.0), ("20 processes", 20.0)] {
+        assert!(
+            median("P14 outage waits", case) >= 5.0 * processes,
+            "each finds out alone, by five failures"
+        );
+    }
+}

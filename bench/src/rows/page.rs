@@ -7,7 +7,6 @@ mod client;
 mod readers;
 mod records;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use axum::routing::get;
 
 use self::readers::Reader;
 use crate::fixture::runtime;
-use crate::pin::{Placement, children, pin_thread, placements};
+use crate::pin::{Placement, cpu, pin_thread, placements};
 use crate::rounds::{Effort, Table, rates, recorded};
 use crate::servers::{Database, Redis};
 
@@ -175,17 +174,6 @@ fn visit(site: &Site, users: &[i64], connections: usize, core: Option<usize>, da
     let count = latencies.len() as f64;
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
     Run { per_second: count / took, p50: at(50), p99: at(99), database: database / count, redis: 0.0 }
-}
-
-/// Seconds of CPU that a process and what it has started have used.
-fn cpu(pid: u32) -> f64 {
-    let of = |pid: u32| {
-        // the first number is nanoseconds on a core, of the first thread: PostgreSQL has no other ones, and those of Redis
-        // have nothing to do here
-        let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        text.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
-    };
-    children(pid).into_iter().chain([pid]).map(of).sum()
 }
 
 /// The table of a figure.
