@@ -38,7 +38,8 @@ const NAMES: [(&str, &str); 9] = [
 ];
 
 /// Programs: what one calls its types is no matter of another one.
-const PROGRAMS: [&str; 5] = ["bench/src", "demo/src", "examples/blog/src", "sim/src", "xtask/src"];
+const PROGRAMS: [&str; 6] =
+    ["bench/src", "crates/mastaba-cli/src", "demo/src", "examples/blog/src", "sim/src", "xtask/src"];
 
 /// One line per problem.
 pub(crate) fn problems(root: &Path) -> io::Result<Vec<String>> {
@@ -47,7 +48,7 @@ pub(crate) fn problems(root: &Path) -> io::Result<Vec<String>> {
     let mut crates = Vec::new();
     for entry in fs::read_dir(root.join("crates"))? {
         let path = entry?.path().join("src");
-        if path.is_dir() {
+        if path.is_dir() && !PROGRAMS.iter().any(|program| path == root.join(program)) {
             crates.push(Crate::read(&path)?);
         }
     }

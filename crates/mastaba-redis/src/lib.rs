@@ -51,6 +51,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
+mod describe;
 mod error;
 mod hub;
 mod operations;
@@ -59,6 +60,7 @@ mod script;
 mod wire;
 
 pub use config::{AtStart, RedisConfig, Servers, Tls};
+pub use describe::{Capability, Deployment, Description, ServerFacts};
 pub use error::ConnectError;
 pub use operations::Redis;
 

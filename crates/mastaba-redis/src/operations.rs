@@ -69,6 +69,14 @@ impl Redis {
         Ok(Self { inner: Arc::new(Inner { hub, wire, filling, filling_bytes }) })
     }
 
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.inner.wire
+    }
+
     fn full(&self, key: &Bytes) -> Bytes {
         if self.inner.hub.config.prefix.is_empty() { key.clone() } else { self.inner.hub.full(key).into() }
     }

@@ -8,6 +8,7 @@ mod single;
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -52,6 +53,18 @@ impl ToRedisArgs for TwoPieces<'_> {
             argument.write_all(piece).expect("memory takes all bytes");
         }
     }
+}
+
+/// What one server said to a question that is for no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerSaid {
+    /// Where it is; empty where there is one alone.
+    pub(crate) place: String,
+    pub(crate) took: Duration,
+    /// When the answer came, by the clock of this process.
+    pub(crate) at_ms: u64,
+    /// Each text of the answer, or why there is none, in a clause.
+    pub(crate) words: Result<Vec<String>, String>,
 }
 
 /// What a server answered.
@@ -218,6 +231,31 @@ impl Wire {
         .map_err(fault)
     }
 
+    /// Asks each server that takes writes the same, one after the other. A refusal is an answer.
+    pub(crate) async fn ask_each(&self, words: &[&str]) -> Result<Vec<ServerSaid>, Fault> {
+        let cmd = command(words, &[]);
+        let places = match self {
+            Self::Single(_) => vec![String::new()],
+            Self::Cluster(links) => links.here().map_err(fault)?.nodes().await.map_err(fault)?,
+        };
+        let mut answers = Vec::with_capacity(places.len());
+        for place in places {
+            let since = Instant::now();
+            let value = match self {
+                Self::Single(links) => links.here().map_err(fault)?.one(&cmd).await,
+                Self::Cluster(links) => links.here().map_err(fault)?.ask(&place, cmd.clone()).await,
+            };
+            let (took, at_ms) = (since.elapsed(), mastaba::clock::now_ms());
+            let words = match value {
+                Ok(value) => Ok(texts(value)),
+                Err(error) if error.code().is_some() => Err(explain::refusal(words[0], &error)),
+                Err(error) => return Err(fault(error)),
+            };
+            answers.push(ServerSaid { place, took, at_ms, words });
+        }
+        Ok(answers)
+    }
+
     /// Begins to track what is listened for.
     pub(crate) fn track(&self) {
         let wire = self.clone();
@@ -265,6 +303,21 @@ fn into_bytes(value: Value) -> Result<Option<Bytes>, Value> {
     }
 }
 
+/// All texts of a value, in their order.
+fn texts(value: Value) -> Vec<String> {
+    match value {
+        Value::Array(values) | Value::Set(values) => values.into_iter().flat_map(texts).collect(),
+        Value::Map(pairs) => {
+            pairs.into_iter().flat_map(|(name, value)| [name, value]).flat_map(texts).collect()
+        }
+        Value::BulkString(bytes) => vec![String::from_utf8_lossy(&bytes).into_owned()],
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => vec![text],
+        Value::Int(number) => vec![number.to_string()],
+        Value::Okay => vec!["OK".to_owned()],
+        _ => Vec::new(),
+    }
+}
+
 /// The sort of a value, for people; never its content.
 fn sort(value: &Value) -> &'static str {
     match value {
@@ -281,6 +334,11 @@ fn sort(value: &Value) -> &'static str {
 /// what was sent before it, and on a connection that many share there nearly always is something before it.
 fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
+}
+
+/// Whether connections are made so that a command is sent at once.
+pub(crate) fn sends_at_once() -> bool {
+    tcp_settings().nodelay()
 }
 
 pub(crate) fn fault(error: RedisError) -> Fault {

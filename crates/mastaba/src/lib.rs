@@ -51,6 +51,7 @@ pub mod clock;
 pub mod entry;
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub mod extract;
+pub mod inspect;
 pub mod lease;
 pub mod shared;
 pub mod telemetry;
@@ -87,6 +88,7 @@ mod source;
 mod spawnable;
 mod sync;
 mod waits;
+mod worth;
 mod write;
 
 pub use answer::{Answers, Known, Outcome};

@@ -656,6 +656,6 @@ impl Listener for RegionListener {
 }
 
 /// The number of a stamp's record.
-fn stamp(record: Option<&[u8]>) -> Option<u64> {
+pub(crate) fn stamp(record: Option<&[u8]>) -> Option<u64> {
     Some(u64::from_le_bytes(record?.try_into().ok()?))
 }

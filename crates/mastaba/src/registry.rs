@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::carried::{Carried, Landed};
-use crate::codec::{Codec, Refused, Untried, fingerprint, try_out};
+use crate::codec::{Codec, Refused, Untried, try_out};
 use crate::entry::Format;
 use crate::error::text_of;
 use crate::event::{Event, Events, Seldom, write_more};
@@ -18,6 +18,7 @@ use crate::near::{Near, NearEntry};
 use crate::policy::Policy;
 use crate::region::RegionCore;
 use crate::source::{Fetched, LoadContext, Source};
+use crate::worth::{number_of_tags, schema_number};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
@@ -104,7 +105,7 @@ impl<S: Source> Registered<S> {
             region,
             keys,
             codec,
-            tag_names: fingerprint(&S::TAGS.join("\n")).to_le_bytes()[0],
+            tag_names: number_of_tags(S::TAGS),
             policy,
             flights: Flights::new(),
             near,
@@ -127,12 +128,7 @@ impl<S: Source> Registered<S> {
     /// The schema number that stands in entries of a format: 40 bits for the type, and 8 for the names of the fixed tags.
     /// In the stamps of an entry the fixed tags cannot be distinguished, so with others the entry has another shape.
     pub(crate) fn schema(&self, format: Format) -> u64 {
-        ((self.codec.schema(format) << 8) & ((1 << 48) - 1)) | u64::from(self.tag_names)
-    }
-
-    /// Whether two schema numbers are of the same fixed tags, so that the stamps beside them can be compared.
-    pub(crate) fn same_tags(one: u64, other: u64) -> bool {
-        (one ^ other) & 0xff == 0
+        schema_number(self.codec.schema(format), self.tag_names)
     }
 
     /// A key, for an event or an error.

@@ -130,6 +130,19 @@ async fn once(connection: &mut ClusterConnection<Greeted>, cmd: &Cmd) -> RedisRe
     connection.req_packed_command(cmd).await.and_then(Value::extract_error)
 }
 
+impl ClusterLink {
+    /// The masters whose records count.
+    pub(crate) async fn nodes(&self) -> RedisResult<Vec<String>> {
+        self.connection().await?;
+        Ok(self.hub.members().into_keys().collect())
+    }
+
+    /// The answer of one node.
+    pub(crate) async fn ask(&self, node: &str, cmd: Cmd) -> RedisResult<Value> {
+        at(&self.connection().await?, node, cmd).await
+    }
+}
+
 fn closed() -> RedisError {
     (ErrorKind::Io, "the backend was closed").into()
 }

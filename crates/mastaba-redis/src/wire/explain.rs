@@ -43,6 +43,18 @@ pub(super) fn rights(config: &RedisConfig) -> String {
     )
 }
 
+/// Why a server did not answer a question, in a clause.
+pub(super) fn refusal(command: &str, error: &RedisError) -> String {
+    let said = error.detail().unwrap_or_default();
+    if error.code() == Some("NOPERM") {
+        format!("the user has no right to {command}")
+    } else if said.contains("unknown command") || said.contains("unknown subcommand") {
+        format!("the server does not know {command}")
+    } else {
+        format!("the server refuses {command}: {} {said}", error.code().unwrap_or("ERR"))
+    }
+}
+
 /// An error without the password, which some servers repeat when they do not understand the words around it.
 pub(super) fn discreet(config: &RedisConfig, error: RedisError) -> RedisError {
     let text = format!("{error:?} {error}");
@@ -87,6 +99,8 @@ pub(super) fn explain(config: &RedisConfig, error: RedisError) -> ConnectError {
         refused("is older than 7.0, which is needed; Valkey will do".into())
     } else if error.kind() == ErrorKind::AuthenticationFailed {
         refused(format!("refuses the username or the password: {said}"))
+    } else if config.tls.is_none() && has("Parse error") {
+        refused("does not speak the protocol of Redis: another program listens on that port".into())
     } else if config.tls.is_some() {
         explain_tls(config, &place, &said)
     } else if error.is_connection_dropped() && !never {

@@ -1,6 +1,6 @@
-//! What one record of the shared tier is worth to a read.
+//! What one record of the shared tier is worth to a read: what [`Scales`] make of it, and its value.
 //!
-//! Nothing here asks a tier or changes anything: the mirror of [`lease`], for those who read.
+//! Nothing here asks a tier or changes anything: the mirror of [`lease`](crate::lease), for those who read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::carried::{Carried, Encoded};
 use crate::clock::{Now, SKEW_MS};
 use crate::codec;
 use crate::entry::{EntryRef, Fence, Header, Kind};
-use crate::lease;
 use crate::limits::millis;
 use crate::policy::{WriteMode, refresh_early};
 use crate::region::Stamps;
 use crate::registry::{Registered, Undecoded};
 use crate::request::Lane;
 use crate::source::Source;
+use crate::worth::{self, Scales, Soundness, Valued, Worth};
 
 #[cfg(test)]
 mod tests;
@@ -34,12 +34,7 @@ const LEFT_ALONE_MS: u64 = 60_000 + SKEW_MS;
 pub(super) struct Rules<'a, S: Source> {
     source: &'a Registered<S>,
     lane: Lane,
-    /// The stamps that were read with the record (`R12`).
-    stamps: &'a Stamps,
-    /// Those that every entry of the source stands under, as one number.
-    folded: Option<u64>,
-    /// What the store is (`R11`).
-    incarnation: u64,
+    scales: Scales<'a>,
 }
 
 /// What a record is worth.
@@ -118,88 +113,56 @@ pub(super) enum Remark {
 
 impl<'a, S: Source> Rules<'a, S> {
     pub(super) fn new(source: &'a Registered<S>, lane: Lane, stamps: &'a Stamps, incarnation: u64) -> Self {
-        Self { source, lane, stamps, folded: stamps.folded(S::TAGS), incarnation }
+        Self { source, lane, scales: Scales { stamps, folded: stamps.folded(S::TAGS), incarnation } }
     }
 
     /// Looks at a record. `now` is looked at again where the record is newer.
     pub(super) fn verdict(&self, record: &Bytes, now: &mut Now) -> Verdict<S> {
-        let entry = match EntryRef::read(record) {
-            Ok(entry) => entry,
-            Err(why) => {
-                let (cause, why) = (why.sentence(), why.to_string());
-                return Verdict::Miss(Footing::Foreign(None), Some(Remark::Foreign { cause, why }));
-            }
-        };
-        let header = *entry.header();
-        if !header.is_of(self.incarnation) {
-            // R11: of a store that lost or brought back records
-            return Verdict::Miss(Footing::Foreign(Some(header.fence)), None);
-        }
-        match header.kind {
-            Kind::Lease => Verdict::Miss(Footing::Lease(header.fence), None),
-            Kind::Hold => self.kept(&entry, now),
-            Kind::Value | Kind::Absent => self.weigh(&entry, header, now, false),
-        }
-    }
-
-    /// Write mode `Serve`: while a key is held, what it held before goes on to be served, and nothing is made of it.
-    fn kept(&self, hold: &EntryRef<'_>, now: &mut Now) -> Verdict<S> {
         let region = &self.source.region;
-        if region.policy.write_mode == WriteMode::Serve
-            && let Some(kept) = lease::kept(hold, region.store_ms())
-        {
-            let header = *kept.header();
-            if header.is_of(self.incarnation) && matches!(header.kind, Kind::Value | Kind::Absent) {
-                return self.weigh(&kept, header, now, true);
+        let schema = |header: &Header| self.source.schema(header.format);
+        let serves = || (region.policy.write_mode == WriteMode::Serve).then(|| region.store_ms());
+        match self.scales.weigh(record, schema, serves, now) {
+            Worth::Foreign(why) => {
+                let (cause, why) = (why.sentence(), why.to_string());
+                Verdict::Miss(Footing::Foreign(None), Some(Remark::Foreign { cause, why }))
             }
+            Worth::OtherStore(fence) => Verdict::Miss(Footing::Foreign(Some(fence)), None),
+            Worth::Lease(fence) => Verdict::Miss(Footing::Lease(fence), None),
+            Worth::Held => Verdict::Miss(Footing::Held(None), None),
+            Worth::Valued(valued) => self.weigh(valued, now),
         }
-        Verdict::Miss(Footing::Held(None), None)
     }
 
-    fn weigh(&self, entry: &EntryRef<'_>, header: Header, now: &mut Now, kept: bool) -> Verdict<S> {
+    fn weigh(&self, Valued { entry, kept, state }: Valued<'_>, now: &mut Now) -> Verdict<S> {
+        let header = *entry.header();
         let miss = |footing: Footing<S>, remark| {
             // no fence of what a hold keeps is good for anything: the hold stands in its place
             let footing = if kept { Footing::Held(None) } else { footing };
             Verdict::Miss(footing, remark)
         };
-        let age = match age(&header, now) {
-            Ok(age) => age,
-            Err(ahead) => return miss(Footing::Outdated(header.fence), Some(Remark::Clocks(ahead))),
-        };
-        let absent = header.kind == Kind::Absent;
-        let schema = self.source.schema(header.format);
-        let current = self.folded == Some(header.stamps);
-        // whether what a version of the program with other fixed tags wrote is outdated is for that version to say
-        let comparable = Registered::<S>::same_tags(header.schema, schema);
-        let expired = age >= header.hard_ms || (absent && age >= header.soft_ms);
-        let mut tags: Vec<(String, u64)> = Vec::new();
-        let (mut stamps_hold, mut tagged) = (true, !S::TAGS.is_empty());
-        for (tag, stamp) in entry.tags() {
-            tagged = true;
-            match self.stamps.tags.get(tag) {
-                Some(now) => stamps_hold &= *now == Some(stamp),
-                None => tags.push((tag.to_owned(), stamp)),
+        let (unproven, tagged) = match state {
+            Soundness::Ahead(ahead) => {
+                return miss(Footing::Outdated(header.fence), Some(Remark::Clocks(ahead)));
             }
-        }
-        if (comparable && !current) || !stamps_hold || expired {
-            return miss(Footing::Outdated(header.fence), None);
-        }
-        if header.schema != schema {
+            Soundness::Void(_) => return miss(Footing::Outdated(header.fence), None),
             // Good for the version of the program that wrote it. Just written, it is left to that version, which may run
             // beside this one. Later it is replaced, under its own fence: a lease would take it from the others before
             // there is anything in its place. Clocks decide who stores, and nothing else. Whoever wrote to a store of this
             // process alone is gone; and who refreshes says so.
-            let at_once = self.source.region.is_private() || self.lane == Lane::Refresh;
-            let footing = match at_once || age >= LEFT_ALONE_MS {
-                true => Footing::Replaced(header.fence, None),
-                false => Footing::LeftAlone,
-            };
-            return miss(footing, Some(Remark::OtherShape));
-        }
+            Soundness::OtherShape(age) => {
+                let at_once = self.source.region.is_private() || self.lane == Lane::Refresh;
+                let footing = match at_once || age >= LEFT_ALONE_MS {
+                    true => Footing::Replaced(header.fence, None),
+                    false => Footing::LeftAlone,
+                };
+                return miss(footing, Some(Remark::OtherShape));
+            }
+            Soundness::Sound { unproven, tagged } => (unproven, tagged || !S::TAGS.is_empty()),
+        };
         let (mut known, mut encoded) = (Known::Absent, None);
         let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
-        if !absent {
-            match self.decode(entry, &header) {
+        if header.kind != Kind::Absent {
+            match self.decode(&entry, &header) {
                 Ok((value, bytes)) => (known, encoded) = (Known::Value(value), bytes),
                 // sound, and of no use: replaced as an outdated one is
                 Err(Undecoded { cause, why }) => {
@@ -207,9 +170,10 @@ impl<'a, S: Source> Rules<'a, S> {
                 }
             }
         }
-        if tags.is_empty() {
+        if unproven.is_empty() {
             return self.accept(&header, (known, encoded), size, (tagged, kept), *now);
         }
+        let tags = unproven.into_iter().map(|(tag, stamp)| (tag.to_owned(), stamp)).collect();
         Verdict::Unproven(Box::new(Unproven { header, known, encoded, size, tags, tagged, kept }))
     }
 
@@ -255,7 +219,7 @@ impl<'a, S: Source> Rules<'a, S> {
         }
         let policy = &self.source.policy;
         let soft = header.created_ms.saturating_add(header.soft_ms);
-        let left_ms = soft.saturating_sub(now.unix_ms);
+        let left_ms = worth::fresh_for_ms(header, now);
         let cost = Duration::from_micros(header.cost_us.into());
         let (fresh, stale) = (left_ms > 0, now.unix_ms < soft.saturating_add(millis(policy.stale)));
         let due = match fresh {
@@ -304,15 +268,4 @@ impl<S: Source> Unproven<S> {
     pub(super) fn unread(self) -> Footing<S> {
         if self.kept { Footing::Held(None) } else { Footing::Replaced(self.header.fence, None) }
     }
-}
-
-/// How old an entry is, in milliseconds; or how far ahead it was made, for one of two clocks is wrong.
-fn age(header: &Header, now: &mut Now) -> Result<u64, Duration> {
-    if let Some(age) = now.age_ms(header.created_ms) {
-        return Ok(age);
-    }
-    // it may have been made while this read waited
-    *now = Now::look();
-    now.age_ms(header.created_ms)
-        .ok_or_else(|| Duration::from_millis(header.created_ms.saturating_sub(now.unix_ms)))
 }

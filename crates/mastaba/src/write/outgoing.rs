@@ -19,6 +19,7 @@ use super::step::{Local, Step};
 use super::{Published, SAMPLE, Write};
 use crate::cache::CacheCore;
 use crate::error::Error;
+use crate::inspect::EntryKey;
 use crate::policy::WriteMode;
 use crate::region::{RegionCore, What};
 use crate::request::RequestCache;
@@ -112,6 +113,48 @@ impl Outgoing {
             Target::Tags(tags) => tags.len(),
             Target::Region => 1,
         }
+    }
+
+    /// Keys that a person names, as pieces: for a tool that voids them as a write of a program would.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use mastaba::{Cache, Outgoing, Region, inspect::EntryKey};
+    /// use mastaba_test::world::{UserById, World};
+    ///
+    /// let world = World::new().await; // users 1 to 999, a shared tier in memory
+    /// world.request().get::<UserById>(1).await?;
+    /// world.idle().await;
+    /// world.db.update(1); // and nobody has told the cache
+    ///
+    /// let place = EntryKey::of_key("mastaba:objects:user:1")?;
+    /// // no source is needed, and no type of the program
+    /// let region = Region::backend(world.memory.clone());
+    /// let tool = Cache::builder().region("objects", region).build().await?;
+    /// assert!(tool.void(&Outgoing::of_keys([&place])).await?.is_confirmed());
+    /// assert_eq!(world.request().get::<UserById>(1).await?.unwrap().version, 1);
+    /// # Ok::<_, mastaba::Error>(()) }).unwrap();
+    /// ```
+    pub fn of_keys<'p>(places: impl IntoIterator<Item = &'p EntryKey>) -> Vec<Self> {
+        let mut pieces = Pieces::default();
+        for place in places {
+            let region = format!("{}:{}", place.namespace(), place.region());
+            pieces.record(&region, &Bytes::copy_from_slice(place.whole().as_bytes()));
+        }
+        pieces.done
+    }
+
+    /// Tags that a person names, as pieces: see [`of_keys`](Outgoing::of_keys).
+    pub fn of_tags(namespace: &str, region: &str, tags: &[impl AsRef<str>]) -> Vec<Self> {
+        let mut pieces = Pieces::default();
+        let place = format!("{namespace}:{region}");
+        tags.iter().for_each(|tag| pieces.tag(&place, tag.as_ref()));
+        pieces.done
+    }
+
+    /// A region that a person names: see [`of_keys`](Outgoing::of_keys).
+    pub fn of_region(namespace: &str, region: &str) -> Self {
+        Self { region: format!("{namespace}:{region}"), what: Target::Region }
     }
 
     fn what(&self) -> What {

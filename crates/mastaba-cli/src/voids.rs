@@ -1,0 +1,108 @@
+//! `mastaba invalidate` and `mastaba clear`: voids what a person names as a write of a program would. It is a cache of its own
+//! without a source, so whatever the library does with an invalidation is done: write stamps are renewed (`R16`), holds forget
+//! what they keep, and a server that notifies tells near of every running process.
+
+use std::time::{Duration, Instant};
+
+use mastaba::inspect::EntryKey;
+use mastaba::{Cache, FOREVER, Outgoing, Region};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::output::{Printed, Table};
+use crate::trouble::Trouble;
+
+/// A person waits longer than a request.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// What was voided. The names of its fields are those of the JSON, which stay.
+#[derive(Debug, Serialize)]
+pub(crate) struct Voided {
+    namespace: String,
+    region: String,
+    /// Keys, as the store knows them.
+    keys: Vec<VoidedKey>,
+    tags: Vec<String>,
+    /// The whole region.
+    cleared: bool,
+    /// In microseconds, for all of them.
+    took_us: u64,
+}
+
+/// What became of a key.
+#[derive(Debug, Serialize)]
+pub(crate) struct VoidedKey {
+    pub(crate) key: String,
+    /// What stood there before: one of the kinds of `get`, or nothing.
+    pub(crate) before: Option<&'static str>,
+}
+
+/// What is to be voided in a region.
+pub(crate) enum Target {
+    Keys(Vec<EntryKey>, Vec<VoidedKey>),
+    Tags(Vec<String>),
+    Region,
+}
+
+/// Voids it, and waits for the store to confirm that.
+pub(crate) async fn void(
+    store: Region,
+    namespace: &str,
+    region: &str,
+    target: Target,
+) -> Result<Voided, Trouble> {
+    // the stamp of a tag is kept for as long as any source of the region could need it, which is not known here
+    let policy = store.shared_budget(BUDGET).ttl(FOREVER);
+    let built = Cache::builder().namespace(namespace).region(region, policy).build().await;
+    let cache = built.map_err(|error| Trouble::new("config", &error.to_string()))?;
+    let pieces = match &target {
+        Target::Keys(places, _) => Outgoing::of_keys(places),
+        Target::Tags(tags) => Outgoing::of_tags(namespace, region, tags),
+        Target::Region => vec![Outgoing::of_region(namespace, region)],
+    };
+    let begun = Instant::now();
+    let published = cache.void(&pieces).await.map_err(|error| Trouble::new("config", &error.to_string()))?;
+    let took = begun.elapsed();
+    if !published.is_confirmed() {
+        let why = published.error().map_or_else(|| "it was not confirmed".to_owned(), ToString::to_string);
+        let sentence = format!("not confirmed, so it may be done or not: {why}. Do it again");
+        return Err(Trouble::new("unconfirmed", &sentence));
+    }
+    let (keys, tags, cleared) = match target {
+        Target::Keys(_, keys) => (keys, Vec::new(), false),
+        Target::Tags(tags) => (Vec::new(), tags, false),
+        Target::Region => (Vec::new(), Vec::new(), true),
+    };
+    let (namespace, region) = (namespace.to_owned(), region.to_owned());
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    Ok(Voided { namespace, region, keys, tags, cleared, took_us })
+}
+
+/// What was done, region by region.
+pub(crate) fn printed(all: &[Voided]) -> Printed {
+    let mut table = Table::default();
+    for voided in all {
+        table.heading(&format!("{}:{}", voided.namespace, voided.region));
+        for VoidedKey { key, before } in &voided.keys {
+            let before = match before {
+                None => "nothing stood there; a load that is under way is not stored",
+                Some("value") => "voided: a value",
+                Some("absence") => "voided: an absence",
+                Some("lease") => "voided: a lease; the load of it that is under way is not stored",
+                Some("hold") => "a write holds it and goes on to; the value that it kept is forgotten",
+                Some(_) => "removed: no entry of this version",
+            };
+            table.row("key", &format!("{key}: {before}"));
+        }
+        for tag in &voided.tags {
+            table
+                .row("tag", &format!("{tag}: all entries with it are void; they go when their time is over"));
+        }
+        if voided.cleared {
+            table.row("region", "all of its entries are void; they go when their time is over");
+        }
+        let near = "near of every process is told, where the server notifies";
+        table.row("confirmed", &format!("in {:.2} ms; {near}", voided.took_us as f64 / 1000.0));
+    }
+    Printed::new(table, json!(all))
+}
