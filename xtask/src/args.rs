@@ -15,6 +15,10 @@ pub(crate) enum Command {
     Test {
         only: Vec<String>,
     },
+    /// Runs the tests of the Redis backend against each of these servers.
+    Matrix {
+        servers: Vec<String>,
+    },
     Fmt,
     Bench {
         rows: Vec<String>,
@@ -26,8 +30,9 @@ pub(crate) enum Command {
     },
     /// Builds the guide.
     Book,
-    /// Hands its arguments on.
+    /// Hands its arguments on, but for the server to run over.
     Soak {
+        server: Option<String>,
         arguments: Vec<String>,
     },
 }
@@ -43,11 +48,14 @@ cargo xtask COMMAND
   test                   every check that CI makes, in order, with a summary at the end
   test --only STEP       just this step; may be given several times
   test --list            the names of the steps
+  test --servers redis7,valkey9
+                         the tests of mastaba-redis against each of these servers; there are redis7 (what is installed
+                         as redis-server), redis8, valkey8 and valkey9, which are fetched
   bench [ROWS..] [--json]
                          measures, with the bench profile; all rows when none is named
   bench --svg [--from FILE]
                          measures the rows that docs/img/bench.svg shows, and draws it; or draws what --json printed
-  soak [--seconds N] [--seed N] [--processes N]
+  soak [--seconds N] [--seed N] [--processes N] [--server valkey9]
                          reads and writes over a Redis behind proxies that fail, and compares every read
   book                   builds the guide (docs/book), when mdbook is installed
   fmt                    formats every crate of the workspace
@@ -88,16 +96,25 @@ fn read(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
 
 fn test(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut only = Vec::new();
-    let mut list = false;
+    let (mut list, mut servers) = (false, Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
             Long("only") => only.push(parser.value()?.string()?),
             Long("list") => list = true,
+            Long("servers") => {
+                let names = parser.value()?.string()?;
+                servers.extend(names.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
+            }
             Short('h') | Long("help") => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(if list { Command::List } else { Command::Test { only } })
+    match (list, servers.is_empty(), only.is_empty()) {
+        (true, ..) => Ok(Command::List),
+        (false, true, _) => Ok(Command::Test { only }),
+        (false, false, true) => Ok(Command::Matrix { servers }),
+        (false, false, false) => Err("--servers has tests of its own, and takes no --only".into()),
+    }
 }
 
 fn bench(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
@@ -121,14 +138,16 @@ fn bench(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
 }
 
 fn soak(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
-    let mut arguments = Vec::new();
-    for argument in parser.raw_args()? {
+    let (mut server, mut arguments) = (None, Vec::new());
+    let mut given = parser.raw_args()?;
+    while let Some(argument) = given.next() {
         match argument.string()?.as_str() {
             "-h" | "--help" => return Ok(Command::Help),
+            "--server" => server = Some(given.next().ok_or("--server needs a name")?.string()?),
             argument => arguments.push(argument.to_owned()),
         }
     }
-    Ok(Command::Soak { arguments })
+    Ok(Command::Soak { server, arguments })
 }
 
 fn nothing_more(mut parser: lexopt::Parser, command: Command) -> Result<Command, lexopt::Error> {
@@ -156,6 +175,13 @@ mod tests {
     fn only_may_be_repeated_and_written_both_ways() {
         let only = vec!["fmt".to_owned(), "deny".to_owned()];
         assert_eq!(parsed("test --only fmt --only=deny"), Ok(Command::Test { only }));
+    }
+
+    #[test]
+    fn servers_are_named_with_commas_and_go_with_no_step() {
+        let servers = vec!["redis7".to_owned(), "valkey9".to_owned()];
+        assert_eq!(parsed("test --servers redis7,valkey9"), Ok(Command::Matrix { servers }));
+        assert!(parsed("test --servers redis7 --only fmt").unwrap_err().contains("--only"));
     }
 
     #[test]
@@ -189,7 +215,13 @@ mod tests {
     #[test]
     fn soak_hands_its_arguments_on() {
         let arguments = vec!["--seconds".to_owned(), "5".to_owned()];
-        assert_eq!(parsed("soak --seconds 5"), Ok(Command::Soak { arguments }));
+        assert_eq!(
+            parsed("soak --seconds 5"),
+            Ok(Command::Soak { server: None, arguments: arguments.clone() })
+        );
+        let server = Some("valkey9".to_owned());
+        assert_eq!(parsed("soak --server valkey9 --seconds 5"), Ok(Command::Soak { server, arguments }));
+        assert!(parsed("soak --server").unwrap_err().contains("--server needs a name"));
         assert_eq!(parsed("soak --help"), Ok(Command::Help));
     }
 

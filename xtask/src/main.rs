@@ -5,6 +5,7 @@ mod book;
 mod cargo;
 mod chart;
 mod markdown;
+mod matrix;
 mod pages;
 mod servers;
 mod sources;
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use args::Command;
+use summary::Outcome;
 use workspace::Workspace;
 
 fn main() -> ExitCode {
@@ -49,10 +51,11 @@ fn run(command: Command) -> Result<bool, String> {
             Ok(steps::run_all(&steps, &Workspace::discover()?))
         }
         Command::Fmt => Ok(cargo::Call::new(["fmt", "--all"]).run(&Workspace::discover()?.root)),
-        Command::Soak { arguments } => {
-            let workspace = Workspace::discover()?;
-            Ok(workspace.soak(&arguments).run(&workspace.root))
+        Command::Matrix { servers } => {
+            let servers = matrix::select(&servers)?;
+            Ok(matrix::run(&servers, &Workspace::discover()?) != Outcome::Failed)
         }
+        Command::Soak { server, arguments } => soak(&Workspace::discover()?, server, &arguments),
         Command::Chart { from } => chart(&Workspace::discover()?, from.as_deref()),
         Command::Book => book::build(&Workspace::discover()?),
         Command::Bench { rows, json } => {
@@ -60,6 +63,18 @@ fn run(command: Command) -> Result<bool, String> {
             Ok(workspace.bench(&rows, json)?.run(&workspace.root))
         }
     }
+}
+
+fn soak(workspace: &Workspace, server: Option<String>, arguments: &[String]) -> Result<bool, String> {
+    let call = workspace.soak(arguments);
+    let call = match server {
+        None => call,
+        Some(name) => {
+            let servers = matrix::select(&[name])?;
+            call.env(matrix::SERVER, &matrix::find(servers[0]).map_err(|(_, why)| why)?)
+        }
+    };
+    Ok(call.run(&workspace.root))
 }
 
 /// Draws what `from` holds, or what is measured now.

@@ -126,6 +126,11 @@ fn recipes(programs: &[Program]) -> Vec<(Program, Recipe)> {
     programs.iter().filter_map(recipe).collect()
 }
 
+/// What a program says, if it starts.
+pub(crate) fn said(command: &[&str]) -> String {
+    tools::output_of(command).map(|(_, text)| text).unwrap_or_default()
+}
+
 fn has_pip() -> bool {
     tools::output_of(&["python3", "-m", "pip", "--version"]).is_ok_and(|(well, _)| well)
 }

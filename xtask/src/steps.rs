@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use crate::cargo::{self, Call};
+use crate::matrix::{self, Server};
 use crate::servers::{self, Readiness};
 use crate::sources;
 use crate::summary::{Outcome, Summary};
@@ -25,12 +26,14 @@ enum Work {
     Calls(Vec<Call>),
     /// Looked at here, one line per problem.
     Problems(Vec<String>),
+    /// The tests of the Redis backend, on these.
+    Matrix(Vec<Server>),
     Skip(String),
 }
 
 // Nothing here relies on the default members of the workspace: every call names its packages or all of them.
 // All features, because a test behind a feature that is off by default would otherwise never run.
-static STEPS: [Step; 12] = [
+static STEPS: [Step; 13] = [
     Step { name: "fmt", about: "every file is formatted", work: |_| one(&["fmt", "--all", "--check"]) },
     Step {
         name: "clippy",
@@ -43,6 +46,7 @@ static STEPS: [Step; 12] = [
         work: prepare,
     },
     Step { name: "test", about: "all tests (cargo-nextest when it is installed)", work: test },
+    Step { name: "valkey", about: "the tests of mastaba-redis again, on a Valkey 9", work: |_| valkey() },
     Step {
         name: "release",
         about: "what the web crates do without being asked, as in a release build",
@@ -95,6 +99,7 @@ pub(crate) fn run_all(steps: &[&'static Step], workspace: &Workspace) -> bool {
         let outcome = match (step.work)(workspace) {
             Work::Calls(calls) => run(&calls, workspace),
             Work::Problems(problems) => report(&problems),
+            Work::Matrix(servers) => matrix::run(&servers, workspace),
             Work::Skip(why) => {
                 println!("skipped: {why}");
                 Outcome::Skipped(why)
@@ -171,6 +176,14 @@ fn tests(nextest: bool) -> Work {
     }
 }
 
+/// What the step `test` has built, once more. The other servers are asked for by name.
+fn valkey() -> Work {
+    match matrix::select(&["valkey9".to_owned()]) {
+        Ok(servers) => Work::Matrix(servers),
+        Err(problem) => Work::Problems(vec![problem]),
+    }
+}
+
 /// `Server-Timing` is there by default in debug builds alone. That the other default holds is seen where the two web
 /// crates, and no others, are compiled without debug assertions: everything that they stand on is there already.
 fn release() -> Work {
@@ -220,7 +233,7 @@ mod tests {
     #[test]
     fn no_name_selects_every_step() {
         let all = [
-            "fmt", "clippy", "servers", "test", "release", "doctest", "doc", "features", "package",
+            "fmt", "clippy", "servers", "test", "valkey", "release", "doctest", "doc", "features", "package",
             "versions", "deny", "sources",
         ];
         assert_eq!(names(&[]).unwrap(), all);
@@ -289,10 +302,9 @@ mod tests {
     #[test]
     fn no_call_depends_on_the_default_members() {
         // these call no cargo, or only when it is there; and nothing is installed by a test
-        for step in STEPS
-            .iter()
-            .filter(|step| !["sources", "deny", "servers", "package", "versions"].contains(&step.name))
-        {
+        for step in STEPS.iter().filter(|step| {
+            !["sources", "deny", "servers", "valkey", "package", "versions"].contains(&step.name)
+        }) {
             for line in lines((step.work)(&Workspace::default())) {
                 let named = ["--workspace", "--package", "--all "].iter().any(|flag| line.contains(flag));
                 assert!(named, "{line}");

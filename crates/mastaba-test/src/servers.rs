@@ -1,7 +1,8 @@
 //! Real servers for tests, each on free loopback ports in a temporary folder of its own (feature `servers`, Unix).
 //!
-//! Every `start` gives `None` when its program is not installed: the test then says that it was skipped, and returns.
-//! In CI, where nobody reads such lines, it panics. What starts, ends with its value: dropping it kills the process
+//! Every `start` gives `None` when its program is not installed, or cannot do what is asked of it (TLS): the test then says
+//! that it was skipped, and returns. In CI, where nobody reads such lines, it panics, unless the variable `MASTABA_SKIPPED`
+//! names a file: each skipped test then has a line in it, and somebody counts. What starts, ends with its value: dropping it kills the process
 //! and removes the folder, so that nothing outlives a test. Nothing here is meant to survive a mistake quietly either:
 //! a server that does not start, does not answer or does not end panics with a sentence and the end of its log.
 //!
@@ -25,6 +26,7 @@ mod programs;
 mod redis;
 pub mod resp;
 mod sentinel;
+mod skip;
 mod tls;
 pub(crate) mod wait;
 
@@ -35,6 +37,6 @@ pub use missing::missing;
 pub use postgres::Postgres;
 pub use process::{Signal, signal};
 pub use programs::{Program, RELEASE, Recipe, Supply, Wheel, fetched};
-pub use redis::{RedisBuilder, RedisServer};
+pub use redis::{RedisBuilder, RedisServer, RedisTraits};
 pub use sentinel::Sentinels;
 pub use tls::Certificates;

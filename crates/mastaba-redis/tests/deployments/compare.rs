@@ -102,14 +102,42 @@ async fn a_server_that_only_says_that_it_compares_is_asked_once() {
 async fn a_server_that_does_not_say_so_is_not_asked() {
     limit(async {
         let Some(server) = RedisServer::start().await else { return };
-        let redis = connect(&server.url()).await.unwrap();
+        let older = Imposter::older(server.addr()).await;
+        let redis = connect(&format!("redis://{}", older.addr())).await.unwrap();
         let key = Bytes::from_static(b"key");
         let (fill, _) = value(&redis, &key, lease(&redis, &key).await, Over::Lease);
         server.reset_stats().await;
         assert_eq!(redis.fill(&[fill]).await.unwrap(), [Filled::Stored]);
         let stats = server.commandstats().await;
+        assert_eq!((older.compared(), older.scripted()), (0, 1));
         assert!(stats.contains_key("evalsha"), "{stats:?}");
         assert_eq!(stats.get("set"), Some(&1), "the one in the script: {stats:?}");
+    })
+    .await;
+}
+
+/// No stand-in: what a server says of its version is what the library goes by, and this is what it has.
+#[tokio::test]
+async fn a_server_is_asked_for_it_as_it_is_able_to() {
+    limit(async {
+        let Some(server) = RedisServer::start().await else { return };
+        let redis = connect(&server.url()).await.unwrap();
+        let traits = server.traits().await;
+        let (mut fills, mut again) = (Vec::new(), Vec::new());
+        for n in 0..3 {
+            let key = Bytes::from(format!("key{n}"));
+            let (fill, fence) = value(&redis, &key, lease(&redis, &key).await, Over::Lease);
+            again.push(value(&redis, &key, fence, Over::Record).0);
+            fills.push(fill);
+        }
+        for (fills, compared) in [(&fills, traits.compares), (&again, false)] {
+            server.reset_stats().await;
+            assert_eq!(redis.fill(fills).await.unwrap(), [Filled::Stored; 3]);
+            let stats = server.commandstats().await;
+            let scripts = ["evalsha", "eval"].iter().filter_map(|name| stats.get(*name)).sum::<u64>();
+            assert_eq!(stats.get("set"), Some(&3), "{traits:?}: {stats:?}");
+            assert_eq!(scripts == 0, compared, "{traits:?}: {stats:?}");
+        }
     })
     .await;
 }

@@ -20,15 +20,30 @@ return false";
 /// What several servers behind one address say to a script for keys of more than one of them.
 const CROSSED: &str = "return redis.error_reply('CROSSSLOT Keys in request do not hash to the same slot')";
 
-/// What one in front of a real server is different in.
+/// What servers say to what they do not know of a command.
+const UNKNOWN: &str = "return redis.error_reply('ERR syntax error')";
+
+/// What one in front of a real server is different in. What the real one is does not matter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pose {
     /// It is Valkey 8.1, and has `SET .. IFEQ`.
     Compares,
     /// It only says so.
     Boasts,
-    /// It has several servers behind it.
+    /// It is Redis 7.0, and has no `SET .. IFEQ`.
+    Older,
+    /// The same, with several servers behind it.
     Splits,
+}
+
+impl Pose {
+    /// Its line in `INFO`.
+    fn version(self) -> &'static str {
+        match self {
+            Self::Compares | Self::Boasts => "valkey_version:8.1.0",
+            Self::Older | Self::Splits => "redis_version:7.0.15",
+        }
+    }
 }
 
 /// It ends with this value.
@@ -90,7 +105,12 @@ impl Imposter {
         Self::before(server, if boasting { Pose::Boasts } else { Pose::Compares }).await
     }
 
-    /// In front of a real server: refuses scripts for more than one key, as if they lay on several servers.
+    /// In front of a real server: says that it is Redis 7.0, and has no `SET .. IFEQ`.
+    pub(super) async fn older(server: SocketAddr) -> Self {
+        Self::before(server, Pose::Older).await
+    }
+
+    /// In front of a real server: says that it is Redis 7.0, and refuses scripts for more than one key, as if they lay on several servers.
     pub(super) async fn split(server: SocketAddr) -> Self {
         Self::before(server, Pose::Splits).await
     }
@@ -108,7 +128,7 @@ impl Imposter {
                 while let Some(mut answer) = value(&mut from).await {
                     // a push answers nothing
                     if answer[0] != b'>' && asking.recv().await? {
-                        answer = posed(&answer);
+                        answer = posed(&answer, pose.version());
                     }
                     to_client.write_all(&answer).await.ok()?;
                 }
@@ -122,6 +142,8 @@ impl Imposter {
                     if pose == Pose::Compares {
                         let [_, key, new, _, old, _, ttl] = <[Vec<u8>; 7]>::try_from(words).ok()?;
                         words = vec![b"EVAL".into(), COMPARE.into(), b"1".into(), key, old, new, ttl];
+                    } else {
+                        words = vec![b"EVAL".into(), UNKNOWN.into(), b"0".into()];
                     }
                 } else if name == b"EVALSHA" && words.len() >= 8 && words.len() % 4 == 0 {
                     seen.scripted.fetch_add(1, Ordering::AcqRel);
@@ -130,7 +152,7 @@ impl Imposter {
                 if pose == Pose::Splits && scripted && words[2] != b"1" && words[2] != b"0" {
                     words = vec![b"EVAL".into(), CROSSED.into(), b"0".into()];
                 }
-                asked.send(pose != Pose::Splits && name == b"INFO").ok()?;
+                asked.send(name == b"INFO").ok()?;
                 to_server.write_all(&packed(&words)).await.ok()?;
             }
             back.abort();
@@ -174,12 +196,14 @@ impl Drop for Imposter {
     }
 }
 
-/// The answer to `INFO` of one that is Valkey as well.
-fn posed(answer: &[u8]) -> Vec<u8> {
+/// The answer to `INFO` of one that has this line in place of what the real one says of its version.
+fn posed(answer: &[u8], version: &str) -> Vec<u8> {
     let text = String::from_utf8_lossy(answer);
     let (_, info) = text.split_once("\r\n").unwrap_or_default();
-    let info =
-        format!("valkey_version:8.1.0\r\n{}", info.trim_end_matches("\r\n").trim_start_matches("txt:"));
+    let info = info.trim_end_matches("\r\n").trim_start_matches("txt:");
+    let own = |line: &&str| line.starts_with("redis_version:") || line.starts_with("valkey_version:");
+    let kept: Vec<&str> = [version].into_iter().chain(info.split("\r\n").filter(|line| !own(line))).collect();
+    let info = kept.join("\r\n");
     format!("${}\r\n{info}\r\n", info.len()).into_bytes()
 }
 

@@ -169,7 +169,8 @@ async fn a_fill_whose_answer_is_lost_is_voided_like_any_other() {
         let Some(stage) = Stage::new().await else { return };
         // the server knows the scripts from now on
         warm_in_both(&stage, 2).await;
-        stage.proxy.reset_after("EVALSHA");
+        let fill = if stage.server.traits().await.compares { "IFEQ" } else { "EVALSHA" };
+        stage.proxy.reset_after(fill);
         assert_eq!(stage.far.sees(1).await, 0);
         stage.far.cache.idle().await;
         assert_eq!(faults(&stage.far.events())["fill"], 1);

@@ -1,4 +1,5 @@
-//! The fills of a call are one script on one server: what it costs, and that each key still stands for itself.
+//! The fills of a call are one script on one server, or a `SET .. IFEQ` each where the server has that: what it costs, and
+//! that each key still stands for itself.
 
 use crate::rows;
 
@@ -55,6 +56,12 @@ async fn counted<const N: usize>(
     (filled, commands.map(|command| stats.get(command).copied().unwrap_or(0)))
 }
 
+/// How often `evalsha`, `eval` and `set` are called for the fills of so many leases: as many calls of a script, in which each
+/// is stored, or nothing but what is stored.
+async fn calls(server: &RedisServer, scripts: u64, fills: u64) -> [u64; 3] {
+    [if server.traits().await.compares { 0 } else { scripts }, 0, fills]
+}
+
 async fn assert_stored(redis: &Redis, fills: &[Fill]) {
     let keys: Vec<Bytes> = fills.iter().map(|fill| fill.key.clone()).collect();
     let records: Vec<_> = fills.iter().map(|fill| Some(fill.record.clone())).collect();
@@ -72,14 +79,15 @@ async fn learn(redis: &Redis) {
 }
 
 #[tokio::test]
-async fn a_hundred_fills_are_one_call_of_one_script() {
+async fn a_hundred_fills_are_one_call_of_one_script_or_a_plain_set_each() {
     let Some(server) = RedisServer::start().await else { return };
     let redis = connect(&server.url()).await;
     learn(&redis).await;
     let fills = leased(&redis, 100, 150).await;
+    let compares = server.traits().await.compares;
     let (filled, calls) = counted(&server, &redis, &fills, ["evalsha", "eval", "getrange", "set"]).await;
     assert_eq!(filled, [STORED; 100]);
-    assert_eq!(calls, [1, 0, 100, 100]);
+    assert_eq!(calls, if compares { [0, 0, 0, 100] } else { [1, 0, 100, 100] });
     assert_stored(&redis, &fills).await;
     for n in [0, 99] {
         let ttl: u64 = server.command(&["PTTL", &format!("m:{n}")]).await.parse().unwrap();
@@ -93,8 +101,9 @@ async fn at_the_master_of_sentinels_they_are_one_too() {
     let redis = connect(&sentinels.url()).await;
     learn(&redis).await;
     let fills = leased(&redis, 20, 150).await;
+    let expected = calls(sentinels.master(), 1, 20).await;
     let (filled, calls) = counted(sentinels.master(), &redis, &fills, ["evalsha", "eval", "set"]).await;
-    assert_eq!((filled, calls), (vec![STORED; 20], [1, 0, 20]));
+    assert_eq!((filled, calls), (vec![STORED; 20], expected));
     assert_stored(&redis, &fills).await;
 }
 
@@ -115,7 +124,9 @@ async fn in_a_cluster_each_key_has_a_call_of_its_own() {
         assert!(count("set") > 0, "node {node} was given nothing");
         (calls, again, stored) = (calls + count("evalsha"), again + count("eval"), stored + count("set"));
     }
-    assert_eq!((calls, stored), (30, 30), "{again} of them had to be sent again with the script");
+    let [scripts, _, _] = self::calls(cluster.node(0), 30, 30).await;
+    assert_eq!((calls, stored), (scripts, 30), "{again} of them had to be sent again with the script");
+    assert_eq!(again == 0, scripts == 0, "the servers were made to forget it");
     assert_stored(&redis, &fills).await;
 }
 
@@ -136,9 +147,11 @@ async fn a_key_that_cannot_be_filled_is_refused_alone() {
     server.command(&["SET", "m:6", "foreign"]).await;
     let older = entry::lease(fills[7].expected, redis.incarnation() ^ 1);
     server.command(&[b"SET".as_slice(), b"m:7", &older]).await;
-    let (filled, [calls]) = counted(&server, &redis, &fills, ["evalsha"]).await;
+    // the script stores what it may, and else the server is asked to store each
+    let calls = if server.traits().await.compares { [0, 9] } else { [1, 3] };
+    let (filled, counted) = counted(&server, &redis, &fills, ["evalsha", "set"]).await;
     let expected = [STORED, REFUSED, REFUSED, REFUSED, REFUSED, STORED, REFUSED, REFUSED, STORED];
-    assert_eq!((filled, calls), (expected.to_vec(), 1));
+    assert_eq!((filled, counted), (expected.to_vec(), calls));
     for at in [0, 5, 8] {
         assert_stored(&redis, &fills[at..=at]).await;
     }
@@ -155,11 +168,12 @@ async fn a_key_that_cannot_be_filled_is_refused_alone() {
 async fn a_server_that_has_forgotten_the_script_is_given_it_once_for_all_keys() {
     let Some(server) = RedisServer::start().await else { return };
     let redis = connect(&server.url()).await;
+    let expected = if server.traits().await.compares { [0, 0, 50] } else { [1, 1, 50] };
     for round in 0..2 {
         let fills = leased(&redis, 50, 150).await;
         assert_eq!(server.command(&["SCRIPT", "FLUSH"]).await, "OK");
         let (filled, calls) = counted(&server, &redis, &fills, ["evalsha", "eval", "set"]).await;
-        assert_eq!((filled, calls), (vec![STORED; 50], [1, 1, 50]), "round {round}");
+        assert_eq!((filled, calls), (vec![STORED; 50], expected), "round {round}");
         assert_stored(&redis, &fills).await;
         let keys: Vec<Bytes> = fills.iter().map(|fill| fill.key.clone()).collect();
         redis.invalidate(&keys, &[]).await.unwrap();
@@ -174,19 +188,22 @@ async fn a_call_that_would_hold_up_others_for_long_is_cut_into_pieces() {
     // by count; by bytes; and what is too large for any piece is one
     for (count, payload, pieces) in [(300, 100, 3), (7, 50 << 10, 4), (3, 150 << 10, 3), (4096, 8, 32)] {
         let fills = leased(&redis, count, payload).await;
+        let expected = calls(&server, pieces, count as u64).await;
         let (filled, calls) = counted(&server, &redis, &fills, ["evalsha", "eval", "set"]).await;
         assert!(filled.iter().all(|it| *it == STORED), "{count} of {payload} bytes");
-        assert_eq!(calls, [pieces, 0, count as u64], "{count} of {payload} bytes");
+        assert_eq!(calls, expected, "{count} of {payload} bytes");
         assert_stored(&redis, &fills).await;
         server.command(&["FLUSHALL"]).await;
     }
 }
 
 #[tokio::test]
-async fn where_memory_runs_out_a_call_is_stored_in_full_or_not_at_all() {
+async fn where_memory_runs_out_a_script_is_stored_in_full_or_not_at_all_and_what_is_stored_is_whole() {
     let Some(server) = RedisServer::start().await else { return };
     let redis = connect(&server.url()).await;
     learn(&redis).await;
+    // each key is then asked for alone, and the server may refuse some
+    let alone = server.traits().await.compares;
     let (mut stored, mut refused) = (0, 0);
     for room in (0..=600 << 10).step_by(60 << 10) {
         server.config_set("maxmemory", "0").await;
@@ -198,9 +215,18 @@ async fn where_memory_runs_out_a_call_is_stored_in_full_or_not_at_all() {
         let keys: Vec<Bytes> = fills.iter().map(|fill| fill.key.clone()).collect();
         let found = redis.read(&keys).await.unwrap();
         let values = found.iter().zip(&fills).filter(|(found, fill)| found.as_ref() == Some(&fill.record));
-        match (answer, values.count()) {
+        let values = values.count();
+        let leases = found.iter().zip(&fills).filter(|(found, fill)| {
+            let found = found.as_ref().and_then(|record| entry::peek(record).ok());
+            found.is_some_and(|it| it.kind == Kind::Lease && it.fence == fill.expected)
+        });
+        assert_eq!(values + leases.count(), 50, "what is not stored is left as it was");
+        let partly = alone && values < 50;
+        match (answer, values) {
             (Ok(filled), 50) => stored += u32::from(filled == [STORED; 50]),
-            (Err(fault), 0) => refused += u32::from(fault.to_string().contains("OOM")),
+            (Err(fault), some) if some == 0 || partly => {
+                refused += u32::from(fault.to_string().contains("OOM"));
+            }
             (answer, values) => {
                 panic!("{room} bytes of room: {values} are stored, and the answer is {answer:?}")
             }
@@ -238,7 +264,7 @@ async fn others_are_told_of_each_key_that_was_stored() {
 }
 
 #[tokio::test]
-async fn the_misses_of_a_request_are_stored_by_one_script() {
+async fn the_misses_of_a_request_are_stored_by_one_script_or_a_plain_set_each() {
     let Some(server) = RedisServer::start().await else { return };
     let table = Table::new();
     let cache = process(&server.url(), &table, |region| region).await;
@@ -247,6 +273,8 @@ async fn the_misses_of_a_request_are_stored_by_one_script() {
     server.reset_stats().await;
     cache.request().prefetch::<rows::Row>(2..52).await.unwrap();
     cache.idle().await;
-    let stats = server.commandstats().await;
-    assert_eq!((stats.get("evalsha"), stats.get("eval")), (Some(&1), None), "{stats:?}");
+    let (stats, traits) = (server.commandstats().await, server.traits().await);
+    let scripts = (!traits.compares).then_some(&1);
+    assert_eq!((stats.get("evalsha"), stats.get("eval")), (scripts, None), "{traits:?}: {stats:?}");
+    assert_eq!(stats.get("set"), Some(&102), "as many leases, as many fills, and two stamps: {stats:?}");
 }

@@ -201,7 +201,7 @@ impl MemcachedServer {
 /// use mastaba_test::servers::MemcachedServer;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let small = MemcachedServer::builder().memory(8).item_size("64k");
+/// let small = MemcachedServer::builder().memory(8).item_size(64);
 /// let Some(server) = small.start().await else { return };
 /// assert_eq!(server.stats("").await["limit_maxbytes"], (8 << 20).to_string());
 /// assert_eq!(server.stats("settings").await["item_size_max"], (64 << 10).to_string());
@@ -224,9 +224,16 @@ impl MemcachedBuilder {
         self.arguments(["-m".to_owned(), mebibytes.to_string()])
     }
 
-    /// How large an item may be, with its key (`-I`), such as `64k`; `1m` unless set.
-    pub fn item_size(self, size: &str) -> Self {
-        self.arguments(["-I", size])
+    /// How large an item may be, with its key, in kibibytes (`-I`): 1024 unless set, and a power of two below.
+    pub fn item_size(self, kibibytes: u32) -> Self {
+        // it refuses pieces of items that are larger than an item
+        let pieces = (kibibytes / 2).clamp(1, 512);
+        self.arguments([
+            "-I".to_owned(),
+            format!("{kibibytes}k"),
+            "-o".to_owned(),
+            format!("slab_chunk_max={pieces}"),
+        ])
     }
 
     /// Writes every command and its answer to the [log](MemcachedServer::log) (`-vv`).

@@ -1,6 +1,7 @@
 //! One Redis or Valkey.
 
 mod builder;
+mod traits;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +14,13 @@ use tokio::process::Command;
 
 pub(super) use builder::CONTROL;
 pub use builder::RedisBuilder;
+pub use traits::RedisTraits;
 
 use super::missing::missing;
 use super::process::{Process, Running, Signal, Started, free_port, signal};
 use super::programs::Program;
 use super::resp::{Connection, Reply};
+use super::skip::skipped;
 use super::tls::Certificates;
 use super::wait;
 
@@ -53,6 +56,11 @@ impl RedisServer {
 
     async fn launch(shape: RedisBuilder) -> Option<Self> {
         if missing(&[Program::RedisServer]) {
+            return None;
+        }
+        if shape.tls && !Self::has_tls().await {
+            let why = "the server was built without TLS";
+            assert!(skipped(why), "{why}, and in CI no test is skipped unless MASTABA_SKIPPED names a file");
             return None;
         }
         let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");

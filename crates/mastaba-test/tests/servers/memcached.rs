@@ -88,3 +88,21 @@ async fn a_verbose_memcached_writes_down_what_it_is_asked_and_counts_begin_anew_
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_item_is_as_large_as_was_asked_for_and_no_larger() {
+    limited(async {
+        for (kibibytes, smaller, larger) in
+            [(1, 800, 1100), (64, 63_000, 66_000), (2048, 2_000_000, 2_200_000)]
+        {
+            let Some(server) = MemcachedServer::builder().item_size(kibibytes).start().await else { return };
+            for (size, expected) in
+                [(smaller, "HD\r\n"), (larger, "SERVER_ERROR object too large for cache\r\n")]
+            {
+                let answer = server.command(&format!("ms a {size}\r\n{}\r\n", "x".repeat(size))).await;
+                assert_eq!(answer, expected, "{size} bytes where {kibibytes} kibibytes are allowed");
+            }
+        }
+    })
+    .await;
+}

@@ -90,8 +90,8 @@ impl RedisBuilder {
         shape.set("masteruser", name).set("masterauth", password).user(name, &format!("on >{password} +@all"))
     }
 
-    /// Starts it, which takes a few milliseconds. `None` when no server is installed: see
-    /// [`missing`](super::super::missing).
+    /// Starts it, which takes a few milliseconds. `None` when no server is installed, or one without TLS that is asked for it:
+    /// see [`missing`](super::super::missing).
     ///
     /// # Panics
     ///
