@@ -55,8 +55,8 @@ cargo xtask COMMAND
                          measures, with the bench profile; all rows when none is named
   bench --svg [--from FILE]
                          measures the rows that docs/img/bench.svg shows, and draws it; or draws what --json printed
-  soak [--seconds N] [--seed N] [--processes N] [--server valkey9]
-                         reads and writes over a Redis behind proxies that fail, and compares every read
+  soak [--seconds N] [--seed N] [--processes N] [--server valkey9|memcached]
+                         reads and writes over a Redis, or that server, behind proxies that fail, and compares every read
   book                   builds the guide (docs/book), when mdbook is installed
   fmt                    formats every crate of the workspace
   --help                 this text

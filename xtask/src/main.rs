@@ -69,6 +69,10 @@ fn soak(workspace: &Workspace, server: Option<String>, arguments: &[String]) -> 
     let call = workspace.soak(arguments);
     let call = match server {
         None => call,
+        // no other program in the place of a Redis, but another sort of server
+        Some(name) if name == "memcached" => {
+            workspace.soak(&[arguments, &["--server".to_owned(), name]].concat())
+        }
         Some(name) => {
             let servers = matrix::select(&[name])?;
             call.env(matrix::SERVER, &matrix::find(servers[0]).map_err(|(_, why)| why)?)

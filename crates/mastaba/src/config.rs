@@ -260,8 +260,8 @@ pub(crate) fn unknown_backend(region: &str, name: &str, known: &[&str]) -> Strin
              `.backend({name:?}, mastaba_redis::open)` before `.build()`"
         )),
         "memcached" | "memcache" => Some(format!(
-            "there is no backend for Memcached yet; use redis, by the crate mastaba-redis, or bring one of your own: \
-             `.backend({name:?}, ..)`"
+            "this program does not have this backend; add the crate mastaba-memcached, and call \
+             `.backend({name:?}, mastaba_memcached::open)` before `.build()`"
         )),
         _ => None,
     };

@@ -351,6 +351,19 @@ impl RegionCore {
         })
     }
 
+    /// The largest record that the store takes.
+    pub(crate) fn max_value(&self) -> usize {
+        let most = self.abilities.max_value;
+        match self.shared.as_ref().map(|shared| shared.max_value()) {
+            Some(Ok(its)) => its.min(most),
+            Some(Err(fault)) => {
+                self.say_seldom("max_value", fault);
+                most
+            }
+            None => most,
+        }
+    }
+
     /// What time it is for the store.
     pub(crate) fn store_ms(&self) -> u64 {
         match self.shared.as_ref().map(|shared| shared.now_ms()) {

@@ -22,6 +22,8 @@ use crate::clock;
 use crate::entry::Fence;
 use crate::error::Fault;
 
+#[cfg(feature = "connections")]
+pub mod connections;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub(crate) mod erased;
@@ -119,6 +121,12 @@ pub trait Shared: Send + Sync + 'static {
         key.clone()
     }
 
+    /// The largest record that it takes, in bytes, where only the store itself says that: at most
+    /// [`Abilities::max_value`]. A larger one is not stored, which is an event.
+    fn max_value(&self) -> usize {
+        Self::ABILITIES.max_value
+    }
+
     /// What time it is for the store, in milliseconds since the Unix epoch: what the expiries in a
     /// [hold](crate::entry::Holder) are compared with by whoever reads it. The clock of this process, unless the store has
     /// one of its own.
@@ -163,7 +171,7 @@ pub struct Abilities {
     pub holds: bool,
     /// The longest key, in bytes. A longer one is hashed.
     pub max_key: usize,
-    /// The largest record, in bytes. A larger one is not stored.
+    /// The largest record, in bytes. A larger one is not stored. A store may take [less](Shared::max_value).
     pub max_value: usize,
     /// The most keys of one call. A larger batch is cut, and its parts travel at the same time.
     pub max_batch: usize,

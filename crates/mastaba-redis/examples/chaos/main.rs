@@ -1,17 +1,18 @@
-//! A soak: processes read and write over one Redis, behind proxies that fail at random, in every write mode and in every
+//! A soak: processes read and write over one Redis, or one Memcached, behind proxies that fail at random, in every write mode and in every
 //! way in which a program writes. Every read is compared with what was confirmed before it began (I1), and every row, again
 //! and again when all is quiet, with what is committed: no invalidation may be forgotten.
 //!
 //! ```text
-//! cargo run -p mastaba-redis --example chaos -- [--seconds 60] [--seed N] [--processes 6]
+//! cargo run -p mastaba-redis --example chaos -- [--server redis|memcached] [--seconds 60] [--seed N] [--processes 6]
 //! ```
 //!
-//! A third of the processes has no near, a third is bounded, a third is fenced; every second one fills without leases where
-//! loads are cheap. Prints the seed and what was counted;
+//! Over Redis a third of the processes has no near, a third is bounded, a third is fenced; every second one fills without leases
+//! where loads are cheap. Over Memcached there is neither. Prints the seed and what was counted;
 //! the exit code is 1 when a read was wrong. A seed repeats the faults and the choices, not the timing.
 
 mod load;
 mod process;
+mod store;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use fastrand::Rng;
 use load::{Load, Oracle, forgotten, get};
 use mastaba::{Coherence, NearConfig};
 use mastaba_test::proxy::{Direction, Proxy};
-use mastaba_test::servers::RedisServer;
 use process::{Database, MODES, Process};
+use store::Store;
 use tokio::time::sleep;
 
 const BOUND: Duration = Duration::from_millis(200);
@@ -33,19 +34,23 @@ struct Arguments {
     seconds: u64,
     seed: u64,
     processes: usize,
+    server: String,
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut arguments = Arguments { seconds: 60, seed: fastrand::u64(0..1_000_000), processes: 6 };
+    let seed = fastrand::u64(0..1_000_000);
+    let mut arguments = Arguments { seconds: 60, seed, processes: 6, server: "redis".to_owned() };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
-        let value =
-            given.next().and_then(|value| value.parse().ok()).ok_or(format!("{name} needs a number"))?;
+        let value = given.next().ok_or(format!("{name} needs a value"))?;
+        let number = || value.parse().map_err(|_| format!("{name} needs a number"));
         match name.as_str() {
-            "--seconds" => arguments.seconds = value,
-            "--seed" => arguments.seed = value,
-            "--processes" => arguments.processes = usize::try_from(value).unwrap_or(1).max(1),
-            _ => return Err(format!("{name}: there are --seconds, --seed and --processes")),
+            "--seconds" => arguments.seconds = number()?,
+            "--seed" => arguments.seed = number()?,
+            "--processes" => arguments.processes = usize::try_from(number()?).unwrap_or(1).max(1),
+            "--server" if matches!(value.as_str(), "redis" | "memcached") => arguments.server = value,
+            "--server" => return Err("--server is redis or memcached".to_owned()),
+            _ => return Err(format!("{name}: there are --server, --seconds, --seed and --processes")),
         }
     }
     Ok(arguments)
@@ -61,21 +66,23 @@ async fn main() -> ExitCode {
         }
     };
     let Arguments { seconds, seed, .. } = arguments;
-    println!("chaos: seed {seed}, {seconds} s, {} processes", arguments.processes);
-    let Some(server) = RedisServer::builder().persistent().start().await else { return ExitCode::FAILURE };
+    println!("chaos: {}, seed {seed}, {seconds} s, {} processes", arguments.server, arguments.processes);
+    let Some(server) = Store::start(&arguments.server).await else { return ExitCode::FAILURE };
     let (database, oracle) = (Arc::new(Database::default()), Arc::new(Oracle::default()));
     let (mut proxies, mut processes) = (Vec::new(), Vec::new());
     for number in 0..arguments.processes {
         let proxy = Proxy::to(server.addr()).await;
         let near = |coherence| Some(NearConfig::entries(1000).coherence(coherence));
         let (near, bound) = match number % 3 {
+            _ if !server.tells() => (None, Duration::ZERO),
             0 => (None, Duration::ZERO),
             1 => (near(Coherence::Bounded(BOUND)), BOUND),
             _ => (near(Coherence::Fenced), Duration::ZERO),
         };
         // beside processes that take a lease for every load
         let unleased = number % 2 == 0;
-        processes.push(Arc::new(Process::start(&proxy.url(), &database, near, bound, unleased).await));
+        processes
+            .push(Arc::new(Process::start(server.through(&proxy), &database, near, bound, unleased).await));
         proxies.push(proxy);
     }
 
@@ -130,7 +137,7 @@ async fn main() -> ExitCode {
 }
 
 /// One fault, and its end.
-async fn harm(server: &RedisServer, proxy: &Proxy, random: &mut Rng) -> &'static str {
+async fn harm(server: &Store, proxy: &Proxy, random: &mut Rng) -> &'static str {
     let lasts = Duration::from_millis(random.u64(1..300));
     match random.u32(0..100) {
         0..20 => {
@@ -148,7 +155,7 @@ async fn harm(server: &RedisServer, proxy: &Proxy, random: &mut Rng) -> &'static
             "reset"
         }
         50..60 => {
-            let words = ["MGET", "NX GET", "EVALSHA", "PING", "CLIENT TRACKING"];
+            let words = server.words();
             proxy.reset_after(words[random.usize(..words.len())]);
             "reset of a kind"
         }
@@ -171,33 +178,6 @@ async fn harm(server: &RedisServer, proxy: &Proxy, random: &mut Rng) -> &'static
             proxy.pass().await;
             "swallowed"
         }
-        76..84 => {
-            let _ = server.call(&["SCRIPT", "FLUSH"]).await;
-            "scripts flushed"
-        }
-        84..90 => {
-            let _ = server.call(&["FLUSHALL"]).await;
-            "flushed"
-        }
-        90..93 => {
-            server.pause().await;
-            sleep(lasts * 2).await;
-            server.resume().await;
-            "paused"
-        }
-        93..95 => {
-            let _ = server.call(&["SAVE"]).await;
-            "saved"
-        }
-        95..98 => {
-            server.kill().await;
-            sleep(lasts / 4).await;
-            server.restart().await;
-            "restarted from the last dump"
-        }
-        _ => {
-            server.restart_empty().await;
-            "restarted empty"
-        }
+        _ => server.harm(lasts, random).await,
     }
 }

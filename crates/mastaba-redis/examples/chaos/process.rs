@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use mastaba::shared::Shared;
 use mastaba::{Cache, Event, LoadContext, NearConfig, Region, Rows, Source, WriteMode};
+use mastaba_memcached::{Memcached, MemcachedConfig};
 use mastaba_redis::{Redis, RedisConfig};
+
+use crate::store::Place;
 
 pub(crate) const MODES: [(&str, WriteMode); 4] = [
     ("simple", WriteMode::Simple),
@@ -88,15 +92,36 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) async fn start(
-        url: &str,
+        place: Place,
         database: &Arc<Database>,
         near: Option<NearConfig>,
         bound: Duration,
         unleased: bool,
     ) -> Self {
-        let mut config = RedisConfig::from_url(url).expect("a URL");
-        config.connect_timeout = Duration::from_millis(500);
-        let redis = Redis::connect(config).await.expect("a connection");
+        let connect_timeout = Duration::from_millis(500);
+        match place {
+            Place::Redis(url) => {
+                let mut config = RedisConfig::from_url(&url).expect("a URL");
+                config.connect_timeout = connect_timeout;
+                let redis = Redis::connect(config).await.expect("a connection");
+                Self::over(redis, database, near, bound, unleased).await
+            }
+            Place::Memcached(url) => {
+                let mut config = MemcachedConfig::from_url(&url).expect("a URL");
+                config.connect_timeout = connect_timeout;
+                let memcached = Memcached::connect(config).await.expect("a connection");
+                Self::over(memcached, database, near, bound, unleased).await
+            }
+        }
+    }
+
+    async fn over(
+        backend: impl Shared + Clone,
+        database: &Arc<Database>,
+        near: Option<NearConfig>,
+        bound: Duration,
+        unleased: bool,
+    ) -> Self {
         let (kept, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let counts = (kept.clone(), sent.clone());
         let mut builder = Cache::builder().on_event(move |event| match event {
@@ -105,7 +130,7 @@ impl Process {
             _ => {}
         });
         for (name, mode) in MODES {
-            let region = Region::backend(redis.clone()).write_mode(mode).hold_ttl(Duration::from_secs(3));
+            let region = Region::backend(backend.clone()).write_mode(mode).hold_ttl(Duration::from_secs(3));
             // nothing heals by itself while the soak lasts
             let region = region.ttl(Duration::from_secs(36_000)).jitter(0.0).early_refresh(0.0);
             let region = region.shared_budget(Duration::from_millis(400)).fill_without_lease(unleased);

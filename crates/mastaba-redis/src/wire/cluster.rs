@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use self::greeted::{Greeted, Resolver};
 use super::explain::{at_start, discreet};
 use super::greet;
-use super::per_runtime::{Keeping, PerRuntime, current};
+use super::per_runtime::{Keeping, PerRuntime, current, per_runtime};
 use super::single::address;
 use super::tcp_settings;
 use crate::error::ConnectError;
@@ -49,7 +49,7 @@ impl ClusterLink {
         let first = open(&client, hub).await;
         at_start(&hub.config, first.as_ref().err(), optional)?;
         let (of, again) = (Arc::downgrade(hub), client.clone());
-        let links = PerRuntime::new(hub, move || {
+        let links = per_runtime(hub, move || {
             let hub = of.upgrade().ok_or_else(closed)?;
             Ok(Self::begin(again.clone(), &hub, None))
         });

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::explain::{at_start, discreet, explain};
 use super::greet::{self, Tracker};
-use super::per_runtime::{Keeping, PerRuntime, current};
+use super::per_runtime::{Keeping, PerRuntime, current, per_runtime};
 use super::tcp_settings;
 use crate::config::{RedisConfig, Servers};
 use crate::error::ConnectError;
@@ -75,7 +75,7 @@ impl SingleLink {
         let first = open(&mut opener, hub, 1, &suspect).await;
         at_start(&hub.config, first.as_ref().err(), optional)?;
         let of = Arc::downgrade(hub);
-        let links = PerRuntime::new(hub, move || {
+        let links = per_runtime(hub, move || {
             let hub = of.upgrade().ok_or_else(closed)?;
             let again = |error: ConnectError| {
                 RedisError::from((ErrorKind::InvalidClientConfig, "", error.to_string()))

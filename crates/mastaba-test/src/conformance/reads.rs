@@ -82,7 +82,7 @@ pub(super) async fn a_thousand_keys_travel_together<B: Shared>(trial: &Trial<B>)
 
 pub(super) async fn large_values_come_back_whole<B: Shared>(trial: &Trial<B>) -> Checked {
     for len in [0, 1, 1_000, 64 << 10, 256 << 10, (1 << 20) - 200] {
-        if len + 200 > B::ABILITIES.max_value {
+        if len + 200 > trial.store.max_value() {
             continue;
         }
         let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();

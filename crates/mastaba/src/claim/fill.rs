@@ -226,7 +226,7 @@ impl<S: Source> Claim<S> {
         header.hard_ms = millis(ages.hard);
         header.cost_us = u32::try_from(loaded.cost.as_micros()).unwrap_or(u32::MAX);
         let record = entry::write(&header, tags, &[], &packed.bytes);
-        let most = self.source.region.abilities.max_value;
+        let most = self.source.region.max_value();
         if record.len() > most {
             return Err(format!("its entry has {} bytes, and the backend takes {most}", record.len()));
         }

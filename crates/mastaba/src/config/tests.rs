@@ -453,7 +453,7 @@ fn a_backend_in_a_crate_of_its_own_is_told_how_to_be_had() {
     );
     for (name, call) in [
         ("valkey", "`.backend(\"valkey\", mastaba_redis::open)`"),
-        ("memcached", "`.backend(\"memcached\", ..)`"),
+        ("memcached", "`.backend(\"memcached\", mastaba_memcached::open)`"),
     ] {
         let told = unknown_backend("objects", name, &["memory"]);
         assert!(told.contains(call) && !told.contains("did you mean"), "{told}");

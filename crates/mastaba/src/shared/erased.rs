@@ -46,6 +46,7 @@ pub(crate) trait DynShared: Send + Sync + 'static {
     fn end<'a>(&'a self, ends: &'a [End]) -> Answer<'a, Vec<Ended>>;
     fn stamps(&self, prefix: &[u8], record: &Bytes) -> Result<bool, Fault>;
     fn incarnation(&self) -> Result<u64, Fault>;
+    fn max_value(&self) -> Result<usize, Fault>;
     fn now_ms(&self) -> Result<u64, Fault>;
     fn runs_here(&self) -> Result<(), Fault>;
     fn full_key(&self, key: &Bytes) -> Result<Bytes, Fault>;
@@ -97,6 +98,10 @@ impl<B: Shared> DynShared for B {
 
     fn full_key(&self, key: &Bytes) -> Result<Bytes, Fault> {
         guard(|| Shared::full_key(self, key)).map_err(|why| Fault::panicked("full_key", &why))
+    }
+
+    fn max_value(&self) -> Result<usize, Fault> {
+        guard(|| Shared::max_value(self)).map_err(|why| Fault::panicked("max_value", &why))
     }
 
     fn now_ms(&self) -> Result<u64, Fault> {
@@ -162,6 +167,14 @@ impl<B: Shared> Shared for Arc<B> {
 
     fn full_key(&self, key: &Bytes) -> Bytes {
         B::full_key(self, key)
+    }
+
+    fn max_value(&self) -> usize {
+        B::max_value(self)
+    }
+
+    fn now_ms(&self) -> u64 {
+        B::now_ms(self)
     }
 
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {

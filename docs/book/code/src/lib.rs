@@ -52,6 +52,7 @@ pages! {
     from_dogpile: "src/from/dogpile.md";
     from_identity_cache: "src/from/identity-cache.md";
     from_fusioncache: "src/from/fusioncache.md";
+    operations_memcached: "src/operations/memcached.md";
     operations_redis: "src/operations/redis.md";
     operations_alerts: "src/operations/alerts.md";
     reference_settings: "src/reference/settings.md";
