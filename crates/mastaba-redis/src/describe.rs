@@ -8,6 +8,8 @@ use mastaba::Fault;
 
 pub use self::facts::ServerFacts;
 use crate::config::Servers;
+use crate::hub::Means;
+use crate::loss::Loss;
 use crate::operations::Redis;
 use crate::wire::ServerSaid;
 
@@ -32,6 +34,8 @@ pub struct Description {
     pub nodelay: Option<bool>,
     /// What the backend uses, or does without, and why: the same names in the same order, whatever the server is.
     pub capabilities: Vec<Capability>,
+    /// What the servers hide or forbid, so that it is done without.
+    pub losses: Vec<Loss>,
     /// Each server that takes writes: one, or the masters of a cluster.
     pub servers: Vec<ServerFacts>,
 }
@@ -103,11 +107,12 @@ impl Redis {
                 Servers::Sentinel { .. } => Deployment::Sentinel,
                 Servers::Cluster(_) => Deployment::Cluster,
             },
-            resp: 3,
+            resp: if self.hub().has_lost(Loss::Resp3) { 2 } else { 3 },
             tls: config.tls.is_some(),
             password: config.password.is_some(),
             nodelay: (!socket).then(crate::wire::sends_at_once),
             capabilities: self.capabilities(),
+            losses: self.losses(),
             servers,
         })
     }
@@ -171,15 +176,27 @@ impl Redis {
                 "the argument `tell` is false: near cannot stand before it, and whoever waits for another process asks again"
             }
         };
+        let losses = self.losses();
+        // what is lost says itself what goes without
+        let or_lost = |how: String, of: &[Loss]| match losses.iter().find(|loss| of.contains(loss)) {
+            Some(loss) => loss.to_string(),
+            None => how,
+        };
+        let (means, scripts) = (hub.means(), [Loss::Scripts, Loss::Stores]);
+        let holds = "scripts, for the write modes Strict, Serve and Degrade".to_owned();
         vec![
-            Capability { name: "fills", used: true, how: fills },
-            Capability { name: "fills without leases", used: !cluster, how: unleased },
-            Capability { name: "notifications", used: hub.config.tell, how: tell.to_owned() },
+            Capability { name: "fills", used: means != Means::Nothing, how: or_lost(fills, &scripts) },
             Capability {
-                name: "holds",
-                used: true,
-                how: "scripts, for the write modes Strict, Serve and Degrade".to_owned(),
+                name: "fills without leases",
+                used: !cluster && means == Means::Scripts,
+                how: or_lost(unleased, &scripts),
             },
+            Capability {
+                name: "notifications",
+                used: hub.tells(),
+                how: or_lost(tell.to_owned(), &[Loss::Resp3, Loss::Notifications]),
+            },
+            Capability { name: "holds", used: means != Means::Nothing, how: or_lost(holds, &scripts) },
         ]
     }
 }

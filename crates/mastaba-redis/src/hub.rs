@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 #[cfg(feature = "tls")]
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,9 @@ use mastaba::shared::Listener;
 use mastaba::shared::stamps::StampBook;
 use tokio::sync::watch;
 
-use crate::config::RedisConfig;
+use crate::config::{RedisConfig, Servers};
+use crate::greeting::{Greeting, number};
+use crate::loss::Loss;
 use crate::own::OwnChanges;
 
 /// Shared by the backend and its connections.
@@ -31,6 +33,9 @@ pub(crate) struct Hub {
     /// stand still.
     pub(crate) look: watch::Sender<()>,
     warned: AtomicBool,
+    /// What the servers do not give, by [`Loss::bit`], and which of that has been warned of.
+    lost: AtomicU8,
+    said_lost: AtomicU8,
     /// Whether every server that was met has `SET .. IFEQ`.
     compares: AtomicBool,
     met_any: AtomicBool,
@@ -43,6 +48,17 @@ pub(crate) struct Hub {
     pub(crate) certificates: OnceLock<redis::TlsCertificates>,
 }
 
+/// How a record is put in the place of exactly the one that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// By scripts.
+    Scripts,
+    /// By `SET .. IFEQ`, where scripts are forbidden.
+    Compare,
+    /// Not at all.
+    Nothing,
+}
+
 /// What is known of the servers behind a backend.
 #[derive(Default)]
 struct Nodes {
@@ -52,77 +68,6 @@ struct Nodes {
     owed: BTreeMap<u64, String>,
     /// The master that was met last. Of all nodes of a cluster it knows best who has the slots after a failover.
     newest: Option<String>,
-}
-
-/// What a server said of itself, before it was sent any other command (`R11`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Greeting {
-    pub(crate) version: (u32, u32),
-    /// It has `SET .. IFEQ`.
-    pub(crate) compares: bool,
-    pub(crate) incarnation: u64,
-    pub(crate) master: bool,
-    pub(crate) clustered: bool,
-    pub(crate) policy: String,
-    pub(crate) bounded: bool,
-}
-
-impl Greeting {
-    /// Reads the answer to `INFO`. `None`: it is not one.
-    pub(crate) fn read(info: &str) -> Option<Self> {
-        let fields: BTreeMap<&str, &str> =
-            info.lines().filter_map(|line| line.trim().split_once(':')).collect();
-        let valkey = fields.get("valkey_version");
-        let mut numbers = valkey.or(fields.get("redis_version"))?.split('.').map(|part| part.parse().ok());
-        let version = (numbers.next()??, numbers.next().flatten().unwrap_or(0));
-        let (run, replication) = (fields.get("run_id")?, fields.get("master_replid")?);
-        Some(Self {
-            version,
-            compares: version >= if valkey.is_some() { (8, 1) } else { (8, 4) },
-            incarnation: number([run.as_bytes(), replication.as_bytes()]),
-            master: fields.get("role") == Some(&"master"),
-            clustered: fields.get("cluster_enabled") == Some(&"1"),
-            policy: fields.get("maxmemory_policy").copied().unwrap_or("").to_owned(),
-            bounded: fields.get("maxmemory").is_some_and(|most| *most != "0"),
-        })
-    }
-
-    /// What makes the server of no use, in a sentence.
-    pub(crate) fn problem(&self, cluster: bool) -> Option<String> {
-        let (major, minor) = self.version;
-        if major < 7 {
-            return Some(format!(
-                "the server has version {major}.{minor}, and 7.0 or later is needed (SET .. NX GET); Valkey will do"
-            ));
-        }
-        if self.clustered && !cluster {
-            return Some("the server is a node of a cluster; use a redis-cluster:// URL".to_owned());
-        }
-        if !self.clustered && cluster {
-            return Some("the server is no node of a cluster; use a redis:// URL".to_owned());
-        }
-        None
-    }
-
-    /// What is dangerous about its settings, in sentences (`R14`).
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.policy == "volatile-ttl" {
-            warnings.push(
-                "maxmemory-policy is volatile-ttl, which evicts what expires first: leases and holds, and with them \
-                 the right to fill; use allkeys-lru or allkeys-lfu"
-                    .to_owned(),
-            );
-        }
-        if self.policy == "noeviction" && self.bounded {
-            warnings.push(
-                "maxmemory is set and maxmemory-policy is noeviction: once the memory is full nothing can be stored \
-                 any more; use allkeys-lru or allkeys-lfu"
-                    .to_owned(),
-            );
-        }
-        warnings
-    }
 }
 
 impl Hub {
@@ -138,6 +83,8 @@ impl Hub {
             changed_at: Mutex::default(),
             look: watch::Sender::new(()),
             warned: AtomicBool::new(false),
+            lost: AtomicU8::new(0),
+            said_lost: AtomicU8::new(0),
             compares: AtomicBool::new(false),
             met_any: AtomicBool::new(false),
             one_key: AtomicBool::new(false),
@@ -231,9 +178,14 @@ impl Hub {
         self.wanted.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether the servers notify us, as far as is known.
+    pub(crate) fn tells(&self) -> bool {
+        self.config.tell && !self.has_lost(Loss::Notifications) && !self.has_lost(Loss::Resp3)
+    }
+
     /// The number of what is to be tracked; 0: nothing.
     pub(crate) fn wanted(&self) -> u64 {
-        if self.config.tell { self.wanted.load(Ordering::Acquire) } else { 0 }
+        if self.tells() { self.wanted.load(Ordering::Acquire) } else { 0 }
     }
 
     /// The prefixes to track, none of which begins with another one.
@@ -298,18 +250,73 @@ impl Hub {
         self.one_key.store(true, Ordering::Release);
     }
 
-    /// Learns from a greeting what may be asked of the servers: only what all of them can do.
-    pub(crate) fn learn(&self, greeting: &Greeting) {
-        if !greeting.compares {
+    /// Learns what may be asked of the servers: only what all of them can do.
+    pub(crate) fn learn(&self, compares: bool) {
+        if !compares {
             self.compares_no_longer();
         } else if !self.met_any.swap(true, Ordering::AcqRel) {
             self.compares.store(true, Ordering::Release);
         }
     }
 
-    /// Whether the rights of the user are still to be looked at. Says so once; a failure puts it back.
+    /// How a record may be put in the place of another one.
+    pub(crate) fn means(&self) -> Means {
+        match (self.has_lost(Loss::Scripts), self.compares()) {
+            (false, _) => Means::Scripts,
+            (true, true) => Means::Compare,
+            (true, false) => Means::Nothing,
+        }
+    }
+
+    pub(crate) fn has_lost(&self, loss: Loss) -> bool {
+        self.lost.load(Ordering::Acquire) & loss.bit() != 0
+    }
+
+    /// What the servers do not give.
+    pub(crate) fn losses(&self) -> Vec<Loss> {
+        let mut lost = self.lost.load(Ordering::Acquire);
+        if self.means() == Means::Nothing {
+            lost = lost & !Loss::Scripts.bit() | Loss::Stores.bit();
+        }
+        Loss::of(lost)
+    }
+
+    /// A server does not give something: from now on it is not asked for.
+    pub(crate) fn lose(&self, loss: Loss) {
+        self.lost.fetch_or(loss.bit(), Ordering::AcqRel);
+        if matches!(loss, Loss::Notifications | Loss::Resp3) {
+            // what changes from now on is not heard of (R13)
+            self.gap();
+        }
+    }
+
+    /// A server gives it, which is enough where it is alone.
+    pub(crate) fn regain(&self, loss: Loss) {
+        if self.is_cluster() {
+            return;
+        }
+        self.lost.fetch_and(!loss.bit(), Ordering::AcqRel);
+    }
+
+    /// Says what was lost, each loss once. `why`: what the server said.
+    pub(crate) fn say_losses(&self, why: Option<&str>) {
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        for loss in self.losses() {
+            if self.said_lost.fetch_or(loss.bit(), Ordering::AcqRel) & loss.bit() == 0 {
+                tracing::warn!(target: "mastaba", "{}: {loss}{why}", self.config.place());
+            }
+        }
+    }
+
+    /// Whether it is still to be looked at what the user may do. Says so once, and of a server that is alone as long as
+    /// something is lost; a failure puts it back.
     pub(crate) fn examines(&self) -> bool {
-        !self.examined.swap(true, Ordering::AcqRel)
+        let lost = self.has_lost(Loss::Notifications) || self.has_lost(Loss::Scripts);
+        !self.examined.swap(true, Ordering::AcqRel) || lost && !self.is_cluster()
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.config.servers, Servers::Cluster(_))
     }
 
     /// The rights did not do: they are looked at again with the next connection.
@@ -317,8 +324,15 @@ impl Hub {
         self.examined.store(false, Ordering::Release);
     }
 
-    /// Says once what is dangerous about a server.
+    /// Says once what is dangerous about a server, and what it does not say of itself.
     pub(crate) fn warn(&self, greeting: &Greeting) {
+        for (loss, lost) in [
+            (Loss::Identity, greeting.incarnation.is_none()),
+            (Loss::EvictionPolicy, greeting.policy.is_none()),
+        ] {
+            if lost { self.lose(loss) } else { self.regain(loss) }
+        }
+        self.say_losses(None);
         let warnings = greeting.warnings();
         if !warnings.is_empty() && !self.warned.swap(true, Ordering::AcqRel) {
             for warning in warnings {
@@ -326,17 +340,6 @@ impl Hub {
             }
         }
     }
-}
-
-/// A number that every process comes to from the same parts; never zero.
-fn number<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> u64 {
-    let mut digest = sha1_smol::Sha1::new();
-    for part in parts {
-        digest.update(part.as_ref());
-        digest.update(b"\n");
-    }
-    let bytes = digest.digest().bytes();
-    bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1)
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -349,60 +352,21 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Servers;
-
-    const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Memory\r\nmaxmemory:0\r\n\
-                        maxmemory_policy:noeviction\r\n# Replication\r\nrole:master\r\nmaster_replid:def\r\n\
-                        # Cluster\r\ncluster_enabled:0\r\n";
 
     fn hub() -> Arc<Hub> {
         Hub::new(RedisConfig::new(Servers::One("localhost".into(), 1)))
     }
 
     #[test]
-    fn a_greeting_is_read_and_judged() {
-        let greeting = Greeting::read(INFO).unwrap();
-        assert_eq!((greeting.version, greeting.master, greeting.clustered), ((7, 0), true, false));
-        assert_eq!(greeting.problem(false), None);
-        assert!(greeting.problem(true).unwrap().contains("redis://"));
-        assert_eq!(greeting.warnings(), [""; 0]);
-        let full = Greeting::read(&INFO.replace("maxmemory:0", "maxmemory:100")).unwrap();
-        assert!(full.warnings()[0].contains("allkeys-lru"));
-        let ttl = Greeting::read(&INFO.replace("noeviction", "volatile-ttl")).unwrap();
-        assert!(ttl.warnings()[0].contains("volatile-ttl"));
-        let old = Greeting::read(&INFO.replace("7.0.15", "6.2.1")).unwrap();
-        assert!(old.problem(false).unwrap().contains("6.2"));
-        assert_eq!(Greeting::read("nothing"), None);
-    }
-
-    #[test]
     fn a_fill_may_compare_only_where_every_server_that_was_met_can() {
-        let version = |version: &str| Greeting::read(&INFO.replace("redis_version:7.0.15", version)).unwrap();
-        for (text, compares) in [
-            ("redis_version:8.2.1", false),
-            ("redis_version:8.4.0", true),
-            ("redis_version:7.2.4\r\nvalkey_version:8.0.2", false),
-            ("redis_version:7.2.4\r\nvalkey_version:8.1.0", true),
-            ("redis_version:7.2.4\r\nvalkey_version:9.0.0", true),
-        ] {
-            assert_eq!(version(text).compares, compares, "{text}");
-        }
         let hub = hub();
         assert!(!hub.compares());
-        hub.learn(&version("redis_version:8.4.0"));
+        hub.learn(true);
         assert!(hub.compares());
-        hub.learn(&version("redis_version:7.4.0"));
+        hub.learn(false);
         assert!(!hub.compares());
-        hub.learn(&version("redis_version:8.4.0"));
+        hub.learn(true);
         assert!(!hub.compares(), "the old one may still be there");
-    }
-
-    #[test]
-    fn a_restart_and_a_promotion_are_other_incarnations() {
-        let first = Greeting::read(INFO).unwrap().incarnation;
-        assert_eq!(first, Greeting::read(INFO).unwrap().incarnation);
-        assert_ne!(first, Greeting::read(&INFO.replace("run_id:abc", "run_id:abd")).unwrap().incarnation);
-        assert_ne!(first, Greeting::read(&INFO.replace("replid:def", "replid:deg")).unwrap().incarnation);
     }
 
     #[test]

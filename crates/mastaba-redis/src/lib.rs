@@ -32,7 +32,8 @@
 //!
 //! # What it relies on
 //!
-//! * Redis 7.0 or later, or Valkey; RESP3. It is checked at start.
+//! * Redis 7.0 or later, or Valkey. It is checked at start. What such a server, or the service that runs it, hides or forbids is
+//!   a [`Loss`]: it is done without, as far as that is safe, and warned of.
 //! * **Expiry and the compare-and-set of a fence on one key** (`R1`). A script that fills several keys compares each by
 //!   itself, and is sent to single servers only, so nothing is asked of the slots of a cluster. A single address that refuses
 //!   such a script (`CROSSSLOT`), for there are several servers behind it, is given one for each key from then on.
@@ -53,7 +54,9 @@
 mod config;
 mod describe;
 mod error;
+mod greeting;
 mod hub;
+mod loss;
 mod operations;
 mod own;
 mod script;
@@ -62,6 +65,7 @@ mod wire;
 pub use config::{AtStart, RedisConfig, Servers, Tls};
 pub use describe::{Capability, Deployment, Description, ServerFacts};
 pub use error::ConnectError;
+pub use loss::Loss;
 pub use operations::Redis;
 
 use mastaba::{Arguments, Backend, BoxError};

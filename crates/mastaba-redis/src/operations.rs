@@ -1,5 +1,6 @@
 //! The operations of a backend, as commands.
 
+mod compare;
 mod fill;
 mod hold;
 mod renew;
@@ -17,7 +18,8 @@ use mastaba::{Fault, FaultKind, lease};
 
 use crate::config::RedisConfig;
 use crate::error::ConnectError;
-use crate::hub::Hub;
+use crate::hub::{Hub, Means};
+use crate::loss::Loss;
 use crate::own::OwnChange;
 use crate::script;
 use crate::wire::{Command, ServerReply, Wire};
@@ -81,8 +83,41 @@ impl Redis {
         if self.inner.hub.config.prefix.is_empty() { key.clone() } else { self.inner.hub.full(key).into() }
     }
 
+    /// What the servers do not give, so that it does without: empty where all is there. No trip; of what turns up later it
+    /// knows once it has.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let Some(server) = mastaba_test::servers::RedisServer::start().await else { return };
+    /// # let url = server.url();
+    /// use mastaba_redis::{Redis, RedisConfig};
+    ///
+    /// let redis = Redis::connect(RedisConfig::from_url(&url).unwrap()).await.unwrap();
+    /// assert_eq!(redis.losses(), []);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn losses(&self) -> Vec<Loss> {
+        self.inner.hub.losses()
+    }
+
     async fn run(&self, commands: Vec<Command>) -> Result<Vec<ServerReply>, Fault> {
-        self.inner.wire.run(commands).await
+        self.run_again(commands).await.map(|(replies, _)| replies)
+    }
+
+    /// The same, and whether some had to be sent again, which then were carried out after those that follow them.
+    async fn run_again(&self, commands: Vec<Command>) -> Result<(Vec<ServerReply>, bool), Fault> {
+        let done = self.inner.wire.run_again(commands).await?;
+        let lost = done.0.iter().find_map(|reply| match reply {
+            ServerReply::NoScripts(said) => Some(said),
+            _ => None,
+        });
+        if let Some(said) = lost {
+            // this call fails, and from the next one on it goes without
+            self.inner.hub.lose(Loss::Scripts);
+            self.inner.hub.say_losses(Some(said));
+        }
+        Ok(done)
     }
 
     fn is_cluster(&self) -> bool {
@@ -92,6 +127,10 @@ impl Redis {
     /// The stamps as commands that leave what stands and give it (`R12`).
     fn ask_stamp(&self, ask: &Stamp) -> Command {
         if self.inner.hub.stamps.all().has(&ask.key) {
+            if self.inner.hub.means() != Means::Scripts {
+                // nothing is filled without a lease, so nobody needs it
+                return Command::new("GET", &[self.full(&ask.key)]);
+            }
             return Command::script(&script::MAKE_STAMPS, self.full(&ask.key), [stamps::record()]);
         }
         let number = ask.value.to_le_bytes();
@@ -154,19 +193,20 @@ impl Redis {
     }
 
     fn lease_command(&self, ask: &Lease) -> Command {
-        let key = self.full(&ask.key);
-        let ttl = millis(ask.ttl);
         match ask.over {
-            None => {
-                let words = ["NX", "GET", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
-                let [nx, get, px] = words;
-                Command::new("SET", &[key, ask.record.clone(), nx, get, px, ttl])
-            }
-            Some(fence) => {
+            Some(fence) if self.inner.hub.means() == Means::Scripts => {
                 let fence = Bytes::copy_from_slice(&fence.0.to_le_bytes());
-                Command::script(&script::LEASE_OVER, key, [fence, ask.record.clone(), ttl])
+                let words = [fence, ask.record.clone(), millis(ask.ttl)];
+                Command::script(&script::LEASE_OVER, self.full(&ask.key), words)
             }
+            // without scripts what it is over is found there, and looked at
+            _ => self.lease_where_nothing_stands(ask),
         }
+    }
+
+    fn lease_where_nothing_stands(&self, ask: &Lease) -> Command {
+        let [nx, get, px] = ["NX", "GET", "PX"].map(|word| Bytes::from_static(word.as_bytes()));
+        Command::new("SET", &[self.full(&ask.key), ask.record.clone(), nx, get, px, millis(ask.ttl)])
     }
 
     /// What stands in the way of a lease: it is respected, or gives way to it, as [`lease::lease`] says.
@@ -184,7 +224,7 @@ impl Redis {
             if self.swap(&ask.key, Some(&found), lease, false).await? {
                 return Ok(Leased::Granted);
             }
-            match self.run(vec![self.lease_command(ask)]).await?.pop() {
+            match self.run(vec![self.lease_where_nothing_stands(ask)]).await?.pop() {
                 Some(ServerReply::Nil | ServerReply::Done) => return Ok(Leased::Granted),
                 Some(ServerReply::Bytes(record)) => found = record,
                 other => return Err(unexpected("a lease", &other.unwrap_or(ServerReply::Nil))),
@@ -212,6 +252,11 @@ impl Redis {
         after: Option<(&Bytes, Option<Duration>)>,
         renewing: bool,
     ) -> Result<bool, Fault> {
+        match self.inner.hub.means() {
+            Means::Scripts => {}
+            Means::Compare => return self.swap_by_compare(key, before, after, renewing).await,
+            Means::Nothing => return Err(nothing_compares()),
+        }
         let before = before.cloned().unwrap_or_default();
         let (record, ttl) = after.map_or((Bytes::new(), None), |(record, ttl)| (record.clone(), ttl));
         let ttl = ttl.map_or(Bytes::from_static(b"0"), millis);
@@ -223,6 +268,13 @@ impl Redis {
 
     /// Whether the keys were voided in their order.
     async fn invalidate_keys(&self, keys: &[Bytes]) -> Result<bool, Fault> {
+        match self.inner.hub.means() {
+            Means::Scripts => {}
+            Means::Compare => return self.void_by_compare(keys).await.map(|()| keys.len() == 1),
+            Means::Nothing => {
+                return self.void_plainly(keys).await.map(|()| !self.is_cluster() || keys.len() == 1);
+            }
+        }
         let (replies, again) = self.renew_and_remove(keys).await?;
         // all of them, whatever one was answered with: a key whose stamp was not renewed is removed (R16)
         let mut done = Ok(());
@@ -269,6 +321,11 @@ impl Shared for Redis {
         max_batch: 4096,
     };
 
+    fn abilities(&self) -> Abilities {
+        let hub = &self.inner.hub;
+        Abilities { tells: hub.tells(), holds: hub.means() != Means::Nothing, ..Self::ABILITIES }
+    }
+
     async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -277,6 +334,12 @@ impl Shared for Redis {
     }
 
     async fn lease(&self, leases: &[Lease], stamps: &[Stamp]) -> Result<Leases, Fault> {
+        if self.inner.hub.means() == Means::Nothing {
+            // nothing will be stored, so nobody has to wait for anybody
+            let leased = vec![Leased::Granted; leases.len()];
+            let asked = self.run(stamps.iter().map(|ask| self.ask_stamp(ask)).collect()).await?;
+            return Ok(Leases { leased, stamps: self.numbers(stamps, asked).await? });
+        }
         let keys = leases.iter().map(|ask| &ask.key).chain(stamps.iter().map(|ask| &ask.key));
         let own = OwnChange::begin(&self.inner.hub, keys.cloned());
         let asked = leases.iter().map(|ask| self.lease_command(ask));
@@ -342,7 +405,8 @@ impl Shared for Redis {
         if one_place {
             self.inner.hub.stamps.keep(prefix, record);
         }
-        one_place
+        // without scripts they are renewed, for others, and nothing is compared with them
+        one_place && self.inner.hub.means() == Means::Scripts
     }
 
     fn incarnation(&self) -> u64 {
@@ -359,20 +423,26 @@ impl Shared for Redis {
 
     fn listen(&self, prefix: &[u8], listener: Arc<dyn Listener>) {
         self.inner.hub.listen(prefix.to_vec(), listener);
-        if self.inner.hub.config.tell {
+        if self.inner.hub.tells() {
             self.inner.wire.track();
         }
     }
 
     async fn catch_up(&self) -> Result<(), Fault> {
         let hub = &self.inner.hub;
-        if hub.config.tell {
-            let begun = hub.own.begun();
+        let begun = hub.own.begun();
+        if hub.tells() {
             self.inner.wire.catch_up().await?;
+        }
+        // which may just have found out that it does not
+        if hub.tells() {
             hub.own.told(begun).await;
             return Ok(());
         }
-        let sentence = "redis: the argument `tell` is false, so near cannot be told of changes";
+        let sentence = match hub.config.tell {
+            true => "redis: the server does not notify us of changes",
+            false => "redis: the argument `tell` is false, so near cannot be notified of changes",
+        };
         Err(Fault::new(FaultKind::Refused, sentence))
     }
 }
@@ -386,8 +456,18 @@ fn expiry(ttl: Option<Duration>) -> impl Iterator<Item = Bytes> {
     ttl.map(|ttl| [Bytes::from_static(b"PX"), millis(ttl)]).into_iter().flatten()
 }
 
+/// What needs to put one record in the place of another one cannot be done.
+fn nothing_compares() -> Fault {
+    let sentence =
+        "redis: the server refuses scripts (EVAL, EVALSHA) and has no SET .. IFEQ, so no key can be held";
+    Fault::new(FaultKind::Refused, sentence)
+}
+
 fn unexpected(what: &str, reply: &ServerReply) -> Fault {
     match reply {
+        ServerReply::NoScripts(said) => {
+            Fault::new(FaultKind::Refused, format!("redis no longer takes scripts, for {what}: {said}"))
+        }
         ServerReply::Refused(code, said) => {
             Fault::new(FaultKind::Refused, format!("redis refused {what}: {code} {said}"))
         }

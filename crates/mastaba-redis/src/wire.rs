@@ -3,6 +3,7 @@
 mod cluster;
 mod explain;
 mod greet;
+mod identity;
 mod per_runtime;
 mod single;
 
@@ -76,6 +77,8 @@ pub(crate) enum ServerReply {
     Bytes(Bytes),
     /// It refused: the code, and what it said.
     Refused(String, String),
+    /// It takes no scripts: what it said.
+    NoScripts(String),
 }
 
 impl Command {
@@ -176,12 +179,8 @@ impl Wire {
     }
 
     /// Commands for keys of their own, in one trip; in a cluster in one per node. Those that follow each other
-    /// for one node are carried out in their order.
-    pub(crate) async fn run(&self, commands: Vec<Command>) -> Result<Vec<ServerReply>, Fault> {
-        self.run_again(commands).await.map(|(replies, _)| replies)
-    }
-
-    /// The same, and whether some had to be sent again, which then were carried out after those that follow them.
+    /// for one node are carried out in their order. And whether some had to be sent again, which then were carried out after
+    /// those that follow them.
     pub(crate) async fn run_again(&self, commands: Vec<Command>) -> Result<(Vec<ServerReply>, bool), Fault> {
         let (commands, scripts): (Vec<_>, Vec<_>) =
             commands.into_iter().map(|command| (command.cmd, command.script)).unzip();
@@ -287,11 +286,24 @@ fn reply(value: RedisResult<Value>) -> Result<ServerReply, Fault> {
 
 /// An error of the server about one command, unless it speaks for all of them.
 fn refusal(error: &RedisError) -> Result<ServerReply, Fault> {
+    if is_about_scripts(error) {
+        return Ok(ServerReply::NoScripts(error.to_string()));
+    }
     let code = error.code().unwrap_or("ERR").to_owned();
     if matches!(code.as_str(), "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH" | "NOPERM") {
         return Err(fault(error.clone()));
     }
     Ok(ServerReply::Refused(code, error.detail().unwrap_or_default().to_owned()))
+}
+
+/// `EVAL` or `EVALSHA` is forbidden, or there is none: "no permissions to run the 'evalsha' command", "unknown command 'EVAL'".
+fn is_about_scripts(error: &RedisError) -> bool {
+    let Some(said) = error.detail().map(str::to_ascii_lowercase) else { return false };
+    match error.code() {
+        Some("NOPERM") => said.contains("to run the 'eval"),
+        Some("ERR") => said.contains("unknown command") && said.contains("eval"),
+        _ => false,
+    }
 }
 
 fn into_bytes(value: Value) -> Result<Option<Bytes>, Value> {

@@ -10,7 +10,7 @@
 //!
 //! Each check gets a store from the closure and keys that nobody else has, so that all checks may run against
 //! one server. The checks need a real clock: some wait until a short time to live is over. Those on holds are
-//! left out where [`Abilities::holds`](mastaba::shared::Abilities::holds) is false, and those on fills without a lease pass
+//! left out where [`Abilities::holds`](mastaba::shared::Abilities::holds) of the store is false, and those on fills without a lease pass
 //! where [`Shared::stamps`] is.
 
 mod fills;
@@ -172,10 +172,11 @@ where
         return vec![Failure { check: "abilities", sentence }];
     }
     for (check, about_holds) in ABOUT_HOLDS.iter().copied() {
-        if about_holds && !B::ABILITIES.holds {
+        let store = Arc::new(make().await);
+        if about_holds && !store.abilities().holds {
             continue;
         }
-        let trial = Trial::new(Arc::new(make().await), check);
+        let trial = Trial::new(store, check);
         let outcome = tokio::time::timeout(LIMIT, one(check, &trial)).await;
         let outcome = outcome.unwrap_or_else(|_| Err(format!("it did not end within {LIMIT:?}")));
         if let Err(sentence) = outcome {

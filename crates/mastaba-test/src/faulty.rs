@@ -145,6 +145,10 @@ impl<B> fmt::Debug for Faulty<B> {
 impl<B: Shared> Shared for Faulty<B> {
     const ABILITIES: Abilities = B::ABILITIES;
 
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
+    }
+
     async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
         self.pass(Op::Read, self.inner.read(keys)).await
     }

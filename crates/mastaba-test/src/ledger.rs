@@ -76,6 +76,10 @@ impl<B> fmt::Debug for Recorded<B> {
 impl<B: Shared> Shared for Recorded<B> {
     const ABILITIES: Abilities = B::ABILITIES;
 
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
+    }
+
     async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Fault> {
         self.trip("read", keys.len(), 0);
         self.inner.read(keys).await

@@ -45,6 +45,14 @@ pub trait Shared: Send + Sync + 'static {
     /// What this backend can do, known from its type alone.
     const ABILITIES: Abilities;
 
+    /// What this very store can do: less than [`ABILITIES`](Shared::ABILITIES) where a server turned out to lack something.
+    ///
+    /// Asked once, when a cache is built; it makes no trip and does not wait. What is lost later, an operation answers with
+    /// a [`Fault`].
+    fn abilities(&self) -> Abilities {
+        Self::ABILITIES
+    }
+
     /// Reads records. Stamps are read like any other record (eight bytes, little-endian).
     ///
     /// A record past its time to live is `None`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::hub::Greeting;
+use crate::greeting::Greeting;
 use crate::wire::ServerSaid;
 
 /// What a server says of itself.

@@ -7,6 +7,7 @@ use mastaba::shared::{Fill, Filled, Over, stamps};
 use mastaba::{Fault, entry};
 
 use super::{Inner, Redis, millis, unexpected};
+use crate::hub::Means;
 use crate::script;
 use crate::wire::{Command, ServerReply};
 
@@ -58,6 +59,16 @@ impl Redis {
         let unleased = |fill: &Fill| matches!(fill.over, Over::Unleased { .. });
         let mut places: Vec<_> = (0..fills.len()).filter(|at| fits(&fills[*at])).collect();
         places.retain(|at| !(unleased(&fills[*at]) && one_key()));
+        match hub.means() {
+            Means::Scripts => {}
+            Means::Compare => {
+                places.retain(|at| !unleased(&fills[*at]));
+                let (leased, others) = places.into_iter().partition(|at| fills[*at].over == Over::Lease);
+                places = leased;
+                self.refresh_by_compare(fills, others, &mut filled).await?;
+            }
+            Means::Nothing => return Ok(filled),
+        }
         let mut compares = hub.compares();
         let mut most_keys = if one_key() { 1 } else { MOST_KEYS };
         while !places.is_empty() {

@@ -9,15 +9,18 @@ use mastaba::lease::{self, Change, Standing};
 use mastaba::shared::{End, Ended, Hold, WriteOutcome};
 use mastaba::{Fault, FaultKind, clock};
 
-use super::{Redis, unexpected};
+use super::{Redis, nothing_compares, unexpected};
+use crate::hub::Means;
+use crate::own::OwnChange;
 use crate::wire::{Command, ServerReply};
 
 /// How often a key that others change meanwhile is tried.
-const TRIES: usize = 64;
+pub(super) const TRIES: usize = 64;
 
 impl Redis {
     pub(super) async fn place_holds(&self, holds: &[Hold]) -> Result<(), Fault> {
         let incarnation = self.known_incarnation()?;
+        let _own = self.own_change(holds.iter().map(|ask| &ask.key))?;
         try_join_all(holds.iter().map(|ask| {
             self.transform(&ask.key, true, move |standing, now_ms| {
                 lease::hold(standing, incarnation, now_ms, ask).map(|change| (change, ()))
@@ -29,6 +32,7 @@ impl Redis {
 
     pub(super) async fn end_holds(&self, ends: &[End]) -> Result<Vec<Ended>, Fault> {
         let incarnation = self.known_incarnation()?;
+        let _own = self.own_change(ends.iter().map(|ask| &ask.key))?;
         try_join_all(ends.iter().map(|ask| {
             let committed = ask.outcome == WriteOutcome::Committed;
             self.transform(&ask.key, committed, move |standing, now_ms| {
@@ -41,6 +45,15 @@ impl Redis {
     /// An invalidation has met a hold, which forgets the value that it keeps.
     pub(super) async fn forget_kept(&self, key: &Bytes) -> Result<(), Fault> {
         self.transform(key, false, |standing, now_ms| Ok((lease::invalidate(standing, now_ms), ()))).await
+    }
+
+    /// Without scripts the changes are our own, and may hide those of others: see [`OwnChange`].
+    fn own_change<'k>(&self, keys: impl Iterator<Item = &'k Bytes>) -> Result<Option<OwnChange<'_>>, Fault> {
+        match self.inner.hub.means() {
+            Means::Scripts => Ok(None),
+            Means::Compare => Ok(Some(OwnChange::begin(&self.inner.hub, keys.cloned()))),
+            Means::Nothing => Err(nothing_compares()),
+        }
     }
 
     fn known_incarnation(&self) -> Result<u64, Fault> {

@@ -50,7 +50,7 @@ impl Redis {
         let mut again = false;
         if !hub.is_one_key() {
             let commands = keys.iter().map(|key| self.renewing(&script::INVALIDATE, key, [], &records));
-            let (replies, some) = self.inner.wire.run_again(commands.collect()).await?;
+            let (replies, some) = self.run_again(commands.collect()).await?;
             if !replies.iter().any(is_across) {
                 return Ok((replies, some));
             }
@@ -65,7 +65,7 @@ impl Redis {
             commands.extend(renewals);
             commands.push(Command::script(&script::INVALIDATE, self.full(key), []));
         }
-        let (replies, some) = self.inner.wire.run_again(commands).await?;
+        let (replies, some) = self.run_again(commands).await?;
         let mut replies = replies.into_iter();
         let answers = counts.into_iter().map(|renewals| {
             let unrenewed =

@@ -22,7 +22,8 @@ use super::per_runtime::{Keeping, PerRuntime, current, per_runtime};
 use super::single::address;
 use super::tcp_settings;
 use crate::error::ConnectError;
-use crate::hub::{Greeting, Hub, LOOK_EVERY};
+use crate::greeting::Greeting;
+use crate::hub::{Hub, LOOK_EVERY};
 
 /// Between attempts at a slot that is on its way.
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
@@ -233,7 +234,7 @@ async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisR
     for node in masters(&map) {
         let asked = at(connection, &node, greet::question());
         let greeting = match timeout(hub.config.connect_timeout, asked).await {
-            Ok(Ok(value)) => greet::read(value).ok(),
+            Ok(Ok(value)) => Some(greet::read(value)),
             _ => None,
         };
         let incarnation = incarnation(&node, greeting, before.get(&node))?;
@@ -258,11 +259,15 @@ async fn look(connection: &ClusterConnection<Greeted>, hub: &Arc<Hub>) -> RedisR
 /// The incarnation of a node that the map of slots names as a master: by what it says of itself now, or by what was
 /// known of it before (`R11`).
 fn incarnation(node: &str, greeting: Option<Greeting>, known: Option<&u64>) -> RedisResult<u64> {
-    match (greeting, known) {
-        (Some(greeting), _) if !greeting.master => {
+    match (greeting.map(|greeting| (greeting.replica, greeting.incarnation)), known) {
+        (Some((true, _)), _) => {
             Err((ErrorKind::Io, "the map of slots is older than a failover", node.to_owned()).into())
         }
-        (Some(greeting), _) => Ok(greeting.incarnation),
+        (Some((false, Some(incarnation))), _) => Ok(incarnation),
+        // it said once what it is; should it be another one now, it cannot be told
+        (Some((false, None)), _) => {
+            Err((ErrorKind::Io, "a node of the cluster no longer says what it is", node.to_owned()).into())
+        }
         // it cannot be reached just now; should it come back as another one, it will be met
         (None, Some(known)) => Ok(*known),
         (None, None) => {
@@ -326,8 +331,8 @@ mod tests {
     #[test]
     fn a_replica_that_a_map_of_slots_names_as_a_master_is_not_believed() {
         let (master, replica) = (greeting("master"), greeting("slave"));
-        let id = master.incarnation;
-        assert_eq!(replica.incarnation, id);
+        let id = master.incarnation.unwrap();
+        assert_eq!(replica.incarnation, Some(id));
         for known in [None, Some(&id)] {
             let error = incarnation("a:1", Some(replica.clone()), known).unwrap_err();
             assert!(error.to_string().contains("older than a failover"), "{error}");

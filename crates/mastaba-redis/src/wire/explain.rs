@@ -95,8 +95,11 @@ pub(super) fn explain(config: &RedisConfig, error: RedisError) -> ConnectError {
         ))
     } else if has("NOPERM") || has("no permissions") || has("has no permission") {
         refused(format!("refuses the user a right: {}: {said}", rights(config)))
-    } else if error.kind() == ErrorKind::RESP3NotSupported {
-        refused("is older than 7.0, which is needed; Valkey will do".into())
+    } else if error.kind() == ErrorKind::RESP3NotSupported || has("NOPROTO") || has("HELLO") {
+        // one server alone is used all the same
+        refused(format!(
+            "does not speak RESP3 (HELLO), which a cluster has to: it is older than 7.0, or stands behind a proxy: {said}"
+        ))
     } else if error.kind() == ErrorKind::AuthenticationFailed {
         refused(format!("refuses the username or the password: {said}"))
     } else if config.tls.is_none() && has("Parse error") {

@@ -15,10 +15,12 @@ use tokio::time::{sleep, timeout};
 use super::explain::{at_start, discreet, explain};
 use super::greet::{self, Tracker};
 use super::per_runtime::{Keeping, PerRuntime, current, per_runtime};
-use super::tcp_settings;
+use super::{identity, tcp_settings};
 use crate::config::{RedisConfig, Servers};
 use crate::error::ConnectError;
+use crate::greeting::Greeting;
 use crate::hub::{Hub, LOOK_EVERY};
+use crate::loss::Loss;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -42,17 +44,29 @@ enum State {
 #[derive(Clone)]
 struct LiveConnection {
     number: u64,
-    /// What the server said that it is, and the incarnation that this makes of the store (`R11`).
+    /// What the server said that it is, or the number in the store where it does not say, and the incarnation that this makes
+    /// of the store (`R11`).
     greeted: u64,
+    by: GreetedBy,
     incarnation: u64,
     wire: MultiplexedConnection,
     ear: Arc<Tracker>,
+}
+
+/// Who says which store it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GreetedBy {
+    Server,
+    /// A number in the store: [`identity`].
+    Record,
 }
 
 #[derive(Default)]
 struct Suspect {
     number: std::sync::atomic::AtomicU64,
     notify: Notify,
+    /// The number in the store may be another one.
+    look: Notify,
 }
 
 /// How to get a connection.
@@ -72,7 +86,7 @@ impl SingleLink {
         let runtime = current().map_err(wrong)?;
         let mut opener = Opener::new(hub)?;
         let suspect = Arc::new(Suspect::default());
-        let first = open(&mut opener, hub, 1, &suspect).await;
+        let first = open(&mut opener, hub, 1, &suspect, false).await;
         at_start(&hub.config, first.as_ref().err(), optional)?;
         let of = Arc::downgrade(hub);
         let links = per_runtime(hub, move || {
@@ -119,8 +133,11 @@ impl SingleLink {
     fn is_current(&self, connection: &LiveConnection) -> bool {
         let store = self.hub.incarnation();
         let current = store == 0 || store == connection.incarnation;
-        if !current {
-            self.suspect.tell(connection.number);
+        match connection.by {
+            _ if current => {}
+            GreetedBy::Server => self.suspect.tell(connection.number),
+            // not lost: what was lost renews the number, and two links would take turns at that
+            GreetedBy::Record => self.suspect.look.notify_one(),
         }
         current
     }
@@ -196,25 +213,28 @@ impl Suspect {
 /// Keeps the connection until nobody uses it any longer.
 async fn keep(mut opener: Opener, hub: Weak<Hub>, tell: watch::Sender<State>, suspect: Arc<Suspect>) {
     let mut number = 1;
+    let mut lost = false;
     loop {
         let state = tell.borrow().clone();
         if let State::Up(connection) = state {
             tokio::select! {
-                () = watch_over(&connection, &hub, number) => {}
+                () = watch_over(connection, &hub, &tell, &suspect) => {}
                 () = suspect.of(number) => {}
                 () = tell.closed() => return,
             }
             let Some(hub) = hub.upgrade() else { return };
             tracing::debug!(target: "mastaba", "{}: the connection was lost", hub.config.place());
             let _ = tell.send(State::Connecting);
+            lost = true;
             hub.lost();
         }
         let mut pause = FIRST_PAUSE;
         loop {
             let Some(hub) = hub.upgrade() else { return };
             number += 1;
-            match open(&mut opener, &hub, number, &suspect).await {
+            match open(&mut opener, &hub, number, &suspect, lost).await {
                 Ok(connection) => {
+                    lost = false;
                     let _ = tell.send(State::Up(connection));
                     break;
                 }
@@ -233,20 +253,39 @@ async fn keep(mut opener: Opener, hub: Weak<Hub>, tell: watch::Sender<State>, su
     }
 }
 
-/// Ends when the server no longer answers, or is another one (`R11`). Some networks swallow a connection silently.
-async fn watch_over(connection: &LiveConnection, hub: &Weak<Hub>, number: u64) {
-    debug_assert_eq!(connection.number, number);
-    let mut wire = connection.wire.clone();
+/// How soon a look may follow another one.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Ends when the server no longer answers, or says that it is another one (`R11`). Some networks swallow a connection silently.
+///
+/// Where a number in the store says which it is, another one is taken over on the same connection: a new one could lead to
+/// another server, and nobody would know.
+async fn watch_over(
+    mut connection: LiveConnection,
+    hub: &Weak<Hub>,
+    tell: &watch::Sender<State>,
+    suspect: &Suspect,
+) {
     loop {
-        sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = sleep(LOOK_EVERY) => {}
+            () = suspect.look.notified() => sleep(LOOK_AGAIN).await,
+        }
         let Some(hub) = hub.upgrade() else { return };
-        match timeout(hub.config.connect_timeout, greet::ask(&mut wire)).await {
-            Ok(Ok(greeting)) if greeting.master => {
-                if greeting.incarnation != connection.greeted {
-                    return hub.met("", greeting.incarnation);
-                }
-            }
-            _ => return,
+        let looking = look(&mut connection.wire, &hub, false);
+        let Ok(Ok((greeted, by))) = timeout(hub.config.connect_timeout, looking).await else { return };
+        if by != connection.by {
+            return;
+        }
+        if by == GreetedBy::Record {
+            connection.greeted = greeted;
+            connection.incarnation = hub.set_members([(String::new(), greeted)].into());
+            // also where it is what it was: readers may wait for the process to reckon with it again
+            let _ = tell.send(State::Up(connection.clone()));
+            continue;
+        }
+        if greeted != connection.greeted {
+            return hub.met("", greeted);
         }
         // nothing is sure, or the link of another runtime has found another server
         if hub.incarnation() != connection.incarnation {
@@ -255,47 +294,58 @@ async fn watch_over(connection: &LiveConnection, hub: &Weak<Hub>, number: u64) {
     }
 }
 
-/// Connects to the server, and asks it what it is before anybody else may send it a command (`R11`).
+/// What the server is now, which has to be a master.
+async fn look(wire: &mut MultiplexedConnection, hub: &Hub, renew: bool) -> RedisResult<(u64, GreetedBy)> {
+    let greeting = greet::ask(wire).await?;
+    if greeting.replica {
+        return Err(is_replica());
+    }
+    identify(wire, hub, &greeting, renew).await
+}
+
+/// Which store it is: as the server says, or as a number in it does. `renew`: who asks has lost a connection to it.
+async fn identify(
+    wire: &mut MultiplexedConnection,
+    hub: &Hub,
+    greeting: &Greeting,
+    renew: bool,
+) -> RedisResult<(u64, GreetedBy)> {
+    match greeting.incarnation {
+        Some(greeted) => Ok((greeted, GreetedBy::Server)),
+        None => Ok((identity::recall(wire, hub, renew).await?, GreetedBy::Record)),
+    }
+}
+
+fn is_replica() -> RedisError {
+    greet::refuse(
+        "the server is a replica, which takes no writes; use the address of its master, or redis-sentinel://"
+            .to_owned(),
+    )
+}
+
+/// Connects to the server, and asks it what it is before anybody else may send it a command (`R11`). `lost`: the link has had a
+/// connection before.
 async fn open(
     opener: &mut Opener,
     hub: &Arc<Hub>,
     number: u64,
     suspect: &Arc<Suspect>,
+    lost: bool,
 ) -> RedisResult<LiveConnection> {
     let work = async {
-        let ear = Tracker::of(hub);
-        let (hearing, suspect) = (ear.clone(), suspect.clone());
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(hub.config.connect_timeout))
-            // each operation has a budget of its own
-            .set_response_timeout(None)
-            .set_push_sender(move |push: redis::PushInfo| {
-                if push.kind == redis::PushKind::Disconnection {
-                    suspect.tell(number);
-                }
-                hearing.hear(&push)
-            });
-        let mut wire = match opener {
-            Opener::Client(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
-            Opener::Sentinel(sentinel) => sentinel.get_async_connection_with_config(&config).await?,
-        };
-        let greeting = greet::ask(&mut wire).await?;
-        if let Some(problem) = greeting.problem(false) {
-            return Err(greet::refuse(problem));
+        let opened = open_once(opener, hub, number, suspect, lost).await;
+        match opened {
+            Err(error) if !hub.has_lost(Loss::Resp3) && is_about_hello(&error) => {
+                hub.lose(Loss::Resp3);
+                hub.say_losses(Some(&discreet(&hub.config, error).to_string()));
+                let again = |error: ConnectError| {
+                    RedisError::from((ErrorKind::InvalidClientConfig, "", error.to_string()))
+                };
+                *opener = Opener::new(hub).map_err(again)?;
+                open_once(opener, hub, number, suspect, lost).await
+            }
+            opened => opened,
         }
-        if !greeting.master {
-            return Err(greet::refuse(
-                "the server is a replica, which takes no writes; use the address of its master, or redis-sentinel://"
-                    .to_owned(),
-            ));
-        }
-        greet::examine(&mut wire, hub).await?;
-        hub.warn(&greeting);
-        hub.learn(&greeting);
-        let greeted = greeting.incarnation;
-        let incarnation = hub.set_members([(String::new(), greeted)].into());
-        ear.track(&mut wire).await?;
-        Ok(LiveConnection { number, greeted, incarnation, wire, ear })
     };
     match timeout(hub.config.connect_timeout * 2, work).await {
         Ok(done) => done.map_err(|error| discreet(&hub.config, error)),
@@ -303,13 +353,63 @@ async fn open(
     }
 }
 
+/// `HELLO`, which begins RESP3, is refused: by an old server, by a proxy, or by a user's rights.
+fn is_about_hello(error: &RedisError) -> bool {
+    let refused = matches!(error.code(), Some("ERR" | "NOPERM")) && {
+        let said = error.detail().unwrap_or_default().to_ascii_lowercase();
+        said.contains("hello")
+    };
+    error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") || refused
+}
+
+async fn open_once(
+    opener: &mut Opener,
+    hub: &Arc<Hub>,
+    number: u64,
+    suspect: &Arc<Suspect>,
+    lost: bool,
+) -> RedisResult<LiveConnection> {
+    let ear = Tracker::of(hub);
+    let (hearing, suspect) = (ear.clone(), suspect.clone());
+    let mut config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(hub.config.connect_timeout))
+        // each operation has a budget of its own
+        .set_response_timeout(None);
+    if !hub.has_lost(Loss::Resp3) {
+        config = config.set_push_sender(move |push: redis::PushInfo| {
+            if push.kind == redis::PushKind::Disconnection {
+                suspect.tell(number);
+            }
+            hearing.hear(&push)
+        });
+    }
+    let mut wire = match opener {
+        Opener::Client(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
+        Opener::Sentinel(sentinel) => sentinel.get_async_connection_with_config(&config).await?,
+    };
+    let greeting = greet::ask(&mut wire).await?;
+    if let Some(problem) = greeting.problem(false) {
+        return Err(greet::refuse(problem));
+    }
+    if greeting.replica {
+        return Err(is_replica());
+    }
+    greet::examine(&mut wire, hub, &greeting).await?;
+    hub.warn(&greeting);
+    let (greeted, by) = identify(&mut wire, hub, &greeting, lost).await?;
+    let incarnation = hub.set_members([(String::new(), greeted)].into());
+    ear.track(&mut wire).await?;
+    Ok(LiveConnection { number, greeted, by, incarnation, wire, ear })
+}
+
 impl Opener {
     fn new(hub: &Hub) -> Result<Self, ConnectError> {
         let config = &hub.config;
         let wrong =
             |error: RedisError| ConnectError::config(format!("{}: {error}", config.place())).because(error);
-        let mut redis =
-            RedisConnectionInfo::default().set_db(config.database).set_protocol(ProtocolVersion::RESP3);
+        let protocol =
+            if hub.has_lost(Loss::Resp3) { ProtocolVersion::RESP2 } else { ProtocolVersion::RESP3 };
+        let mut redis = RedisConnectionInfo::default().set_db(config.database).set_protocol(protocol);
         if let Some(username) = &config.username {
             redis = redis.set_username(username);
         }
@@ -327,7 +427,7 @@ impl Opener {
                     .set_client_to_redis_db(config.database)
                     .set_client_to_redis_tcp_settings(tcp_settings())
                     .set_client_to_sentinel_tcp_settings(tcp_settings())
-                    .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+                    .set_client_to_redis_protocol(protocol);
                 if let Some(username) = &config.username {
                     builder = builder.set_client_to_redis_username(username);
                 }

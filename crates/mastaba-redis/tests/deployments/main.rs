@@ -2,8 +2,12 @@
 
 mod compare;
 mod configuration;
+mod identity;
 mod imposter;
+mod managed;
 mod places;
 mod rights;
+#[path = "../rows/mod.rs"]
+mod rows;
 mod start;
 mod support;

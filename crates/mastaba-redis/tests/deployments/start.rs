@@ -1,45 +1,10 @@
 //! What happens at start, when all is not well.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use mastaba_redis::{AtStart, Redis, RedisConfig};
 use mastaba_test::servers::RedisServer;
 
 use super::imposter::Imposter;
-use super::support::{Number, assert_error, assert_sentence, cache, connect, limit, until};
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-
-    /// Takes what the thread logs, until the guard is dropped.
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use super::support::{Log, Number, assert_error, assert_sentence, cache, connect, limit, until};
 
 #[tokio::test]
 async fn a_server_that_is_required_and_not_there_is_one_clear_error() {

@@ -4,7 +4,7 @@ use crate::rows;
 
 use std::time::{Duration, Instant};
 
-use mastaba::{Cache, Coherence, NearConfig, Tier};
+use mastaba::{Cache, Coherence, NearConfig, Region, Tier};
 use mastaba_test::proxy::Proxy;
 use mastaba_test::servers::{Cluster, RedisServer};
 use rows::{Row, Table, Tagged, process, sees, sees_tagged, until};
@@ -240,14 +240,11 @@ async fn in_a_cluster_every_node_tells_near() {
 }
 
 #[tokio::test]
-async fn near_without_being_told_answers_nothing() {
+async fn near_without_notifications_is_refused_at_start() {
     let Some(server) = RedisServer::start().await else { return };
-    let table = Table::new();
-    let url = format!("{}?tell=false", server.url());
-    let reader = process(&url, &table, |region| region.near(near(Coherence::Bounded(FOREVER)))).await;
-    for _ in 0..3 {
-        sees(&reader, 1).await;
-        reader.idle().await;
-    }
-    assert_eq!(tier(&reader, 1).await, Some(Tier::Shared));
+    let redis = rows::connect(&format!("{}?tell=false", server.url())).await;
+    let region = Region::backend(redis).near(near(Coherence::Bounded(FOREVER)));
+    let built = Cache::builder().region("objects", region).source(Row(Table::new())).build().await;
+    let error = built.unwrap_err();
+    assert!(error.to_string().contains("near needs a backend that tells"), "{error}");
 }

@@ -18,7 +18,7 @@ pub(super) async fn empty_calls_have_empty_answers<B: Shared>(trial: &Trial<B>) 
     same(&(leases.leased.len(), leases.stamps.len()), &(0, 0), "a lease of nothing")?;
     same(&trial.store.fill(&[]).await.map_err(fault("an empty fill"))?.len(), &0, "a fill of nothing")?;
     trial.store.invalidate(&[], &[]).await.map_err(fault("an empty invalidation"))?;
-    if B::ABILITIES.holds {
+    if trial.store.abilities().holds {
         trial.store.hold(&[]).await.map_err(fault("an empty hold"))?;
         same(&trial.store.end(&[]).await.map_err(fault("an empty end"))?.len(), &0, "an end of nothing")?;
     }

@@ -57,7 +57,7 @@ pub(crate) trait DynShared: Send + Sync + 'static {
 
 impl<B: Shared> DynShared for B {
     fn abilities(&self) -> Abilities {
-        B::ABILITIES
+        guard(|| Shared::abilities(self)).unwrap_or(B::ABILITIES)
     }
 
     fn read<'a>(&'a self, keys: &'a [Bytes]) -> Answer<'a, Vec<Option<Bytes>>> {
@@ -124,6 +124,10 @@ impl<B: Shared> DynShared for B {
 /// A backend that several owners share: a test keeps one in its hand, for example.
 impl<B: Shared> Shared for Arc<B> {
     const ABILITIES: Abilities = B::ABILITIES;
+
+    fn abilities(&self) -> Abilities {
+        B::abilities(self)
+    }
 
     fn read(&self, keys: &[Bytes]) -> impl Future<Output = Result<Vec<Option<Bytes>>, Fault>> + Send {
         B::read(self, keys)

@@ -14,6 +14,7 @@ use redis::{
     RedisError, RedisFuture, RedisResult, Value,
 };
 
+use crate::greeting::Greeting;
 use crate::hub::Hub;
 use crate::wire::greet::{self, Tracker};
 
@@ -81,14 +82,13 @@ impl Connect for Greeted {
             if let Some(problem) = greeting.problem(true) {
                 return Err(greet::refuse(problem));
             }
-            greet::examine(&mut wire, &hub).await?;
+            greet::examine(&mut wire, &hub, &greeting).await?;
             hub.warn(&greeting);
-            hub.learn(&greeting);
-            if greeting.master {
-                hub.met(&place, greeting.incarnation);
+            if !greeting.replica {
+                meet(&hub, &place, &greeting)?;
             }
             ear.track(&mut wire).await?;
-            Ok(Self { wire, ear, place: place.into(), replica: Arc::new(AtomicBool::new(!greeting.master)) })
+            Ok(Self { wire, ear, place: place.into(), replica: Arc::new(AtomicBool::new(greeting.replica)) })
         }
         .boxed()
     }
@@ -103,15 +103,24 @@ impl Greeted {
         let about_keys = !matches!(name, b"CLUSTER" | b"INFO" | b"READONLY" | b"CLIENT" | b"HELLO");
         if about_keys && self.replica.load(Ordering::Acquire) {
             let greeting = greet::ask(&mut self.wire).await?;
-            if greeting.master {
+            if !greeting.replica {
                 if let Some(hub) = self.ear.hub() {
-                    hub.met(&self.place, greeting.incarnation);
+                    meet(hub, &self.place, &greeting)?;
                 }
                 self.replica.store(false, Ordering::Release);
             }
         }
         Ok(())
     }
+}
+
+/// A master was met. One that no longer says what it is could be any.
+fn meet(hub: &Hub, place: &str, greeting: &Greeting) -> RedisResult<()> {
+    let known = greeting.incarnation.ok_or_else(|| {
+        RedisError::from((ErrorKind::Io, "a node of the cluster does not say what it is", place.to_owned()))
+    })?;
+    hub.met(place, known);
+    Ok(())
 }
 
 fn name(cmd: &Cmd) -> Vec<u8> {
