@@ -151,7 +151,7 @@ impl LargeRows {
 #[tokio::test]
 async fn a_record_that_is_too_large_for_the_server_is_an_event_and_no_failure_of_others() {
     limited(async {
-        for (size, stored, too_large) in [("1m", 1_000_000, 1_050_000), ("4m", 3_000_000, 5_000_000)] {
+        for (size, stored, too_large) in [(1024, 1_000_000, 1_050_000), (4096, 3_000_000, 5_000_000)] {
             let Some(server) = MemcachedServer::builder().item_size(size).start().await else { return };
             let rows = large_rows(&url(&server)).await;
             let both = [stored, too_large];
@@ -163,8 +163,8 @@ async fn a_record_that_is_too_large_for_the_server_is_an_event_and_no_failure_of
             rows.cache.idle().await;
             let events = std::mem::take(&mut *rows.events.lock().unwrap());
             assert!(events.iter().any(|event| event.contains("and the backend takes")), "{events:?}");
-            assert_eq!(rows.tier(stored).await, Some(Tier::Shared), "{size}");
-            assert_eq!(rows.tier(too_large).await, Some(Tier::Source), "{size}");
+            assert_eq!(rows.tier(stored).await, Some(Tier::Shared), "{size} KiB");
+            assert_eq!(rows.tier(too_large).await, Some(Tier::Source), "{size} KiB");
         }
     })
     .await;
