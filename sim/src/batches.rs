@@ -15,7 +15,7 @@ use shuttle::future::batch_semaphore::{BatchSemaphore as Semaphore, Fairness};
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
 
-use crate::batch::{Part, Phase};
+use crate::batch::{Part, Phase, Sink};
 use crate::lookout::Lookout;
 use crate::standby::{Place, StandBy};
 use crate::steps::{cut_after, trip};
@@ -233,7 +233,7 @@ impl Request {
     /// As `RequestCore::is_minded`.
     fn is_minded(self: &Arc<Self>, gathering: usize) -> bool {
         let minds = self.scene.kept && self.scene.broken != Some(BatchRule::LookoutIsMinded);
-        if !self.lookout.is_minded((), gathering) && minds {
+        if !self.lookout.is_minded(&(), gathering) && !self.lookout.set_minded((), gathering) && minds {
             spawn(mind(self.clone(), gathering));
         }
         true
@@ -250,23 +250,17 @@ impl Request {
     fn send(self: &Arc<Self>, state: &mut State) {
         state.gathered = 0;
         let Some(part) = state.gathering.take() else { return };
-        let sent = part.send(1, &tokio_util::sync::CancellationToken::new());
+        let mut sink = Sink::new(part);
+        let sent = sink.send(1, &tokio_util::sync::CancellationToken::new());
         let coming: Vec<_> = sent.into_iter().enumerate().filter_map(|(at, key)| Some((at, key?))).collect();
         self.lookout.sent();
         for (at, _) in &coming {
             self.tell(|ledger| {
-                ledger.0.get_mut(&(part.id, *at)).expect("a key that was waited for").sent += 1;
+                ledger.0.get_mut(&(sink.id, *at)).expect("a key that was waited for").sent += 1;
             });
         }
         let asking = Asking::new(self);
-        let carrier = Carrier {
-            request: self.clone(),
-            part,
-            coming,
-            asking: Some(asking),
-            claimed: false,
-            settled: false,
-        };
+        let carrier = Carrier { request: self.clone(), sink: Some(sink), coming, asking: Some(asking) };
         let cut = self.scene.cut_off
             && thread_rng().gen_range(0..2) == 0
             && self.cuts.fetch_add(1, Ordering::Relaxed) < MOST_CUTS;
@@ -537,15 +531,13 @@ impl State {
     }
 }
 
-/// The task that carries a part: a `Bound` until the task runs, then a `Claim`. A `Bound` knows nothing of tier 1,
-/// which is locked while it may be dropped, so it leaves its cells there.
+/// The task that carries a part: a `Bound` until the task runs, then a `Claim`. Neither touches tier 1 when it is dropped:
+/// who finds a key coming with a part that is settled claims it anew.
 struct Carrier {
     request: Arc<Request>,
-    part: Arc<ThePart>,
+    sink: Option<Sink<u32, u32>>,
     coming: Vec<(usize, u32)>,
     asking: Option<Asking>,
-    claimed: bool,
-    settled: bool,
 }
 
 /// As `Asking` in `request/state.rs`.
@@ -581,11 +573,8 @@ impl Drop for Asking {
 
 impl Carrier {
     async fn carry(mut self) {
-        self.claimed = true;
         if self.coming.is_empty() {
-            // everybody has gone
-            self.settled = true;
-            return;
+            return; // everybody has gone
         }
         trip().await;
         if self.request.scene.hangs && self.coming.iter().all(|(_, key)| *key == 0) {
@@ -596,15 +585,18 @@ impl Carrier {
             // as `Claim::answer_early`: what is known does not wait for the load
             let known: Vec<_> = self.coming.extract_if(.., |_| thread_rng().gen_range(0..2) == 0).collect();
             self.remember(&known);
-            self.part.answer_early(known.into_iter().map(|(at, key)| (at, key * 10)));
+            self.sink().answer_early(known.into_iter().map(|(at, key)| (at, key * 10)));
             trip().await;
         }
-        self.settled = true;
         let count = self.coming.last().map_or(0, |(at, _)| at + 1);
         let mut answers = vec![None; count];
         self.coming.iter().for_each(|(at, key)| answers[*at] = Some(key * 10));
         self.remember(&self.coming);
-        self.part.settle(answers);
+        self.sink().settle(answers);
+    }
+
+    fn sink(&mut self) -> &mut Sink<u32, u32> {
+        self.sink.as_mut().expect("it is there until the carrier is dropped")
     }
 
     /// Waits for what comes after it, and is not waited for meanwhile.
@@ -640,15 +632,8 @@ impl Carrier {
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        if self.settled || self.request.scene.broken == Some(BatchRule::CarriersGiveBack) {
-            return;
+        if self.request.scene.broken == Some(BatchRule::CarriersGiveBack) {
+            std::mem::forget(self.sink.take());
         }
-        if self.claimed {
-            let mut state = lock(&self.request.state);
-            for (_, key) in &self.coming {
-                state.give_back(*key, &self.part);
-            }
-        }
-        self.part.settle(Vec::new());
     }
 }

@@ -5,6 +5,7 @@
 //! same `join!`, `try_join_all`, stream or resolver tree has been polled too, and has added its keys. The others sleep.
 //! None depends on that one being polled: see [`lookout`](crate::request::lookout).
 
+use std::ops::Deref;
 use std::sync::OnceLock;
 use std::task::{Context, Waker};
 
@@ -42,6 +43,49 @@ struct State<K, A> {
     /// Some of its keys were answered before the others: see [`Part::answer_early`].
     partly: bool,
     wakers: SmallVec<[Option<Waker>; 2]>,
+}
+
+/// The end at which a part that was sent is answered, by whoever has it on its way.
+///
+/// Dropped without an answer, it gives the keys back: their readers find the part settled, and claim them anew.
+pub(crate) struct Sink<K, A: Clone> {
+    part: Arc<Part<K, A>>,
+    /// It was sent, and its readers wait.
+    owes: bool,
+}
+
+impl<K, A: Clone> Sink<K, A> {
+    pub(crate) fn new(part: Arc<Part<K, A>>) -> Self {
+        Self { part, owes: false }
+    }
+
+    /// Sends the part: the keys that somebody still waits for, each at its index.
+    pub(crate) fn send(&mut self, begun: u64, hurry: &CancellationToken) -> Vec<Option<K>> {
+        self.owes = true;
+        self.part.send(begun, hurry)
+    }
+
+    /// Answers, by the index of the key, and wakes every reader.
+    pub(crate) fn settle(&mut self, answers: Vec<Option<A>>) {
+        self.owes = false;
+        self.part.settle(answers);
+    }
+}
+
+impl<K, A: Clone> Deref for Sink<K, A> {
+    type Target = Part<K, A>;
+
+    fn deref(&self) -> &Part<K, A> {
+        &self.part
+    }
+}
+
+impl<K, A: Clone> Drop for Sink<K, A> {
+    fn drop(&mut self) {
+        if self.owes {
+            self.settle(Vec::new());
+        }
+    }
 }
 
 /// How far a part has come.
@@ -116,7 +160,7 @@ impl<K, A: Clone> Part<K, A> {
     }
 
     /// Sends the part: the keys that somebody still waits for, each at its index.
-    pub(crate) fn send(&self, begun: u64, hurry: &CancellationToken) -> Vec<Option<K>> {
+    fn send(&self, begun: u64, hurry: &CancellationToken) -> Vec<Option<K>> {
         let mut state = lock(&self.state);
         state.phase = Phase::Sent;
         self.sent.store(true, Ordering::Release);
@@ -154,7 +198,7 @@ impl<K, A: Clone> Part<K, A> {
 
     /// Answers, by the index of the key, and wakes every reader. Only the first settlement counts, and what was
     /// answered before it stays.
-    pub(crate) fn settle(&self, answers: Vec<Option<A>>) {
+    fn settle(&self, answers: Vec<Option<A>>) {
         let wakers = {
             let mut state = lock(&self.state);
             if state.phase == Phase::Settled {

@@ -12,11 +12,13 @@ mod panics;
 mod recall;
 mod settle;
 mod sort;
+mod standing;
 mod turn;
 mod verdict;
 
 pub(crate) use self::direct::load_in;
 use self::recall::Ask;
+use self::standing::Standing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,14 +44,14 @@ use crate::read::LookingUp;
 use crate::region::{Era, Stamps};
 use crate::registry::Registered;
 use crate::report::{Meter, Outcomes, Tier};
-use crate::request::{AnyPart, Bound, Lane, PartOf, RequestCore};
+use crate::request::{AnyPart, Bound, Lane, RequestCore, SinkOf};
 use crate::source::Source;
 
 /// The keys of one part on their way down the tiers.
 ///
-/// Dropping a `Claim` before it is settled gives its keys back: readers claim them anew.
 pub(crate) struct Claim<S: Source> {
-    part: Arc<PartOf<S>>,
+    /// Where its answers go. Dropped before that, it gives the keys back to their readers.
+    sink: SinkOf<S>,
     /// Set when a load waits for this batch.
     hurry: CancellationToken,
     source: Arc<Registered<S>>,
@@ -97,7 +99,6 @@ pub(crate) struct Claim<S: Source> {
     outcomes: Outcomes,
     /// When its load has taken longer than the soft budget: what is known is then answered before the rest.
     late: Option<Instant>,
-    settled: bool,
 }
 
 /// A miss.
@@ -114,26 +115,12 @@ struct Item<S: Source> {
     answer: Option<Outcome<S::Value>>,
     /// Its readers were answered while the load of the claim went on.
     early: AtomicBool,
-    /// What a fill has to meet (`R1`).
-    fence: Option<Fence>,
-    /// The fence of a lease that was placed or met: a fill under it knows what it takes the place of.
-    lease: Option<Fence>,
-    /// The fence of a record that may be replaced by a lease.
-    over: Option<Fence>,
-    /// What stands there only a lease takes the place of.
-    foreign: bool,
-    /// It is loaded without a lease: what its fill has to meet is the write stamp that the read saw (`R15`).
-    unleased: Option<u64>,
-    /// The fence is that of a lease that another process holds: it loads just now (`R3`).
-    elsewhere: bool,
-    /// Not to be stored, whatever is loaded.
-    sealed: bool,
-    /// The shared tier has it in another shape of the type, which is left alone: what is loaded goes into near.
-    left_alone: bool,
+    /// What stands under its key in the shared tier, and so whether it may be stored.
+    standing: Standing,
+    /// The lease of another process that loads it just now, while its fill is waited for (`R3`).
+    elsewhere: Option<Fence>,
     /// As new as this read: what a load makes of it may be stored (`R6`).
     sound: bool,
-    /// Under a hold: to be loaded from the writer.
-    held: bool,
     /// Served if the source fails, or is slow.
     backup: Option<Carried<S>>,
     /// Answered, and to be loaded anew in the background under this fence.
@@ -185,15 +172,11 @@ impl Tags {
 }
 
 impl<S: Source> Claim<S> {
-    pub(crate) fn new(
-        bound: &Bound<S>,
-        request: Arc<RequestCore>,
-        keys: Vec<Option<S::Key>>,
-        hurry: CancellationToken,
-    ) -> Self {
-        let begun = bound.part.begun();
-        let mut claim = Self::empty(&bound.source, bound.part.clone(), request, bound.lane, begun, hurry);
-        claim.nested = bound.nested;
+    pub(crate) fn new(bound: Bound<S>, request: Arc<RequestCore>, hurry: CancellationToken) -> Self {
+        let Bound { sink, source, lane, nested, keys } = bound;
+        let begun = sink.begun();
+        let mut claim = Self::empty(&source, sink, request, lane, begun, hurry);
+        claim.nested = nested;
         let records = claim.encoded(keys.iter().filter_map(Option::as_ref));
         claim.asks.reserve(keys.len());
         // where readers do not see each other's keys on their way, two of them may have given the same one
@@ -254,14 +237,14 @@ impl<S: Source> Claim<S> {
 
     fn empty(
         source: &Arc<Registered<S>>,
-        part: Arc<PartOf<S>>,
+        sink: SinkOf<S>,
         request: Arc<RequestCore>,
         lane: Lane,
         begun: u64,
         hurry: CancellationToken,
     ) -> Self {
         Self {
-            part,
+            sink,
             meter: Meter::new(request.clone(), lane != Lane::Background),
             request,
             lane,
@@ -288,7 +271,6 @@ impl<S: Source> Claim<S> {
             landed: 0,
             outcomes: Outcomes { source: S::name(), ..Outcomes::default() },
             late: None,
-            settled: false,
             source: source.clone(),
         }
     }
@@ -366,16 +348,9 @@ impl<S: Source> Item<S> {
             mark,
             answer: None,
             early: AtomicBool::new(false),
-            fence: None,
-            lease: None,
-            over: None,
-            foreign: false,
-            unleased: None,
-            elsewhere: false,
-            sealed: false,
-            left_alone: false,
+            standing: Standing::Nothing,
+            elsewhere: None,
             sound: true,
-            held: false,
             backup: None,
             refresh: None,
             way: Way::Open,
@@ -388,7 +363,7 @@ impl<S: Source> Item<S> {
 
 impl<S: Source> AnyPart for Bound<S> {
     fn id(&self) -> u64 {
-        self.part.id
+        self.sink.id
     }
 
     fn set_nested(&mut self) {
@@ -396,24 +371,30 @@ impl<S: Source> AnyPart for Bound<S> {
     }
 
     fn sleepers(&self, into: &mut Vec<Waker>) {
-        self.part.sleepers(into);
+        self.sink.sleepers(into);
     }
 
     fn send(&mut self, begun: u64, hurry: &CancellationToken) {
-        self.keys = Some(self.part.send(begun, hurry));
+        self.keys = self.sink.send(begun, hurry);
     }
 
-    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn LookingUp>> {
-        let keys = self.keys.take().filter(|keys| keys.iter().any(Option::is_some))?;
-        Some(Box::new(Claim::new(self, request.clone(), keys, hurry.clone())))
+    fn claim(
+        self: Box<Self>,
+        request: &Arc<RequestCore>,
+        hurry: &CancellationToken,
+    ) -> Option<Box<dyn LookingUp>> {
+        if self.keys.iter().all(Option::is_none) {
+            return None;
+        }
+        Some(Box::new(Claim::new(*self, request.clone(), hurry.clone())))
     }
 
     fn fail(&mut self, error: &Error) {
-        let keys = self.part.send(0, &CancellationToken::new());
+        let keys = self.sink.send(0, &CancellationToken::new());
         // nobody waits any longer for those that were not sent
         let count = keys.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         let error = error.named(S::name());
         let failed = || Some(Answered { outcome: Outcome::Failed(error.clone()), sound: false });
-        self.part.settle(std::iter::repeat_with(failed).take(count).collect());
+        self.sink.settle(std::iter::repeat_with(failed).take(count).collect());
     }
 }

@@ -108,7 +108,7 @@ fn send(request: &Arc<RequestCore>, mut parts: Parts) -> Result<(), ()> {
         let request = request.clone();
         async move {
             let work = async {
-                let claims = parts.iter_mut().filter_map(|part| part.claim(&request, &hurry)).collect();
+                let claims = parts.into_iter().filter_map(|part| part.claim(&request, &hurry)).collect();
                 read(claims, asking, &hurry, &Caller::new(&request)).await;
             };
             // what the user runs is guarded where it runs; should anything else panic, its readers get an error

@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 pub use self::budget::BudgetGuard;
 pub use self::database::DatabaseTrip;
 pub(crate) use self::nesting::{Nesting, endless, inside};
-pub(crate) use self::slot::{Bound, Cell, Glance, Lane, Memo, PartOf, Slot};
+pub(crate) use self::slot::{Bound, Cell, Glance, Lane, Memo, SinkOf, Slot};
 pub use self::stash::Stash;
 pub(crate) use self::state::{AnyPart, Asking, Parts, RequestCore, RequestState};
 use self::waiting::Waiting;

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::standing::{Right, Seal, Standing};
 use super::{Claim, Way};
 use crate::answer::Outcome;
 use crate::entry::{self, Fence};
@@ -36,7 +37,7 @@ impl<S: Source> Missing for Claim<S> {
         if !self.lane.fills() {
             for at in open {
                 self.items[at].way = Way::Alone;
-                self.items[at].sealed = true;
+                self.items[at].standing.seal(Seal::Plain);
             }
             return None;
         }
@@ -45,7 +46,7 @@ impl<S: Source> Missing for Claim<S> {
             open.into_iter().filter(|at| !matches!(self.items[*at].way, Way::Alone)).collect();
         let keys: Vec<_> = board.iter().map(|at| &self.items[*at].key).collect();
         let home = self.request.cache.home("a load").ok();
-        let load = self.part.load(S::name()).clone();
+        let load = self.sink.load(S::name()).clone();
         let (boarded, departure) = source.flights.board(&keys, &load, home.as_ref());
         let mut own = Vec::new();
         for (at, boarding) in board.into_iter().zip(boarded) {
@@ -81,7 +82,7 @@ impl<S: Source> Missing for Claim<S> {
         departure.sent(self.request.cache.tick());
         self.departures.push((departure, own.clone()));
         if !self.ready {
-            own.iter().for_each(|at| self.items[*at].sealed = true);
+            own.iter().for_each(|at| self.items[*at].standing.seal(Seal::Plain));
             return None;
         }
         self.go_unleased(&own);
@@ -102,7 +103,7 @@ impl<S: Source> Missing for Claim<S> {
         let leasing = std::mem::take(&mut self.leasing);
         let Some((leased, stamps)) = leased else {
             self.outage = true;
-            self.items.iter_mut().for_each(|item| item.sealed = true);
+            self.items.iter_mut().for_each(|item| item.standing.seal(Seal::Plain));
             return;
         };
         if self.carry.is_none() {
@@ -123,11 +124,9 @@ impl<S: Source> Missing for Claim<S> {
                     }
                     return;
                 };
-                claim.items[at].fence = None;
-                claim.items[at].over = None;
+                claim.items[at].standing.forget();
                 claim.take_late_verdict(at, record, stamps, incarnation);
-                let item = &mut claim.items[at];
-                item.fence = item.fence.or(item.over);
+                claim.items[at].standing.go_without_lease();
             },
             |claim, nth, why| claim.panicked(leasing[nth], OF_A_KEY, &why),
         );
@@ -170,29 +169,30 @@ impl<S: Source> Claim<S> {
             return;
         }
         for (at, stamp) in ats.iter().zip(stamps) {
-            let item = &mut self.items[*at];
-            item.unleased = stamp.filter(|_| !item.sealed && item.fence.is_none() && !item.foreign);
+            if let Some(stamp) = stamp {
+                self.items[*at].standing.go_by_stamp(stamp);
+            }
         }
-        if ats.iter().any(|at| self.items[*at].unleased.is_some()) {
+        if ats.iter().any(|at| self.items[*at].standing.is_unleased()) {
             // the stamps of that read, and never later ones (R19)
             self.carry.clone_from(&self.read);
         }
     }
 
-    /// Leases for those of these items that may be stored and have no fence yet.
+    /// Leases for those of these items that may be stored and have no right yet.
     pub(super) fn make_leases(&mut self, ats: &[usize]) -> Vec<Lease> {
         let ttl = self.source.policy.lease_ttl;
         self.incarnation = self.source.region.incarnation();
         let mut leases = Vec::new();
         for &at in ats {
             let item = &mut self.items[at];
-            if item.sealed || item.fence.is_some() || item.unleased.is_some() {
+            if !item.standing.wants_a_lease() {
                 continue;
             }
-            let fence = Fence::random();
-            (item.fence, item.lease) = (Some(fence), Some(fence));
+            let (fence, over) = (Fence::random(), item.standing.over());
+            item.standing = Standing::Right(Right::Lease(fence));
             let record = Bytes::from(entry::lease(fence, self.incarnation));
-            leases.push(Lease { key: item.record.clone(), record, over: item.over, ttl });
+            leases.push(Lease { key: item.record.clone(), record, over, ttl });
             self.leasing.push(at);
         }
         leases

@@ -78,7 +78,7 @@ impl<S: Source> Claim<S> {
                 let Seen { key, at, early, sound, .. } = self.seen(nth);
                 early.store(true, Ordering::Relaxed);
                 count(&mut outcomes, Some(&answer));
-                let read = (self.lane, self.part.id, self.begun, if sound { self.begun } else { 0 });
+                let read = (self.lane, self.sink.id, self.begun, if sound { self.begun } else { 0 });
                 // a key that panics is answered all the same, and not remembered
                 let _ = guard(|| remember(slot, wide, key, read, Some(&answer)));
                 let answer = Answered { outcome: answer, sound };
@@ -89,6 +89,6 @@ impl<S: Source> Claim<S> {
             add(&mut slot.outcomes, &outcomes);
         }
         telemetry::settled(&self.source.region.name, &outcomes, self.lane.asks_shared());
-        self.part.answer_early(answers);
+        self.sink.answer_early(answers);
     }
 }

@@ -44,14 +44,15 @@ impl<S: Source> Claim<S> {
             // after that, whoever has the lease by now is not waited for: leases may change hands faster than they are read
             let patient = Instant::now() < until;
             for at in waited.left {
-                self.items[at].elsewhere = false;
+                self.items[at].elsewhere = None;
             }
             let incarnation = self.source.region.incarnation();
             for (at, mark, record, stamps) in waited.found {
                 let item = &mut self.items[at];
                 // what is found now, or is loaded from now on, is newer than the fill that was waited for (R13)
                 item.mark = mark;
-                (item.elsewhere, item.fence, item.over) = (false, None, None);
+                item.elsewhere = None;
+                item.standing.forget();
                 match record {
                     Some(record) => {
                         if let Err(why) = guard(|| self.take_late_verdict(at, &record, &stamps, incarnation))
@@ -62,12 +63,12 @@ impl<S: Source> Claim<S> {
                     None => gone.push(at),
                 }
                 let item = &mut self.items[at];
-                item.elsewhere &= patient;
-                match item.elsewhere {
-                    true => again.push(at),
+                item.elsewhere = item.elsewhere.filter(|_| patient);
+                if item.elsewhere.is_some() {
+                    again.push(at);
+                } else if item.answer.is_none() && item.standing.wants_a_lease() {
                     // an outdated record, or a foreign one, is replaced by a lease of our own
-                    false if item.answer.is_none() && item.fence.is_none() && !item.sealed => gone.push(at),
-                    false => {}
+                    gone.push(at);
                 }
             }
             gone.sort_unstable();
@@ -76,7 +77,7 @@ impl<S: Source> Claim<S> {
                 again.extend(self.lease_anew(gone).await);
             }
             if again.is_empty() || !patient {
-                again.into_iter().for_each(|at| self.items[at].elsewhere = false);
+                again.into_iter().for_each(|at| self.items[at].elsewhere = None);
                 return;
             }
             waited = self.await_fills(again, until).await;
@@ -89,7 +90,7 @@ impl<S: Source> Claim<S> {
         let (region, meter) = (self.source.region.clone(), self.meter.clone());
         let answer = region.lease(&meter, &leases, S::TAGS).await;
         self.take_leases(answer.as_ref().map(|(leased, stamps)| (&leased[..], stamps)));
-        ats.into_iter().filter(|at| self.items[*at].elsewhere).collect()
+        ats.into_iter().filter(|at| self.items[*at].elsewhere.is_some()).collect()
     }
 
     /// Waits for others to fill these items, at most until then.
@@ -120,8 +121,8 @@ impl<S: Source> Claim<S> {
             };
             for ((at, mark), record) in std::mem::take(&mut left).into_iter().zip(records) {
                 let header = record.as_ref().and_then(|record| entry::peek(record).ok());
-                let same =
-                    header.is_some_and(|it| it.kind == Kind::Lease && Some(it.fence) == self.items[at].fence);
+                let same = header
+                    .is_some_and(|it| it.kind == Kind::Lease && Some(it.fence) == self.items[at].elsewhere);
                 if same {
                     left.push((at, mark));
                 } else {

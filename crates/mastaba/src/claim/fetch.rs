@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, Either, OptionFuture, Shared, join_all, se
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::settle::Reader;
+use super::standing::Seal;
 use super::{Claim, Loaded, Tags, Way};
 use crate::answer::{Known, Outcome};
 use crate::carried::{Carried, Encoded, Landed};
@@ -126,7 +127,8 @@ impl<S: Source> Claim<S> {
     /// Answers what is ours to find: loads what nobody else is loading, waits for the fills of other processes, and
     /// loads what they do not bring.
     async fn bring(&mut self, own: Vec<usize>) {
-        let (waiting, now): (Vec<_>, Vec<_>) = own.into_iter().partition(|at| self.items[*at].elsewhere);
+        let (waiting, now): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|at| self.items[*at].elsewhere.is_some());
         let mut brought = if waiting.is_empty() {
             self.patiently(self.load_own(&now)).await
         } else {
@@ -177,9 +179,10 @@ impl<S: Source> Claim<S> {
         };
         self.land(&brought);
         for (at, landed, loaded) in brought.drain(..) {
-            let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store) || self.items[at].held;
+            let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store)
+                || self.items[at].standing.is_held();
             self.items[at].sound = !unsound && !self.lane.is_own::<S>();
-            self.outcomes.unleased += u64::from(landed.is_ok() && self.items[at].unleased.is_some());
+            self.outcomes.unleased += u64::from(landed.is_ok() && self.items[at].standing.is_unleased());
             self.items[at].answer = Some(match landed {
                 Ok(known) => Outcome::of(known, false, Tier::Source),
                 Err(error) => self.failed(at, error),
@@ -199,7 +202,7 @@ impl<S: Source> Claim<S> {
     /// Until when flights of other readers are waited for; never over, unless a load waits for this batch.
     fn patience_for_flights(&self) -> impl Future<Output = ()> + Clone + use<S> {
         let patience = self.source.policy.source_soft_budget;
-        let (awaited, hurry) = (self.nested || self.part.is_awaited(), self.hurry.clone());
+        let (awaited, hurry) = (self.nested || self.sink.is_awaited(), self.hurry.clone());
         async move {
             if !awaited {
                 hurry.cancelled().await;
@@ -217,7 +220,7 @@ impl<S: Source> Claim<S> {
         if self.lane == Lane::Refresh {
             // What was met before is the lease of that flight, and its fill has taken its place: under the old fence a
             // refresh would store nothing (R1).
-            (item.fence, item.lease, item.over) = (None, None, None);
+            item.standing.forget();
         }
     }
 
@@ -239,7 +242,7 @@ impl<S: Source> Claim<S> {
 
     fn go_alone(&mut self, at: usize) {
         self.items[at].way = Way::Alone;
-        self.items[at].sealed = true;
+        self.items[at].standing.seal(Seal::Plain);
     }
 
     /// When a read that came after a load was sent may take its result (`R5`).
@@ -258,7 +261,7 @@ impl<S: Source> Claim<S> {
     async fn load_own(&self, own: &[usize]) -> Vec<Brought<S>> {
         let writer = self.lane == Lane::Written
             || self.request.wrote.load(Ordering::Relaxed)
-            || own.iter().any(|at| self.items[*at].held);
+            || own.iter().any(|at| self.items[*at].standing.is_held());
         let most = self.source.policy.max_batch.max(1);
         // a key that panics while it is copied is not loaded, and fails alone
         let mut copied = (Vec::with_capacity(own.len()), Vec::new());
@@ -347,7 +350,7 @@ impl<S: Source> Claim<S> {
     /// One call of the loader, within the hard budget.
     async fn fetch(&self, keys: Vec<S::Key>, writer: bool) -> Chunk<S> {
         let since = self.request.cache.tick();
-        let load = self.part.load(S::name());
+        let load = self.sink.load(S::name());
         let nesting = Nesting::of_a_load(since, load, &self.source);
         let request = RequestCache::nested(self.request.clone(), Some(nesting.clone()));
         let budget = self.source.policy.source_budget;
@@ -446,7 +449,7 @@ impl<S: Source> Claim<S> {
             return Ok(());
         }
         let count = rows.len();
-        let load = self.part.load(S::name());
+        let load = self.sink.load(S::name());
         let nesting = Nesting::new(self.begun, load);
         let request = RequestCache::nested(self.request.clone(), Some(nesting));
         let budget = self.source.policy.source_budget;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::standing::Seal;
 use super::verdict::{Footing, Found, Remark, Rules, Unproven, Verdict};
 use super::{Claim, Item, Way};
 use crate::answer::{Known, Outcome};
@@ -290,7 +291,7 @@ impl<S: Source> Claim<S> {
                 let flies = matches!(item.way, Way::Own);
                 if flies || source.near.is_some() {
                     let carried = found.carried();
-                    if source.near.is_some() && !found.kept && !item.sealed {
+                    if source.near.is_some() && !found.kept && !item.standing.is_sealed() {
                         let known = (item.seen, item.mark);
                         self.tell_near(item.key.clone(), known, carried.clone(), &found);
                     }
@@ -318,7 +319,7 @@ impl<S: Source> Claim<S> {
     fn answer_late(&mut self, at: usize, found: Found<S>, stale: bool) {
         let item = &mut self.items[at];
         if found.kept {
-            (item.sealed, item.held) = (true, true);
+            item.standing.seal(Seal::Held);
         }
         item.refresh = found.refresh;
         item.answer = Some(Outcome::of(found.known, stale, Tier::Shared));
@@ -393,18 +394,14 @@ impl<S: Source> Claim<S> {
     fn stand(&mut self, at: usize, footing: Footing<S>) {
         let waits = self.waits_for_others();
         let item = &mut self.items[at];
+        item.standing.learn(&footing);
         match footing {
-            Footing::Foreign(fence) => (item.over, item.foreign) = (fence, true),
-            Footing::Outdated(fence) => item.over = Some(fence),
             // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)
             Footing::Lease(fence) => {
-                (item.fence, item.lease) = (Some(fence), Some(fence));
-                item.elsewhere = waits && !self.source.refusals.hold(&item.record);
+                item.elsewhere = (waits && !self.source.refusals.hold(&item.record)).then_some(fence);
             }
-            Footing::Replaced(fence, backup) => (item.fence, item.backup) = (Some(fence), backup),
-            Footing::Held(backup) => (item.sealed, item.held, item.backup) = (true, true, backup),
-            Footing::LeftAlone => (item.sealed, item.left_alone) = (true, true),
-            Footing::Unknown => item.sealed = true,
+            Footing::Replaced(_, backup) | Footing::Held(backup) => item.backup = backup,
+            Footing::Foreign(_) | Footing::Outdated(_) | Footing::LeftAlone | Footing::Unknown => {}
         }
     }
 }

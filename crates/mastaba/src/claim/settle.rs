@@ -5,9 +5,10 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::recall::Ask;
+use super::standing::{Right, Standing};
 use super::{Claim, Item};
 use crate::answer::{Answered, Known, Outcome};
-use crate::batch::Part;
+use crate::batch::{Part, Sink};
 use crate::guarded::{each, let_go};
 use crate::read::{Answering, Missing, Storing};
 use crate::report::{Outcomes, Tier};
@@ -29,7 +30,6 @@ impl<S: Source> Answering for Claim<S> {
         // a flight with nothing left to load: its leases found it all
         self.land(&[]);
         if self.lane == Lane::Background {
-            self.settled = true;
             return;
         }
         let mut answers: Vec<Option<Answered<S::Value>>> = Vec::with_capacity(self.keys());
@@ -39,7 +39,7 @@ impl<S: Source> Answering for Claim<S> {
             let Ok(at) = self.request.slot::<S>(state) else { return };
             let wide = state.wide_writes > 0;
             let slot = Slot::<S>::of(&mut state.slots[at].1);
-            let (begun, id, lane, keys) = (self.begun, self.part.id, self.lane, self.keys());
+            let (begun, id, lane, keys) = (self.begun, self.sink.id, self.lane, self.keys());
             let outcomes = &mut self.outcomes;
             each(
                 &mut (&mut self.asks, &mut self.items, &mut *slot, &mut answers),
@@ -71,8 +71,7 @@ impl<S: Source> Answering for Claim<S> {
             add(&mut slot.outcomes, &self.outcomes);
         }
         telemetry::settled(&self.source.region.name, &self.outcomes, self.lane.asks_shared());
-        self.part.settle(answers);
-        self.settled = true;
+        self.sink.settle(answers);
     }
 
     fn refreshes(&mut self) -> Option<Box<dyn Missing>> {
@@ -83,11 +82,11 @@ impl<S: Source> Answering for Claim<S> {
             return None;
         }
         let cache = &self.request.cache;
-        let part = Part::new(0, 0);
+        let nobody = Sink::new(Part::new(0, 0));
         // in a request of its own: what this one remembers is older than the load (R6)
         let own = RequestCache::new(cache.clone());
         let (request, hurry) = (own.inner.clone(), CancellationToken::new());
-        let mut claim = Self::empty(&self.source, part, request, Lane::Background, cache.tick(), hurry);
+        let mut claim = Self::empty(&self.source, nobody, request, Lane::Background, cache.tick(), hurry);
         claim.meter = self.meter.in_background();
         each(
             &mut claim,
@@ -98,7 +97,7 @@ impl<S: Source> Answering for Claim<S> {
                 let seen = self.source.near.as_ref().map_or(0, |near| near.seen(&key));
                 let mark = self.source.region.changes.mark(record);
                 let mut again = Item::new(key, 0, record.clone(), seen, mark);
-                again.fence = Some(fence);
+                again.standing = Standing::Right(Right::Record(fence));
                 claim.items.push(again);
             },
             // it was answered already, and is refreshed by whoever reads it next
@@ -256,21 +255,9 @@ pub(super) fn add(to: &mut Outcomes, more: &Outcomes) {
 }
 
 impl<S: Source> Drop for Claim<S> {
+    /// The keys and values are the user's, and are let go one by one: the second panic while the first one unwinds would end
+    /// the process. The readers are the sink's.
     fn drop(&mut self) {
-        if !self.settled && self.lane != Lane::Background {
-            let mut state = lock(&self.request.state);
-            if let Ok(at) = self.request.slot::<S>(&mut state) {
-                let slot = Slot::<S>::of(&mut state.slots[at].1);
-                let give_back = |slot: &mut Slot<S>, nth: usize| {
-                    slot.give_back(self.seen(nth).key, self.part.id);
-                };
-                // a key that panics stays there, and whoever asks for it finds that its part is settled
-                each(slot, self.keys(), give_back, |_, _, _| {});
-            }
-            drop(state);
-            self.part.settle(Vec::new());
-        }
-        // one by one: the second panic while the first one unwinds would end the process
         let count = self.asks.len();
         each(&mut self.asks.drain(..), count, |asks, _| asks.next().map_or((), Ask::let_go), |_, _, _| {});
         self.items.drain(..).for_each(Item::let_go);

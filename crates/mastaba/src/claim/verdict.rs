@@ -21,7 +21,7 @@ use crate::source::Source;
 use crate::worth::{self, Scales, Soundness, Valued, Worth};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// The largest payload that is unpacked.
 const MAX_RAW: usize = 64 << 20;

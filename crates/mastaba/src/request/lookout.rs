@@ -97,8 +97,13 @@ impl<H: PartialEq> Lookout<H> {
         }
     }
 
-    /// Whether the minder of this runtime minds this gathering already; from now on it counts as if it did.
-    pub(crate) fn is_minded(&self, home: H, gathering: usize) -> bool {
+    /// Whether the minder of this runtime minds this gathering already.
+    pub(crate) fn is_minded(&self, home: &H, gathering: usize) -> bool {
+        matches!(&*lock(&self.minded), Some((minds, number)) if minds == home && *number == gathering)
+    }
+
+    /// From now on the minder of this runtime minds this gathering. Whether it did already.
+    pub(crate) fn set_minded(&self, home: H, gathering: usize) -> bool {
         let mut minded = lock(&self.minded);
         let minds = Some((home, gathering));
         *minded == minds || {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::Force;
 use crate::answer::{Answered, Known};
-use crate::batch::Part;
+use crate::batch::{Part, Sink};
 use crate::cache::CacheCore;
 use crate::clock::Now;
 use crate::guarded::{guard, let_go};
@@ -19,24 +19,17 @@ use crate::source::Source;
 
 pub(crate) type PartOf<S> = Part<<S as Source>::Key, Answered<<S as Source>::Value>>;
 
-/// A part that gathers, bound to its source.
+pub(crate) type SinkOf<S> = Sink<<S as Source>::Key, Answered<<S as Source>::Value>>;
+
+/// A part that gathers, bound to its source. Where the task that was to carry it never runs, it is dropped with its sink.
 pub(crate) struct Bound<S: Source> {
-    pub(crate) part: Arc<PartOf<S>>,
+    pub(crate) sink: SinkOf<S>,
     pub(crate) source: Arc<Registered<S>>,
     pub(crate) lane: Lane,
     /// A loader waits for one of its keys.
     pub(crate) nested: bool,
-    /// The keys, once sent and until they are claimed: each at its place in the part.
-    pub(crate) keys: Option<Vec<Option<S::Key>>>,
-}
-
-impl<S: Source> Drop for Bound<S> {
-    /// Sent, and the task that was to carry it never ran: its keys go back to their readers.
-    fn drop(&mut self) {
-        if self.keys.is_some() {
-            self.part.settle(Vec::new());
-        }
-    }
+    /// The keys, once sent: each at its place in the part.
+    pub(crate) keys: Vec<Option<S::Key>>,
 }
 
 /// The map of one source, and the parts that gather for it.
@@ -222,8 +215,8 @@ impl<S: Source> Slot<S> {
         let found = found.unwrap_or_else(|| {
             *next_part += 1;
             let part = Part::new(*next_part, room);
-            let (source, keys) = (self.source.clone(), None);
-            gather(Bound { part: part.clone(), source, lane, nested: false, keys });
+            let (sink, source) = (Sink::new(part.clone()), self.source.clone());
+            gather(Bound { sink, source, lane, nested: false, keys: Vec::new() });
             self.gathering.push((lane, turn, part));
             self.gathering.len() - 1
         });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use smallvec::SmallVec;
-use tokio::runtime::Id;
+use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +83,11 @@ pub(crate) trait AnyPart: Send {
     fn set_nested(&mut self);
     fn sleepers(&self, into: &mut Vec<Waker>);
     fn send(&mut self, begun: u64, hurry: &CancellationToken);
-    fn claim(&mut self, request: &Arc<RequestCore>, hurry: &CancellationToken) -> Option<Box<dyn LookingUp>>;
+    fn claim(
+        self: Box<Self>,
+        request: &Arc<RequestCore>,
+        hurry: &CancellationToken,
+    ) -> Option<Box<dyn LookingUp>>;
     fn fail(&mut self, error: &Error);
 }
 
@@ -210,8 +214,12 @@ impl RequestCore {
     /// Has the runtime of the caller mind a gathering in which a reader goes to sleep here. Whether it does: where there is no
     /// runtime to, a reader must not sleep.
     pub(super) fn is_minded(self: &Arc<Self>, gathering: usize) -> bool {
+        // mostly another reader has seen to it: then it costs no more than to know where this is
+        if Handle::try_current().is_ok_and(|here| self.lookout.is_minded(&here.id(), gathering)) {
+            return true;
+        }
         let Ok(home) = self.cache.home("a read that has to ask a tier") else { return false };
-        if !self.lookout.is_minded(home.id(), gathering) {
+        if !self.lookout.set_minded(home.id(), gathering) {
             let request: Arc<dyn WakeSleepers> = self.clone();
             home.mind(&request, self.lookout.clone(), gathering);
         }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, RawWakerVTable, Waker};
 
 use smallvec::SmallVec;
 
@@ -45,7 +45,7 @@ pub(super) struct Waiting<'r, S: Source> {
     /// It looks out, for itself and for those who sleep.
     looks_out: bool,
     /// It sleeps, and this is woken.
-    sleeps: Option<Waker>,
+    sleeps: Option<Asleep>,
     done: bool,
 }
 
@@ -65,6 +65,26 @@ struct Joined<S: Source> {
     lane: Lane,
     /// Our place among the part's wakers.
     place: Option<usize>,
+}
+
+/// What a reader that sleeps was polled with.
+struct Asleep {
+    /// Keeps what it points to alive: nothing else comes to stand at its address.
+    waker: Waker,
+    /// That of the waker that was lent, and not of the copy: one type's may stand in a program several times, so that a waker
+    /// and its copy do not always look alike ([`Waker::will_wake`]).
+    vtable: &'static RawWakerVTable,
+}
+
+impl Asleep {
+    fn new(lent: &Waker) -> Self {
+        Self { waker: lent.clone(), vtable: lent.vtable() }
+    }
+
+    /// Whether this is the waker again that it left with its parts.
+    fn on(&self, lent: &Waker) -> bool {
+        self.waker.data() == lent.data() && std::ptr::eq(self.vtable, lent.vtable())
+    }
 }
 
 struct Ticket {
@@ -176,7 +196,7 @@ impl<S: Source> Waiting<'_, S> {
     ///
     /// How far its parts have come: if they gather and it does not look out, it sleeps.
     fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
-        if self.sleeps.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if self.sleeps.as_ref().is_some_and(|sleeps| sleeps.on(cx.waker())) {
             return Phase::Gathering;
         }
         let phase = self.phase(cx, true);
@@ -189,7 +209,7 @@ impl<S: Source> Waiting<'_, S> {
         // who looked out may have gone before our waker was there
         if !self.looks_out() {
             match self.request.inner.is_minded(self.gathering) {
-                true => self.sleeps = Some(cx.waker().clone()),
+                true => self.sleeps = Some(Asleep::new(cx.waker())),
                 false => self.looks_out = true,
             }
         }

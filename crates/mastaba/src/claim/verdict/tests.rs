@@ -6,7 +6,7 @@ use crate::entry::{self, Holder};
 use crate::policy::Policy;
 use crate::{Cache, LoadContext, Region, Rows};
 
-struct Doubles;
+pub(in crate::claim) struct Doubles;
 
 impl Source for Doubles {
     type Key = u32;
