@@ -314,7 +314,11 @@ impl Head {
     fn tell_ages(&self, table: &mut Table) {
         let (Some(created), Some(age)) = (self.created_ms, self.age_ms) else { return };
         let time = |ms| humantime::format_duration(Duration::from_millis(ms)).to_string();
-        let at = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(created));
+        // it writes years of four digits, and a damaged record may say any
+        let at = match created < YEAR_10000_MS {
+            true => humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(created)).to_string(),
+            false => format!("{created} ms after 1970"),
+        };
         table.row("made", &format!("{at}, {} ago", time(age)));
         let until = |ms: Option<u64>| match ms {
             None => "for ever".to_owned(),
@@ -325,6 +329,9 @@ impl Head {
         table.row("kept", &until(self.hard_ms));
     }
 }
+
+/// The first moment that has no date of four digits.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
 
 /// One word for programs.
 fn word(prospect: &Prospect) -> &'static str {

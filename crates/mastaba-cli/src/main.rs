@@ -9,6 +9,7 @@ mod trouble;
 mod voids;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -24,6 +25,10 @@ const WRONG: u8 = 1;
 /// It could not be looked at: the arguments, the address, the password.
 const BLIND: u8 = 2;
 
+/// How long a look may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_FOR_A_PING: Duration = Duration::from_millis(100);
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -31,7 +36,7 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(run(&args)),
+        Ok(runtime) => runtime.block_on(in_time(&args)),
         Err(error) => Err(Trouble::new("runtime", &format!("no runtime can be made: {error}"))),
     };
     match done {
@@ -44,6 +49,17 @@ fn main() -> ExitCode {
             ExitCode::from(BLIND)
         }
     }
+}
+
+/// A server may fall silent once it is connected to. What changes something has a budget of its own, and says what is not known.
+async fn in_time(args: &Args) -> Result<(Printed, u8), Trouble> {
+    let patience = match &args.task {
+        Task::Doctor(asked) => PATIENCE + asked.pings * PATIENCE_FOR_A_PING,
+        Task::Get(_) | Task::Explain(_) => PATIENCE,
+        Task::Invalidate(_) | Task::Clear(_) => return run(args).await,
+    };
+    let silent = |_| Err(Trouble::new("unreachable", "the server accepts connections, and does not answer"));
+    tokio::time::timeout(patience, run(args)).await.unwrap_or_else(silent)
 }
 
 async fn run(args: &Args) -> Result<(Printed, u8), Trouble> {
@@ -68,9 +84,10 @@ async fn run(args: &Args) -> Result<(Printed, u8), Trouble> {
 /// Arguments that cannot be understood, or a question for the manual. A URL that stands where none belongs is not repeated:
 /// there may be a password in it.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let shown = std::env::args()
+    let shown = std::env::args_os()
         .skip(1)
-        .filter(|it| it.contains('@'))
+        .map(|it| it.to_string_lossy().into_owned())
+        .filter(|it| it.contains('@') || it.contains("://"))
         .fold(error.render().to_string(), |text, secret| text.replace(&secret, "***"));
     if error.use_stderr() {
         eprint!("{shown}");

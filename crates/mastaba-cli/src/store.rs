@@ -65,6 +65,10 @@ impl Store {
     /// Takes a key apart. One with the prefix of the configuration, as it stands in the store, will do.
     fn place(&self, key: &str) -> Result<EntryKey, Trouble> {
         let Self::Redis(_, config) = self;
+        if key.contains("://") {
+            // it is not repeated: there may be a password in it
+            return Err(Trouble::new("config", "a URL stands where a key belongs; give it with --url"));
+        }
         let without = key.strip_prefix(&config.prefix).map(EntryKey::of_key);
         match without {
             Some(Ok(place)) => Ok(place),

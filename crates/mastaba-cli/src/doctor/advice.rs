@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use mastaba::clock::SKEW;
-use mastaba_redis::{RedisConfig, ServerFacts, Servers};
+use mastaba_redis::{Loss, RedisConfig, ServerFacts, Servers};
 
 use super::report::{Advice, Diagnosis, Examined, Level};
 
@@ -22,6 +22,18 @@ fn advice(level: Level, about: &'static str, sentence: impl Into<String>) -> Adv
 /// What the library warns of at start (`R14`).
 pub(super) fn of_settings(facts: &ServerFacts) -> impl Iterator<Item = Advice> {
     facts.warnings.iter().map(|warning| advice(Level::Problem, "eviction", warning.clone()))
+}
+
+/// What the library does without on this server.
+pub(super) fn of_losses(losses: &[Loss]) -> impl Iterator<Item = Advice> {
+    losses.iter().map(|loss| {
+        let level = match loss {
+            Loss::Stores => Level::Problem,
+            Loss::Scripts | Loss::EvictionPolicy => Level::Note,
+            _ => Level::Warning,
+        };
+        advice(level, loss.name(), loss.to_string())
+    })
 }
 
 /// What the connection could have.

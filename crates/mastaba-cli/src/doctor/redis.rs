@@ -15,6 +15,13 @@ use crate::trouble::Trouble;
 /// The first trips show what a connection costs.
 const WARM_UP: u32 = 5;
 
+/// What came of doing what a program does.
+struct Tried {
+    advice: Vec<Advice>,
+    /// Why the server does not notify.
+    untold: Option<String>,
+}
+
 /// Nobody wants to know; the server is to say whether it would notify.
 struct Deaf;
 
@@ -29,6 +36,8 @@ pub(super) async fn examine(
     config: &RedisConfig,
     asked: &DoctorArgs,
 ) -> Result<Diagnosis, Trouble> {
+    let tried = attempt(redis, config, &asked.namespace).await;
+    // after it: what the server refused there is a loss by now
     let described = redis.describe().await?;
     let trips = round_trips(redis, asked.pings).await;
     let mut diagnosis = Diagnosis {
@@ -56,8 +65,13 @@ pub(super) async fn examine(
         advice: described.servers.iter().flat_map(advice::of_settings).collect(),
         servers: described.servers.into_iter().map(examined).collect(),
     };
-    let tried = attempt(redis, config, &asked.namespace, &mut diagnosis.uses).await;
-    diagnosis.advice.extend(tried);
+    if let Some(fault) = tried.untold
+        && let Some(told) = diagnosis.uses.iter_mut().find(|it| it.what == "notifications")
+    {
+        (told.used, told.how) = (false, fault);
+    }
+    diagnosis.advice.extend(tried.advice);
+    diagnosis.advice.extend(advice::of_losses(&described.losses));
     diagnosis.advice.extend(advice::of_connection(&diagnosis, config));
     diagnosis.advice.extend(diagnosis.servers.iter().flat_map(advice::of_server));
     diagnosis.advice.sort_by_key(|it| std::cmp::Reverse(it.level));
@@ -67,12 +81,12 @@ pub(super) async fn examine(
 
 /// Does what a program will do, without changing anything: it reads a key of the namespace, removes that key, which nobody
 /// has, and has the server notify of changes. A right to keys shows nowhere else.
-async fn attempt(redis: &Redis, config: &RedisConfig, namespace: &str, uses: &mut [Used]) -> Vec<Advice> {
+async fn attempt(redis: &Redis, config: &RedisConfig, namespace: &str) -> Tried {
     let prefix = format!("{namespace}:doctor:");
     let key = [Bytes::from(format!("{prefix}doctor.trial:0"))];
     let shown = format!("{}{namespace}:", config.prefix);
     let problem = |about, sentence| Advice { level: Level::Problem, about, sentence };
-    let mut advice = Vec::new();
+    let (mut advice, mut untold) = (Vec::new(), None);
     if let Err(fault) = redis.read(&key).await {
         let sentence = format!(
             "a key that begins with {shown:?} cannot be read, so every read goes to the source: {fault}"
@@ -85,17 +99,17 @@ async fn attempt(redis: &Redis, config: &RedisConfig, namespace: &str, uses: &mu
         );
         advice.push(problem("writing", sentence));
     }
-    if let Some(told) = uses.iter_mut().find(|it| it.what == "notifications" && it.used) {
+    if redis.abilities().tells {
         redis.listen(prefix.as_bytes(), Arc::new(Deaf));
         if let Err(fault) = redis.catch_up().await {
             let sentence = format!(
                 "the server does not notify of changes, so near answers nothing: leave near out, and set tell=false: {fault}"
             );
-            (told.used, told.how) = (false, fault.to_string());
+            untold = Some(fault.to_string());
             advice.push(problem("notifications", sentence));
         }
     }
-    advice
+    Tried { advice, untold }
 }
 
 /// `None`: the user may not ping.
