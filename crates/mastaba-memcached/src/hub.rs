@@ -114,6 +114,11 @@ impl ServerList {
         !stays
     }
 
+    /// Whether the server was found in use with another list, after it had been used with ours.
+    pub(crate) fn is_elsewhere(&self, server: usize) -> bool {
+        self.servers[server].elsewhere.load(Ordering::SeqCst)
+    }
+
     /// For how long those who use a server with another list may not know that it was taken over: each of them looks after so
     /// long, or gives its connection up.
     pub(crate) fn quiet(&self) -> Duration {
@@ -166,7 +171,7 @@ impl ServerList {
         self.is_in_use()?;
         match self.incarnation() {
             0 => Err(Fault::new(
-                FaultKind::Down,
+                FaultKind::Refused,
                 "memcached: the servers were used with another list just now, and nothing is stored for some seconds",
             )),
             known => Ok(known),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all};
 use mastaba::lease::{Change, Standing};
 use mastaba::shared::connections;
 use mastaba::shared::{Abilities, End, Ended, Fill, Filled, Hold, Lease, Leases, Over, Reach, Shared, Stamp};
@@ -111,7 +111,8 @@ impl Memcached {
             let connection = self.to(part.server).await?;
             work(connection, part.places.clone()).await
         });
-        let done = try_join_all(under_way).await?;
+        // all of them, whatever one is answered with: what goes to the others is to be done
+        let done = join_all(under_way).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut answers: Vec<Option<T>> = (0..count).map(|_| None).collect();
         for (part, done) in parts.iter().zip(done) {
             part.places.iter().zip(done).for_each(|(at, answer)| answers[*at] = Some(answer));
@@ -200,8 +201,9 @@ impl Shared for Memcached {
 
     async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
         let done = self.void(keys, stamps).await;
-        // it is tried all the same, and not acknowledged
-        self.hub().is_in_use().and(done)
+        // It is tried all the same. It is not acknowledged where another list is in use, nor before all who use another one can have
+        // noticed ours: they read from other servers until then.
+        self.hub().known_incarnation().and(done)
     }
 
     async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {

@@ -161,9 +161,11 @@ impl Redis {
             ),
             (false, false, false) => format!("one call of a script for a batch: {newer}"),
         };
-        let unleased = match cluster {
-            true => "in a cluster the write stamp of a key stands on another node than the key".to_owned(),
-            false => "a source that sets fill_without_lease may fill so, for the write stamps stand beside their keys".to_owned(),
+        let unleased = match (cluster, hub.is_one_key()) {
+            (true, _) => "in a cluster the write stamp of a key stands on another node than the key".to_owned(),
+            (false, true) => "several servers are behind the address, which refuse a script for a key and its write stamp (CROSSSLOT)"
+                .to_owned(),
+            (false, false) => "a source that sets fill_without_lease may fill so, for the write stamps stand beside their keys".to_owned(),
         };
         let tell = match (hub.config.tell, cluster) {
             (true, true) => {
@@ -188,7 +190,7 @@ impl Redis {
             Capability { name: "fills", used: means != Means::Nothing, how: or_lost(fills, &scripts) },
             Capability {
                 name: "fills without leases",
-                used: !cluster && means == Means::Scripts,
+                used: !cluster && !hub.is_one_key() && means == Means::Scripts,
                 how: or_lost(unleased, &scripts),
             },
             Capability {

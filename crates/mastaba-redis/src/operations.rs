@@ -271,9 +271,8 @@ impl Redis {
         match self.inner.hub.means() {
             Means::Scripts => {}
             Means::Compare => return self.void_by_compare(keys).await.map(|()| keys.len() == 1),
-            Means::Nothing => {
-                return self.void_plainly(keys).await.map(|()| !self.is_cluster() || keys.len() == 1);
-            }
+            // all stamps went before all keys, and not each before its own (R18)
+            Means::Nothing => return self.void_plainly(keys).await.map(|()| keys.len() == 1),
         }
         let (replies, again) = self.renew_and_remove(keys).await?;
         // all of them, whatever one was answered with: a key whose stamp was not renewed is removed (R16)

@@ -70,7 +70,8 @@ impl Memcached {
             let (mut removals, mut removed, mut held) = (Vec::new(), Vec::new(), Vec::new());
             for (key, reply) in open.into_iter().zip(looked) {
                 match reply {
-                    ItemReply::Missing => {}
+                    // R7: what is derived meanwhile from an inner object that is still to go is void only after a second time
+                    ItemReply::Missing => in_order &= removals.is_empty(),
                     ItemReply::Done(item) if item.flags == Some(HOLD) => held.push(key),
                     ItemReply::Done(item) => {
                         let no_number = || unexpected("an invalidation", &ItemReply::Other);

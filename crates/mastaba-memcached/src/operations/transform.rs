@@ -142,7 +142,7 @@ fn now_of(item: Option<&SeenItem>) -> u64 {
     match (last, left) {
         (Some(last), Some(left)) => {
             let earliest = last.saturating_sub(left.saturating_mul(1000));
-            if (earliest..=earliest + 3000).contains(&own) { own } else { earliest }
+            if (earliest..=earliest.saturating_add(3000)).contains(&own) { own } else { earliest }
         }
         _ => own,
     }

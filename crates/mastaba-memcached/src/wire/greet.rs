@@ -125,7 +125,8 @@ fn numbers(version: &str) -> Option<[u32; 3]> {
 /// a later generation: what was stored under it before, also by processes with its own list, is then of another incarnation.
 /// Those that are there already find that out, and stop (`R11`).
 ///
-/// Where the record is gone (the server was restarted or flushed, or it was evicted) everybody writes the same one again.
+/// Where the record is gone (the server was restarted or flushed, or it was evicted) whoever uses the server writes the same
+/// one again.
 pub(super) async fn join(hub: &ServerList, server: usize, connection: &Pipe) -> Result<(), ConnectError> {
     let name = hub.name(server);
     let failed = |what: String| ConnectError::unreachable(format!("memcached at {name}: {what}"));
@@ -136,7 +137,12 @@ pub(super) async fn join(hub: &ServerList, server: usize, connection: &Pipe) -> 
         let (key, quiet) = (hub.full(LIST_KEY), hub.full(QUIET_KEY));
         let mut looked = run(vec![ItemCommand::look(key.clone()), ItemCommand::read(quiet.clone())]).await?;
         let is_quiet = matches!(looked.pop(), Some(ItemReply::Done(_)));
+        if is_quiet {
+            hub.keep_quiet();
+        }
         let (found, cas) = match looked.pop() {
+            // The record of the other list is gone, and those who wrote it are there: it is theirs to write it again.
+            Some(ItemReply::Missing) if hub.is_elsewhere(server) => return Ok(()),
             Some(ItemReply::Missing) => {
                 let record = record(hub.list(), hub.generation());
                 match run(vec![ItemCommand::add(key, &record, None)]).await?.pop() {
@@ -155,9 +161,6 @@ pub(super) async fn join(hub: &ServerList, server: usize, connection: &Pipe) -> 
             _ => continue,
         };
         let (list, generation) = parts(&found);
-        if is_quiet {
-            hub.keep_quiet();
-        }
         if list == hub.list() && generation >= hub.generation() {
             hub.learn(generation);
             hub.joined(server);
