@@ -10,15 +10,16 @@ mod fetch;
 mod fill;
 mod panics;
 mod recall;
+mod right;
 mod settle;
 mod sort;
-mod standing;
+
 mod turn;
 mod verdict;
 
 pub(crate) use self::direct::load_in;
 use self::recall::Ask;
-use self::standing::Standing;
+use self::right::Storable;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -116,7 +117,7 @@ struct Item<S: Source> {
     /// Its readers were answered while the load of the claim went on.
     early: AtomicBool,
     /// What stands under its key in the shared tier, and so whether it may be stored.
-    standing: Standing,
+    storable: Storable,
     /// The lease of another process that loads it just now, while its fill is waited for (`R3`).
     elsewhere: Option<Fence>,
     /// As new as this read: what a load makes of it may be stored (`R6`).
@@ -348,7 +349,7 @@ impl<S: Source> Item<S> {
             mark,
             answer: None,
             early: AtomicBool::new(false),
-            standing: Standing::Nothing,
+            storable: Storable::Nothing,
             elsewhere: None,
             sound: true,
             backup: None,

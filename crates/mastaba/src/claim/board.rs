@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::standing::{Right, Seal, Standing};
+use super::right::{Right, Seal, Storable};
 use super::{Claim, Way};
 use crate::answer::Outcome;
 use crate::entry::{self, Fence};
@@ -37,7 +37,7 @@ impl<S: Source> Missing for Claim<S> {
         if !self.lane.fills() {
             for at in open {
                 self.items[at].way = Way::Alone;
-                self.items[at].standing.seal(Seal::Plain);
+                self.items[at].storable.seal(Seal::Plain);
             }
             return None;
         }
@@ -82,7 +82,7 @@ impl<S: Source> Missing for Claim<S> {
         departure.sent(self.request.cache.tick());
         self.departures.push((departure, own.clone()));
         if !self.ready {
-            own.iter().for_each(|at| self.items[*at].standing.seal(Seal::Plain));
+            own.iter().for_each(|at| self.items[*at].storable.seal(Seal::Plain));
             return None;
         }
         self.go_unleased(&own);
@@ -103,7 +103,7 @@ impl<S: Source> Missing for Claim<S> {
         let leasing = std::mem::take(&mut self.leasing);
         let Some((leased, stamps)) = leased else {
             self.outage = true;
-            self.items.iter_mut().for_each(|item| item.standing.seal(Seal::Plain));
+            self.items.iter_mut().for_each(|item| item.storable.seal(Seal::Plain));
             return;
         };
         if self.carry.is_none() {
@@ -124,9 +124,9 @@ impl<S: Source> Missing for Claim<S> {
                     }
                     return;
                 };
-                claim.items[at].standing.forget();
+                claim.items[at].storable.forget();
                 claim.take_late_verdict(at, record, stamps, incarnation);
-                claim.items[at].standing.go_without_lease();
+                claim.items[at].storable.go_without_lease();
             },
             |claim, nth, why| claim.panicked(leasing[nth], OF_A_KEY, &why),
         );
@@ -170,10 +170,10 @@ impl<S: Source> Claim<S> {
         }
         for (at, stamp) in ats.iter().zip(stamps) {
             if let Some(stamp) = stamp {
-                self.items[*at].standing.go_by_stamp(stamp);
+                self.items[*at].storable.go_by_stamp(stamp);
             }
         }
-        if ats.iter().any(|at| self.items[*at].standing.is_unleased()) {
+        if ats.iter().any(|at| self.items[*at].storable.is_unleased()) {
             // the stamps of that read, and never later ones (R19)
             self.carry.clone_from(&self.read);
         }
@@ -186,11 +186,11 @@ impl<S: Source> Claim<S> {
         let mut leases = Vec::new();
         for &at in ats {
             let item = &mut self.items[at];
-            if !item.standing.wants_a_lease() {
+            if !item.storable.wants_a_lease() {
                 continue;
             }
-            let (fence, over) = (Fence::random(), item.standing.over());
-            item.standing = Standing::Right(Right::Lease(fence));
+            let (fence, over) = (Fence::random(), item.storable.over());
+            item.storable = Storable::Right(Right::Lease(fence));
             let record = Bytes::from(entry::lease(fence, self.incarnation));
             leases.push(Lease { key: item.record.clone(), record, over, ttl });
             self.leasing.push(at);

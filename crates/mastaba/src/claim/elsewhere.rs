@@ -52,7 +52,7 @@ impl<S: Source> Claim<S> {
                 // what is found now, or is loaded from now on, is newer than the fill that was waited for (R13)
                 item.mark = mark;
                 item.elsewhere = None;
-                item.standing.forget();
+                item.storable.forget();
                 match record {
                     Some(record) => {
                         if let Err(why) = guard(|| self.take_late_verdict(at, &record, &stamps, incarnation))
@@ -66,7 +66,7 @@ impl<S: Source> Claim<S> {
                 item.elsewhere = item.elsewhere.filter(|_| patient);
                 if item.elsewhere.is_some() {
                     again.push(at);
-                } else if item.answer.is_none() && item.standing.wants_a_lease() {
+                } else if item.answer.is_none() && item.storable.wants_a_lease() {
                     // an outdated record, or a foreign one, is replaced by a lease of our own
                     gone.push(at);
                 }

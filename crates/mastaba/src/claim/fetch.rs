@@ -10,8 +10,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, OptionFuture, Shared, join_all, select};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::right::Seal;
 use super::settle::Reader;
-use super::standing::Seal;
 use super::{Claim, Loaded, Tags, Way};
 use crate::answer::{Known, Outcome};
 use crate::carried::{Carried, Encoded, Landed};
@@ -180,9 +180,9 @@ impl<S: Source> Claim<S> {
         self.land(&brought);
         for (at, landed, loaded) in brought.drain(..) {
             let unsound = loaded.as_ref().is_none_or(|loaded| !loaded.policy.store)
-                || self.items[at].standing.is_held();
+                || self.items[at].storable.is_held();
             self.items[at].sound = !unsound && !self.lane.is_own::<S>();
-            self.outcomes.unleased += u64::from(landed.is_ok() && self.items[at].standing.is_unleased());
+            self.outcomes.unleased += u64::from(landed.is_ok() && self.items[at].storable.is_unleased());
             self.items[at].answer = Some(match landed {
                 Ok(known) => Outcome::of(known, false, Tier::Source),
                 Err(error) => self.failed(at, error),
@@ -220,7 +220,7 @@ impl<S: Source> Claim<S> {
         if self.lane == Lane::Refresh {
             // What was met before is the lease of that flight, and its fill has taken its place: under the old fence a
             // refresh would store nothing (R1).
-            item.standing.forget();
+            item.storable.forget();
         }
     }
 
@@ -242,7 +242,7 @@ impl<S: Source> Claim<S> {
 
     fn go_alone(&mut self, at: usize) {
         self.items[at].way = Way::Alone;
-        self.items[at].standing.seal(Seal::Plain);
+        self.items[at].storable.seal(Seal::Plain);
     }
 
     /// When a read that came after a load was sent may take its result (`R5`).
@@ -261,7 +261,7 @@ impl<S: Source> Claim<S> {
     async fn load_own(&self, own: &[usize]) -> Vec<Brought<S>> {
         let writer = self.lane == Lane::Written
             || self.request.wrote.load(Ordering::Relaxed)
-            || own.iter().any(|at| self.items[*at].standing.is_held());
+            || own.iter().any(|at| self.items[*at].storable.is_held());
         let most = self.source.policy.max_batch.max(1);
         // a key that panics while it is copied is not loaded, and fails alone
         let mut copied = (Vec::with_capacity(own.len()), Vec::new());

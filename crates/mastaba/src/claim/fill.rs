@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fetch::Brought;
-use super::standing::Right;
+use super::right::Right;
 use super::{Claim, Loaded, Tags, Way};
 use crate::answer::Known;
 use crate::carried::Carried;
@@ -49,7 +49,7 @@ impl<S: Source> Storing for Claim<S> {
             if !tags.is_empty() {
                 self.source.set_tagged();
             }
-            if matches!(item.standing.right(), Some(Right::Lease(_) | Right::Record(_))) {
+            if matches!(item.storable.right(), Some(Right::Lease(_) | Right::Record(_))) {
                 untagged.extend(tags.iter().cloned());
             }
             if let Some(loaded) = self.items[at].loaded.as_deref_mut() {
@@ -104,7 +104,7 @@ impl<S: Source> Claim<S> {
         let item = &self.items[at];
         let carry = self.carry.as_ref()?;
         let stood = carry.folded(S::TAGS)?;
-        let right = item.standing.right()?;
+        let right = item.storable.right()?;
         let (expected, over, incarnation) = match right {
             Right::Lease(fence) => (fence, Over::Lease, self.incarnation),
             Right::Record(fence) => (fence, Over::Record, self.incarnation),
@@ -129,7 +129,7 @@ impl<S: Source> Claim<S> {
         let record = match self.source.policy.keeps(loaded.carried.is_absent(), loaded.policy) {
             true => self.record(&item.record, loaded, (stood, incarnation), &stamped),
             // there is no lease that others would wait for
-            false if item.standing.is_unleased() => Ok(None),
+            false if item.storable.is_unleased() => Ok(None),
             false => Ok(Some(self.nothing(stood))),
         };
         match record {
@@ -236,7 +236,7 @@ impl<S: Source> Claim<S> {
     /// How much is wasted without leases decides whether there are to be any (`R20`).
     fn count_fill(&self, at: usize, stored: bool) {
         if let Some(pace) = &self.source.pace {
-            pace.filled(self.items[at].standing.is_unleased(), stored);
+            pace.filled(self.items[at].storable.is_unleased(), stored);
         }
     }
 
@@ -250,8 +250,8 @@ impl<S: Source> Claim<S> {
         let keeps = source.policy.keeps(absent, loaded.policy);
         // Left alone: nothing was stored that could prove it. But the counts of changes, of clears and of the stripe are from
         // before the load, and whoever voids the key from then on changes one of them (R13).
-        let current = kept || item.standing.is_left_alone();
-        if !current || !keeps || item.standing.is_held() || matches!(item.way, Way::Alone) {
+        let current = kept || item.storable.is_left_alone();
+        if !current || !keeps || item.storable.is_held() || matches!(item.way, Way::Alone) {
             return;
         }
         let soft = source.policy.ages(absent, loaded.policy).soft;

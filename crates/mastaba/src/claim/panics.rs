@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::standing::Seal;
+use super::right::Seal;
 use super::{Claim, Item};
 use crate::error::Error;
 use crate::guarded::{Panicked, let_go};
@@ -18,7 +18,7 @@ impl<S: Source> Claim<S> {
     pub(super) fn panicked(&mut self, at: usize, what: &str, why: &Panicked) {
         let answer = self.failed(at, Error::panicked(S::name(), what, why));
         let item = &mut self.items[at];
-        item.standing.seal(Seal::Plain);
+        item.storable.seal(Seal::Plain);
         let before = (item.answer.replace(answer), item.loaded.take());
         let_go(before);
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::standing::Seal;
+use super::right::Seal;
 use super::verdict::{Footing, Found, Remark, Rules, Unproven, Verdict};
 use super::{Claim, Item, Way};
 use crate::answer::{Known, Outcome};
@@ -291,7 +291,7 @@ impl<S: Source> Claim<S> {
                 let flies = matches!(item.way, Way::Own);
                 if flies || source.near.is_some() {
                     let carried = found.carried();
-                    if source.near.is_some() && !found.kept && !item.standing.is_sealed() {
+                    if source.near.is_some() && !found.kept && !item.storable.is_sealed() {
                         let known = (item.seen, item.mark);
                         self.tell_near(item.key.clone(), known, carried.clone(), &found);
                     }
@@ -319,7 +319,7 @@ impl<S: Source> Claim<S> {
     fn answer_late(&mut self, at: usize, found: Found<S>, stale: bool) {
         let item = &mut self.items[at];
         if found.kept {
-            item.standing.seal(Seal::Held);
+            item.storable.seal(Seal::Held);
         }
         item.refresh = found.refresh;
         item.answer = Some(Outcome::of(found.known, stale, Tier::Shared));
@@ -394,7 +394,7 @@ impl<S: Source> Claim<S> {
     fn stand(&mut self, at: usize, footing: Footing<S>) {
         let waits = self.waits_for_others();
         let item = &mut self.items[at];
-        item.standing.learn(&footing);
+        item.storable.learn(&footing);
         match footing {
             // who holds the lease loads now, or is slow, or gone: wait, or load under the same fence (R3)
             Footing::Lease(fence) => {

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::recall::Ask;
-use super::standing::{Right, Standing};
+use super::right::{Right, Storable};
 use super::{Claim, Item};
 use crate::answer::{Answered, Known, Outcome};
 use crate::batch::{Part, Sink};
@@ -97,7 +97,7 @@ impl<S: Source> Answering for Claim<S> {
                 let seen = self.source.near.as_ref().map_or(0, |near| near.seen(&key));
                 let mark = self.source.region.changes.mark(record);
                 let mut again = Item::new(key, 0, record.clone(), seen, mark);
-                again.standing = Standing::Right(Right::Record(fence));
+                again.storable = Storable::Right(Right::Record(fence));
                 claim.items.push(again);
             },
             // it was answered already, and is refreshed by whoever reads it next

@@ -1,6 +1,6 @@
 //! What stands under the key of a miss in the shared tier, and the right to store what is loaded for it.
 //!
-//! Nothing here asks a tier: a [`Standing`] is what is known, and what it allows. Without a [`Right`] nothing is stored (`R1`).
+//! Nothing here asks a tier: a [`Storable`] is what is known, and what it allows. Without a [`Right`] nothing is stored (`R1`).
 
 use super::verdict::Footing;
 use crate::entry::Fence;
@@ -8,7 +8,7 @@ use crate::source::Source;
 
 /// What is known of a key's place in the shared tier, as far as storing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Storable {
     /// Nothing that is known of: a lease may be placed there, or what is loaded without one.
     Nothing,
     /// A record that is over: a lease takes its place, or what is loaded without one, if it is still this.
@@ -43,7 +43,7 @@ pub(super) enum Seal {
     Held,
 }
 
-impl Standing {
+impl Storable {
     /// Whether a lease would give a right that there is not yet.
     pub(super) fn wants_a_lease(self) -> bool {
         matches!(self, Self::Nothing | Self::Outdated(_) | Self::Foreign(_))
@@ -135,59 +135,59 @@ mod tests {
 
     const FENCE: Fence = Fence(5);
     const OTHER: Fence = Fence(6);
-    const LEASE: Standing = Standing::Right(Right::Lease(FENCE));
+    const LEASE: Storable = Storable::Right(Right::Lease(FENCE));
 
     /// Every footing, with what it makes of a key that nothing is known of.
-    fn footings() -> [(Footing<Doubles>, Standing); 7] {
+    fn footings() -> [(Footing<Doubles>, Storable); 7] {
         [
-            (Footing::Foreign(Some(FENCE)), Standing::Foreign(Some(FENCE))),
-            (Footing::Outdated(FENCE), Standing::Outdated(FENCE)),
+            (Footing::Foreign(Some(FENCE)), Storable::Foreign(Some(FENCE))),
+            (Footing::Outdated(FENCE), Storable::Outdated(FENCE)),
             (Footing::Lease(FENCE), LEASE),
-            (Footing::Replaced(FENCE, None), Standing::Right(Right::Record(FENCE))),
-            (Footing::Held(None), Standing::Sealed(Seal::Held)),
-            (Footing::LeftAlone, Standing::Sealed(Seal::LeftAlone)),
-            (Footing::Unknown, Standing::Sealed(Seal::Plain)),
+            (Footing::Replaced(FENCE, None), Storable::Right(Right::Record(FENCE))),
+            (Footing::Held(None), Storable::Sealed(Seal::Held)),
+            (Footing::LeftAlone, Storable::Sealed(Seal::LeftAlone)),
+            (Footing::Unknown, Storable::Sealed(Seal::Plain)),
         ]
     }
 
     #[test]
     fn what_is_seen_counts_until_it_is_sealed() {
         for (footing, becomes) in footings() {
-            let mut standing = Standing::Right(Right::Record(OTHER));
-            standing.learn(&footing);
-            assert_eq!(standing, becomes);
-            let mut standing = Standing::Sealed(Seal::Held);
-            standing.learn(&footing);
-            assert_eq!(standing, Standing::Sealed(Seal::Held));
+            let mut storable = Storable::Right(Right::Record(OTHER));
+            storable.learn(&footing);
+            assert_eq!(storable, becomes);
+            let mut storable = Storable::Sealed(Seal::Held);
+            storable.learn(&footing);
+            assert_eq!(storable, Storable::Sealed(Seal::Held));
         }
     }
 
     #[test]
     fn a_seal_stays_and_the_stronger_reason_wins() {
-        let mut standing = LEASE;
-        standing.seal(Seal::LeftAlone);
-        standing.seal(Seal::Plain);
-        assert!(standing.is_left_alone() && standing.right().is_none());
-        standing.seal(Seal::Held);
-        standing.forget();
-        standing.go_by_stamp(1);
-        standing.go_without_lease();
-        assert_eq!(standing, Standing::Sealed(Seal::Held));
-        assert!(!standing.wants_a_lease());
+        let mut storable = LEASE;
+        storable.seal(Seal::LeftAlone);
+        storable.seal(Seal::Plain);
+        assert!(storable.is_left_alone() && storable.right().is_none());
+        storable.seal(Seal::Held);
+        storable.forget();
+        storable.go_by_stamp(1);
+        storable.go_without_lease();
+        assert_eq!(storable, Storable::Sealed(Seal::Held));
+        assert!(!storable.wants_a_lease());
     }
 
     #[test]
     fn a_lease_is_wanted_where_there_is_no_right_and_takes_the_place_of_what_was_seen() {
         let wants = [
-            (Standing::Nothing, Some(None)),
-            (Standing::Outdated(FENCE), Some(Some(FENCE))),
-            (Standing::Foreign(None), Some(None)),
-            (Standing::Foreign(Some(FENCE)), Some(Some(FENCE))),
+            (Storable::Nothing, Some(None)),
+            (Storable::Outdated(FENCE), Some(Some(FENCE))),
+            (Storable::Foreign(None), Some(None)),
+            (Storable::Foreign(Some(FENCE)), Some(Some(FENCE))),
             (LEASE, None),
-            (Standing::Sealed(Seal::Plain), None),
+            (Storable::Sealed(Seal::Plain), None),
         ];
-        for (standing, over) in wants {
-            assert_eq!(standing.wants_a_lease().then(|| standing.over()), over, "{standing:?}");
+        for (storable, over) in wants {
+            assert_eq!(storable.wants_a_lease().then(|| storable.over()), over, "{storable:?}");
         }
     }
 
@@ -195,28 +195,28 @@ mod tests {
     fn only_nothing_or_what_is_over_is_filled_by_a_stamp() {
         let stamp = |over| Some(Right::Stamp { stamp: 9, over });
         let go = [
-            (Standing::Nothing, stamp(None)),
-            (Standing::Outdated(FENCE), stamp(Some(FENCE))),
-            (Standing::Foreign(Some(FENCE)), None),
+            (Storable::Nothing, stamp(None)),
+            (Storable::Outdated(FENCE), stamp(Some(FENCE))),
+            (Storable::Foreign(Some(FENCE)), None),
             (LEASE, Some(Right::Lease(FENCE))),
         ];
-        for (mut standing, right) in go {
-            standing.go_by_stamp(9);
-            assert_eq!(standing.right(), right, "{standing:?}");
+        for (mut storable, right) in go {
+            storable.go_by_stamp(9);
+            assert_eq!(storable.right(), right, "{storable:?}");
         }
     }
 
     #[test]
     fn without_a_lease_only_a_record_with_a_fence_gives_a_right() {
         let go = [
-            (Standing::Nothing, None),
-            (Standing::Foreign(None), None),
-            (Standing::Outdated(FENCE), Some(Right::Record(FENCE))),
+            (Storable::Nothing, None),
+            (Storable::Foreign(None), None),
+            (Storable::Outdated(FENCE), Some(Right::Record(FENCE))),
             (LEASE, Some(Right::Lease(FENCE))),
         ];
-        for (mut standing, right) in go {
-            standing.go_without_lease();
-            assert_eq!(standing.right(), right, "{standing:?}");
+        for (mut storable, right) in go {
+            storable.go_without_lease();
+            assert_eq!(storable.right(), right, "{storable:?}");
         }
     }
 }
