@@ -278,10 +278,6 @@ async fn watch_over(
             return;
         }
         if by == GreetedBy::Record {
-            let known = hub.incarnation();
-            if greeted == connection.greeted && known != 0 && known != connection.incarnation {
-                return; // here nothing has changed, so the link of another runtime has found another server
-            }
             connection.greeted = greeted;
             connection.incarnation = hub.set_members([(String::new(), greeted)].into());
             // also where it is what it was: readers may wait for the process to reckon with it again
