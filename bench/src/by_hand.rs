@@ -1,8 +1,11 @@
-//! What a program does by hand over `redis` and `sqlx`, and the loaders of its peers.
+//! What a program does by hand over `redis`, `memcache` and `sqlx`, and the loaders of its peers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::dataloader::{DataLoader, Loader};
+use memcache::exp::{AsyncMetaClient, Delete, Get, Set};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, Pipeline};
 use sqlx::postgres::{PgPool, PgRow};
@@ -19,6 +22,89 @@ pub(crate) fn key(id: i64) -> String {
 
 pub(crate) fn decode(bytes: &[u8]) -> User {
     postcard::from_bytes(bytes).expect("a user")
+}
+
+/// A client of the shared tier.
+#[derive(Clone)]
+pub(crate) enum Hand {
+    Redis(MultiplexedConnection),
+    /// It has a few connections, of which each does one call at a time.
+    Memcached(Arc<AsyncMetaClient>),
+}
+
+impl Hand {
+    /// All of these in one trip.
+    pub(crate) async fn mget(&self, keys: Vec<String>) -> Vec<Option<Vec<u8>>> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        match self {
+            Self::Redis(redis) => redis.clone().mget(keys).await.expect("an answer"),
+            Self::Memcached(client) => {
+                let found = client.run_many(keys.iter().map(Get::new)).await.expect("an answer");
+                found.into_iter().map(|found| found.expect("an answer").value).collect()
+            }
+        }
+    }
+
+    /// Stores all of these in one trip.
+    pub(crate) async fn store(&self, entries: Vec<(String, Vec<u8>)>) {
+        match self {
+            Self::Redis(redis) => {
+                let mut pipeline = Pipeline::with_capacity(entries.len());
+                for (key, value) in entries {
+                    pipeline.set_ex(key, value, TTL_S).ignore();
+                }
+                let () = pipeline.query_async(&mut redis.clone()).await.expect("an answer");
+            }
+            Self::Memcached(client) => {
+                let sets =
+                    entries.iter().map(|(key, value)| Set::new(key, value).ttl(Duration::from_secs(TTL_S)));
+                for stored in client.run_many(sets).await.expect("an answer") {
+                    stored.expect("an answer");
+                }
+            }
+        }
+    }
+
+    /// Removes all of these in one trip.
+    pub(crate) async fn remove(&self, keys: Vec<String>) {
+        if keys.is_empty() {
+            return;
+        }
+        match self {
+            Self::Redis(redis) => {
+                let () = redis.clone().unlink(keys).await.expect("an answer");
+            }
+            Self::Memcached(client) => {
+                for removed in client.run_many(keys.iter().map(Delete::new)).await.expect("an answer") {
+                    removed.expect("an answer");
+                }
+            }
+        }
+    }
+
+    /// Users, in the order of their ids.
+    pub(crate) async fn users(&self, ids: &[i64]) -> Vec<Option<User>> {
+        let found = self.mget(ids.iter().map(|id| key(*id)).collect()).await;
+        found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
+    }
+
+    pub(crate) async fn user(&self, id: i64) -> Option<User> {
+        match self {
+            Self::Redis(redis) => get(&mut redis.clone(), id).await,
+            Self::Memcached(_) => self.users(&[id]).await.pop().flatten(),
+        }
+    }
+
+    pub(crate) async fn fill(&self, users: &[User]) {
+        let bytes = |user: &User| postcard::to_stdvec(user).expect("bytes");
+        self.store(users.iter().map(|user| (key(user.id), bytes(user))).collect()).await;
+    }
+
+    pub(crate) async fn forget(&self, ids: &[i64]) {
+        self.remove(ids.iter().map(|id| key(*id)).collect()).await;
+    }
 }
 
 /// `MGET`, decoded.
@@ -55,12 +141,6 @@ pub(crate) async fn fill(redis: &mut MultiplexedConnection, users: &[User]) {
         pipeline.set_ex(key(user.id), postcard::to_stdvec(user).expect("bytes"), TTL_S).ignore();
     }
     let () = pipeline.query_async(redis).await.expect("an answer");
-}
-
-/// `UNLINK` of all at once.
-pub(crate) async fn forget(redis: &mut MultiplexedConnection, ids: &[i64]) {
-    let keys: Vec<_> = ids.iter().map(|id| key(*id)).collect();
-    let () = redis.unlink(keys).await.expect("an answer");
 }
 
 impl FromRow<'_, PgRow> for User {
@@ -101,14 +181,14 @@ pub(crate) async fn select(pool: &PgPool, ids: &[i64]) -> Result<Vec<User>, sqlx
     sqlx::query_as(select).bind(ids).fetch_all(pool).await
 }
 
-/// `MGET` and one statement for what it misses, and one fill of that, all of it awaited.
-pub(crate) async fn two_pass(redis: &mut MultiplexedConnection, pool: &PgPool, ids: &[i64]) -> Vec<User> {
-    let found = mget(redis, ids).await;
+/// One read of the shared tier, one statement for what it misses, and one fill of that, all of it awaited.
+pub(crate) async fn two_pass(hand: &Hand, pool: &PgPool, ids: &[i64]) -> Vec<User> {
+    let found = hand.users(ids).await;
     let missing = missing(ids, &found);
     let mut users: Vec<_> = found.into_iter().flatten().collect();
     if !missing.is_empty() {
         let loaded = select(pool, &missing).await.expect("users");
-        fill(redis, &loaded).await;
+        hand.fill(&loaded).await;
         users.extend(loaded);
     }
     users
@@ -118,19 +198,19 @@ pub(crate) fn missing(ids: &[i64], found: &[Option<User>]) -> Vec<i64> {
     ids.iter().zip(found).filter(|(_, user)| user.is_none()).map(|(id, _)| *id).collect()
 }
 
-/// The same for one key: `GET`, a statement, `SET .. EX`.
-pub(crate) async fn single(redis: &mut MultiplexedConnection, pool: &PgPool, id: i64) -> Option<User> {
-    if let Some(user) = get(redis, id).await {
+/// The same for one key: a read, a statement, a fill.
+pub(crate) async fn single(hand: &Hand, pool: &PgPool, id: i64) -> Option<User> {
+    if let Some(user) = hand.user(id).await {
         return Some(user);
     }
     let loaded = select(pool, &[id]).await.expect("a user");
-    fill(redis, &loaded).await;
+    hand.fill(&loaded).await;
     loaded.into_iter().next()
 }
 
-/// The loader of async-graphql over `MGET`, and over the database where there is one.
+/// The loader of async-graphql over the shared tier, and over the database where there is one.
 pub(crate) struct Tiers {
-    pub(crate) redis: MultiplexedConnection,
+    pub(crate) hand: Hand,
     pub(crate) pool: Option<PgPool>,
 }
 
@@ -139,10 +219,9 @@ impl Loader<i64> for Tiers {
     type Error = ();
 
     async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, User>, ()> {
-        let mut redis = self.redis.clone();
         let users = match &self.pool {
-            Some(pool) => two_pass(&mut redis, pool, ids).await,
-            None => mget(&mut redis, ids).await.into_iter().flatten().collect(),
+            Some(pool) => two_pass(&self.hand, pool, ids).await,
+            None => self.hand.users(ids).await.into_iter().flatten().collect(),
         };
         Ok(users.into_iter().map(|user| (user.id, user)).collect())
     }

@@ -28,7 +28,7 @@ mastaba-bench [ROW..] [--json] [--quick]
 Rows:
   P1    hot single get in one request
   P2    near hit from a new request, on one and two threads
-  P3    multi-get of 1, 10, 100 and 1000, all in Redis
+  P3    multi-get of 1, 10, 100 and 1000, all in Redis; P3j: as gets that are awaited together; P3m: into a map
   P3E   multi-get of what is in the embedded file, and in memory
   P5    two passes: half in Redis, half only in PostgreSQL
   P6    a page over HTTP: 1 user and 20 posts, each with author and photo
@@ -40,6 +40,7 @@ Rows:
   P12   the pages of P6: what one costs Redis in CPU
   P13   multi-get of 10, 100 and 1000 from a cluster of three, with the keys as they are and in 16 and 64 shards
   P14   a fleet: what 10, 100 and 1000 processes cost one Redis, and what each of them does alone
+  P15   P3, P5 and P6 over Redis, Valkey 9 and Memcached, by hand and by Mastaba
 
 Servers are started for the rows that need them, on cores of their own where taskset is installed.
 Without a row, all of them. --json prints one object a line; --quick takes few rounds and proves nothing.";

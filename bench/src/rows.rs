@@ -11,6 +11,7 @@ mod near;
 mod page;
 mod shared;
 pub(crate) mod stampede;
+mod stores;
 mod two_pass;
 mod writes;
 
@@ -34,4 +35,5 @@ pub(crate) const ALL: &[Row] = &[
     ("P12", page::redis_cpu),
     ("P13", cluster::measured),
     ("P14", fleet::measured),
+    ("P15", stores::measured),
 ];

@@ -1,10 +1,14 @@
 //! The servers of a run, started by it and gone with it, and the clients that stand beside Mastaba.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mastaba::Region;
+use mastaba_memcached::{Memcached, MemcachedConfig};
 use mastaba_redis::{Redis as Backend, RedisConfig};
-use mastaba_test::servers::{Cluster as Nodes, Postgres, RedisServer};
+use mastaba_test::servers::{Cluster as Nodes, MemcachedServer, Postgres, Program, RedisServer};
+use memcache::exp::AsyncMetaClient;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
@@ -13,6 +17,7 @@ use redis::{AsyncConnectionConfig, IntoConnectionInfo};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::runtime::Runtime;
 
+use crate::by_hand::Hand;
 use crate::distance::Distance;
 use crate::fixture::runtime;
 use crate::pin::cpu;
@@ -28,8 +33,13 @@ pub(crate) struct Redis {
 impl Redis {
     /// `None` where none is installed, which has been said.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_as(Program::RedisServer)
+    }
+
+    /// One that is started by this program, a Valkey say.
+    pub(crate) fn start_as(program: Program) -> Option<Self> {
         let runtime = runtime();
-        let server = runtime.block_on(RedisServer::start())?;
+        let server = runtime.block_on(RedisServer::builder().program(program).start())?;
         Some(Self { runtime, server, distance: None })
     }
 
@@ -179,6 +189,105 @@ pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
     let limit = Some(Duration::from_secs(10));
     let config = AsyncConnectionConfig::new().set_response_timeout(limit).set_connection_timeout(limit);
     client.get_multiplexed_async_connection_with_config(&config).await.expect("a connection")
+}
+
+/// A Memcached. Dropping it ends it.
+pub(crate) struct OneMemcached {
+    _runtime: Runtime,
+    server: MemcachedServer,
+}
+
+impl OneMemcached {
+    /// `None` where none is installed, which has been said.
+    pub(crate) fn start() -> Option<Self> {
+        let runtime = runtime();
+        let server = runtime.block_on(MemcachedServer::start())?;
+        Some(Self { _runtime: runtime, server })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{MEMCACHED}{}", self.server.addr())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.pid().expect("it runs")
+    }
+}
+
+/// A shared tier of some kind.
+pub(crate) enum Store {
+    Redis7(Redis),
+    Valkey9(Redis),
+    Memcached(OneMemcached),
+}
+
+impl Store {
+    /// One of each kind that is installed; Redis comes first.
+    pub(crate) fn all() -> Vec<Self> {
+        let stores = [
+            Redis::start().map(Self::Redis7),
+            Redis::start_as(Program::Valkey9).map(Self::Valkey9),
+            OneMemcached::start().map(Self::Memcached),
+        ];
+        stores.into_iter().flatten().collect()
+    }
+
+    /// The line of what is done by hand.
+    pub(crate) fn by_hand(&self) -> &'static str {
+        match self {
+            Self::Redis7(_) => "Redis 7 by hand",
+            Self::Valkey9(_) => "Valkey 9 by hand",
+            Self::Memcached(_) => "Memcached by hand",
+        }
+    }
+
+    /// The line of what Mastaba does.
+    pub(crate) fn mastaba(&self) -> &'static str {
+        match self {
+            Self::Redis7(_) => "Redis 7, mastaba",
+            Self::Valkey9(_) => "Valkey 9, mastaba",
+            Self::Memcached(_) => "Memcached, mastaba",
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Redis7(server) | Self::Valkey9(server) => server.url(),
+            Self::Memcached(server) => server.url(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Self::Redis7(server) | Self::Valkey9(server) => server.pid(),
+            Self::Memcached(server) => server.pid(),
+        }
+    }
+}
+
+/// What begins the URL of a Memcached.
+const MEMCACHED: &str = "memcached://";
+
+/// What a program has by hand, for whatever stands at this URL.
+pub(crate) async fn hand(url: &str) -> Hand {
+    match url.strip_prefix(MEMCACHED) {
+        Some(addr) => {
+            // as patient as the client of Redis, and with a connection for each page that is read at a time
+            let limit = Some(Duration::from_secs(10));
+            let client = AsyncMetaClient::builder().io_timeout(limit).connect_timeout(limit).max_idle(32);
+            Hand::Memcached(Arc::new(client.connect_async(addr).await.expect("a connection")))
+        }
+        None => Hand::Redis(connect(url).await),
+    }
+}
+
+/// A region of Mastaba over whatever stands at this URL.
+pub(crate) async fn region(url: &str) -> Region {
+    if url.starts_with(MEMCACHED) {
+        let config = MemcachedConfig::from_url(url).expect("a URL");
+        return Region::backend(Memcached::connect(config).await.expect("a connection"));
+    }
+    Region::backend(backend(url).await)
 }
 
 /// The backend of Mastaba.

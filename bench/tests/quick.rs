@@ -87,6 +87,25 @@ fn half_of_the_keys_can_be_made_cold_again_and_again() {
 }
 
 #[test]
+fn every_kind_of_server_is_measured_by_hand_and_by_us() {
+    let programs =
+        [Program::RedisServer, Program::Valkey9, Program::Memcached, Program::Initdb, Program::Postgres];
+    if missing(&programs) {
+        return;
+    }
+    let lines = rows(&["P15"]);
+    for part in ["P15 P3", "P15 P5", "P15 P6"] {
+        for case in ["Redis 7", "Valkey 9", "Memcached"] {
+            for who in [format!("{case} by hand"), format!("{case}, mastaba")] {
+                let measured =
+                    |line: &Value| line["row"].as_str().unwrap().starts_with(part) && line["case"] == *who;
+                assert!(lines.iter().any(measured), "{part}: {who} is not in {lines:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_stampede_is_one_statement_and_each_key_once_in_one_process_and_in_two() {
     if missing(&[Program::RedisServer]) {
         return;

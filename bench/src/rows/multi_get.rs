@@ -1,5 +1,6 @@
 //! P3: a multi-get from a new request, all in Redis, decode included.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use redis::aio::MultiplexedConnection;
 use stats_alloc::Region as Counted;
 use tokio::runtime::Runtime;
 
-use crate::by_hand::{self, Tiers};
-use crate::fixture::{UserById, cache, runtime, user};
+use crate::by_hand::{self, Hand, Tiers};
+use crate::fixture::{User, UserById, cache, runtime, user};
 use crate::pin::{Placement, placements};
 use crate::rounds::{Case, Effort, Table, measure};
 use crate::servers::{self, Redis};
@@ -52,7 +53,7 @@ impl MgetClients {
     }
 
     fn loader(&self) -> DataLoader<Tiers> {
-        by_hand::loader(Tiers { redis: self.redis.clone(), pool: None })
+        by_hand::loader(Tiers { hand: Hand::Redis(self.redis.clone()), pool: None })
     }
 }
 
@@ -65,12 +66,16 @@ pub(crate) fn measured(effort: Effort) -> Vec<Table> {
         let clients = MgetClients::new(&server, &runtime);
         let sizes = sizes(effort);
         let (row, place) = (format!("P3 {}", placement.name()), placement.name());
-        let goal = |size| (size >= 10).then_some(1.05);
+        let goal = |size| (size >= 10).then_some(1.10);
         tables.extend(sizes.iter().map(|size| {
             let calls = calls(*size, 200, effort);
             timed(&runtime, &clients, (&row, place, goal(*size)), (*size, calls), effort)
         }));
-        if tables.len() == sizes.len() {
+        let first = tables.len() == sizes.len();
+        let joined_sizes: &[i64] = if effort.quick { &[20] } else { &[20, 100, 1000] };
+        tables.extend(joined_sizes.iter().map(|size| joined(&runtime, &clients, place, *size, effort)));
+        tables.extend(sizes.iter().map(|size| shared_map(&runtime, &clients, place, *size, effort)));
+        if first {
             tables.extend([commands(&server, &runtime, &clients), allocations(&runtime, &clients)]);
         }
     }
@@ -102,6 +107,67 @@ fn calls(size: i64, most: u32, effort: Effort) -> u32 {
     if effort.quick { 1 } else { u32::try_from(2000 / size).unwrap_or(1).clamp(5, most) }
 }
 
+/// Gets that are awaited together, beside one call for all of them.
+fn joined(runtime: &Runtime, clients: &MgetClients, place: &str, size: i64, effort: Effort) -> Table {
+    let calls = calls(size, 200, effort);
+    let case = |name, work: Work| case(runtime, clients, (name, size, calls), work);
+    measure(
+        format!("P3j {place} {size}"),
+        format!("{size} gets that are awaited together, {place}; reference: one get_many of as many"),
+        ("us/call", Some(1.15)),
+        effort.rounds(61),
+        vec![case("reference", ours), case("mastaba", ours_joined)],
+    )
+}
+
+/// What a program needs: not a list, but each value by its id, to be shared.
+fn shared_map(runtime: &Runtime, clients: &MgetClients, place: &str, size: i64, effort: Effort) -> Table {
+    let calls = calls(size, 200, effort);
+    let case = |name, work: Work| case(runtime, clients, (name, size, calls), work);
+    let by_hand: Work = |mut clients, ids| {
+        Box::pin(async move {
+            let users = by_hand::mget(&mut clients.redis, &ids).await.into_iter().flatten();
+            let users: HashMap<i64, Arc<User>> = users.map(|user| (user.id, Arc::new(user))).collect();
+            drop(black_box(users));
+        })
+    };
+    measure(
+        format!("P3m {place} {size}"),
+        format!(
+            "multi-get of {size} from Redis, {place}; reference: redis MGET and postcard by hand, into a map of \
+             shared values"
+        ),
+        ("us/call", Some(1.0)),
+        effort.rounds(61),
+        vec![case("reference", by_hand), case("mastaba", ours)],
+    )
+}
+
+fn ours(clients: MgetClients, ids: Arc<[i64]>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let users = clients.cache.request().get_many::<UserById>(ids.iter().copied()).await;
+        drop(black_box(users.expect("users")));
+    })
+}
+
+fn ours_joined(clients: MgetClients, ids: Arc<[i64]>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let request = clients.cache.request();
+        drop(black_box(join_all(ids.iter().map(|id| request.get::<UserById>(*id))).await));
+    })
+}
+
+fn case<'a>(
+    runtime: &'a Runtime,
+    clients: &MgetClients,
+    (name, size, calls): (&'static str, i64, u32),
+    work: Work,
+) -> Case<'a> {
+    let (clients, ids): (_, Arc<[i64]>) = (clients.clone(), (0..size).collect());
+    let job: Job = Arc::new(move || work(clients.clone(), ids.clone()));
+    Case::new(name, move || per_call(runtime, calls, &job))
+}
+
 fn timed(
     runtime: &Runtime,
     clients: &MgetClients,
@@ -110,27 +176,13 @@ fn timed(
     effort: Effort,
 ) -> Table {
     let seldom = (calls / 10).max(1);
-    let case = |name, calls, work: Work| {
-        let (clients, ids): (_, Arc<[i64]>) = (clients.clone(), (0..size).collect());
-        let job: Job = Arc::new(move || work(clients.clone(), ids.clone()));
-        Case::new(name, move || per_call(runtime, calls, &job))
-    };
+    let case = |name, calls, work: Work| case(runtime, clients, (name, size, calls), work);
     let mut cases = vec![
         case("reference", calls, |mut clients, ids| {
             Box::pin(async move { drop(black_box(by_hand::mget(&mut clients.redis, &ids).await)) })
         }),
-        case("mastaba", calls, |clients, ids| {
-            Box::pin(async move {
-                let users = clients.cache.request().get_many::<UserById>(ids.iter().copied()).await;
-                drop(black_box(users.expect("users")));
-            })
-        }),
-        case("mastaba joined", calls, |clients, ids| {
-            Box::pin(async move {
-                let request = clients.cache.request();
-                drop(black_box(join_all(ids.iter().map(|id| request.get::<UserById>(*id))).await));
-            })
-        }),
+        case("mastaba", calls, ours),
+        case("mastaba joined", calls, ours_joined),
         case("fred MGET", calls, |clients, ids| {
             Box::pin(async move {
                 let keys: Vec<_> = ids.iter().map(|id| by_hand::key(*id)).collect();

@@ -18,10 +18,10 @@ use self::readers::Reader;
 use crate::fixture::runtime;
 use crate::pin::{Placement, cpu, pin_thread, placements};
 use crate::rounds::{Effort, Table, rates, recorded};
-use crate::servers::{Database, Redis};
+use crate::servers::{Database, Redis, Store};
 
 /// The ways to read a page. The first is the reference.
-const CASES: [&str; 7] =
+const WAYS: [&str; 7] =
     ["reference", "mastaba", "mastaba near", "by hand and near", "DataLoader", "moka and GET", "naive SQL"];
 /// Of those, the least requests per second beside the reference.
 const GOALS: &[(&str, f64)] = &[("mastaba", 0.95), ("mastaba near", 2.0)];
@@ -41,12 +41,17 @@ struct Run {
 /// What is measured of the pages.
 struct Row {
     name: &'static str,
-    /// As many of the ways, from the first.
-    cases: usize,
     rounds: usize,
     /// Redis and PostgreSQL are a network away.
     distant: bool,
     tables: fn(&About<'_>, &[Vec<Run>]) -> Vec<Table>,
+}
+
+/// A line of the tables: one of the ways, over the shared tier at this URL.
+struct PageCase {
+    name: &'static str,
+    way: &'static str,
+    url: String,
 }
 
 /// Where and how pages were measured.
@@ -55,45 +60,86 @@ struct About<'a> {
     place: &'a str,
     connections: usize,
     distant: bool,
+    /// The names of the lines, in the order of the runs.
+    names: &'a [&'static str],
 }
 
 pub(crate) fn measured(effort: Effort) -> Vec<Table> {
-    let cases = CASES.len();
-    pages(effort, &Row { name: "P6", cases, rounds: 15, distant: false, tables: times })
+    in_redis(effort, &WAYS, &Row { name: "P6", rounds: 15, distant: false, tables: times })
 }
 
 /// P6 as a part of P10: over a network.
 pub(crate) fn distant(effort: Effort) -> Vec<Table> {
-    let cases = CASES.len();
-    pages(effort, &Row { name: "P10 P6", cases, rounds: 5, distant: true, tables: times })
+    in_redis(effort, &WAYS, &Row { name: "P10 P6", rounds: 5, distant: true, tables: times })
 }
 
 /// P12.
 pub(crate) fn redis_cpu(effort: Effort) -> Vec<Table> {
-    pages(effort, &Row { name: "P12", cases: 5, rounds: 15, distant: false, tables: redis_cpu_of })
+    in_redis(effort, &WAYS[..5], &Row { name: "P12", rounds: 15, distant: false, tables: redis_cpu_of })
 }
 
-fn pages(effort: Effort, row: &Row) -> Vec<Table> {
-    let (Some(mut redis), Some(mut database)) = (Redis::start(), Database::start()) else {
-        return Vec::new();
-    };
+/// P6 as a part of P15: over each of these shared tiers, by hand and by Mastaba.
+pub(crate) fn beside(stores: &[Store], effort: Effort) -> Vec<Table> {
+    let Some(database) = database() else { return Vec::new() };
+    let cases = stores.iter().flat_map(|store| {
+        let case = |name, way| PageCase { name, way, url: store.url() };
+        [case(store.by_hand(), "reference"), case(store.mastaba(), "mastaba")]
+    });
+    let shared: Vec<u32> = stores.iter().map(Store::pid).collect();
+    let row = Row { name: "P15 P6", rounds: 15, distant: false, tables: times };
+    pages(effort, &row, (&cases.collect::<Vec<_>>(), &shared), &database)
+}
+
+fn in_redis(effort: Effort, ways: &[&'static str], row: &Row) -> Vec<Table> {
+    let (Some(mut redis), Some(mut database)) = (Redis::start(), database()) else { return Vec::new() };
+    if row.distant {
+        // not where the servers and the site are, who are to be busy with nothing else
+        let client = core_of_client();
+        redis.move_away(client);
+        database.move_away(client);
+    }
+    let case = |way: &&'static str| PageCase { name: way, way, url: redis.url() };
+    let cases: Vec<_> = ways.iter().map(case).collect();
+    pages(effort, row, (&cases, &[redis.pid()]), &database)
+}
+
+/// With all that pages are made of.
+fn database() -> Option<Database> {
+    let database = Database::start()?;
+    runtime().block_on(async {
+        let pool = database.pool(1).await;
+        records::create(&pool).await;
+        pool.close().await;
+    });
+    Some(database)
+}
+
+/// Where the servers have a core of their own, that of the client.
+fn core_of_client() -> Option<usize> {
+    match placements().pop() {
+        Some(Placement::AcrossCores(_, client)) => Some(client),
+        _ => None,
+    }
+}
+
+/// `shared`: the processes of the shared tier; what the first of them costs is counted.
+fn pages(
+    effort: Effort,
+    row: &Row,
+    (cases, shared): (&[PageCase], &[u32]),
+    database: &Database,
+) -> Vec<Table> {
     let starting = runtime();
-    starting.block_on(async { records::create(&database.pool(1).await).await });
     let placement = placements().pop().unwrap_or(Placement::Anywhere);
     let (servers, client) = match placement {
         Placement::AcrossCores(servers, client) => (Placement::SameCore(servers), Some(client)),
         other => (other, None),
     };
-    let _held = servers.hold(&[redis.pid(), database.pid()]);
-    if row.distant {
-        // not where the servers and the site are, who are to be busy with nothing else
-        redis.move_away(client);
-        database.move_away(client);
-    }
-    redis.empty();
+    let pids: Vec<u32> = shared.iter().copied().chain([database.pid()]).collect();
+    let _held = servers.hold(&pids);
+    let names: Vec<&'static str> = cases.iter().map(|case| case.name).collect();
     let serving = runtime();
-    let cases = &CASES[..row.cases];
-    let sites: Vec<_> = cases.iter().map(|case| site(&serving, case, &redis, &database)).collect();
+    let sites: Vec<_> = cases.iter().map(|case| site(&serving, case, database)).collect();
     // the servers run while the client measures
     let _serving = std::thread::spawn(move || serving.block_on(std::future::pending::<()>()));
     let pages = if effort.quick { 10 } else { 256 };
@@ -114,14 +160,14 @@ fn pages(effort: Effort, row: &Row) -> Vec<Table> {
                 for at in order {
                     let site = &sites[at];
                     // a naive page takes long, and depends on nothing that was read before
-                    let users = if cases[at] == "naive SQL" { &users[..pages / 8] } else { &users[..] };
+                    let users = if cases[at].way == "naive SQL" { &users[..pages / 8] } else { &users[..] };
                     starting.block_on(site.reader.prepare(users, cold));
-                    let before = cpu(redis.pid());
-                    let mut run = visit(site, users, connections, client, &database);
+                    let before = cpu(shared[0]);
+                    let mut run = visit(site, users, connections, client, database);
                     starting.block_on(site.reader.idle());
                     #[allow(clippy::cast_precision_loss)]
                     let count = users.len() as f64;
-                    run.redis = (cpu(redis.pid()) - before) * 1e6 / count;
+                    run.redis = (cpu(shared[0]) - before) * 1e6 / count;
                     if round > 0 {
                         runs[at].push(run);
                     }
@@ -129,7 +175,7 @@ fn pages(effort: Effort, row: &Row) -> Vec<Table> {
             }
             let plural = if connections == 1 { "" } else { "s" };
             let name = format!("{} {connections} connection{plural} {}% warm", row.name, 100 - cold);
-            let about = About { row: name, place, connections, distant: row.distant };
+            let about = About { row: name, place, connections, distant: row.distant, names: &names };
             tables.extend((row.tables)(&about, &runs));
         }
     }
@@ -142,9 +188,9 @@ struct Site {
 }
 
 /// A server of its own for each way.
-fn site(serving: &tokio::runtime::Runtime, case: &str, redis: &Redis, database: &Database) -> Site {
+fn site(serving: &tokio::runtime::Runtime, case: &PageCase, database: &Database) -> Site {
     serving.block_on(async {
-        let reader = Arc::new(Reader::new(case, &redis.url(), database).await);
+        let reader = Arc::new(Reader::new(case.way, &case.url, database).await);
         let router = Router::new().route("/{user}", get(page)).with_state(reader.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
@@ -184,12 +230,12 @@ fn table(
     figure: impl Fn(&Run) -> f64,
 ) -> Table {
     let sentence = format!("{what} of pages of 1 user and 20 posts with author and photo, {}", about.place);
-    recorded(format!("{} {what}", about.row), sentence, (unit, None), each(runs, figure))
+    recorded(format!("{} {what}", about.row), sentence, (unit, None), each(about, runs, figure))
 }
 
-/// A figure of all runs, by the way to read.
-fn each(runs: &[Vec<Run>], figure: impl Fn(&Run) -> f64) -> Vec<(&'static str, Vec<f64>)> {
-    CASES.iter().zip(runs).map(|(case, runs)| (*case, runs.iter().map(&figure).collect())).collect()
+/// A figure of all runs, by the line that it goes to.
+fn each(about: &About<'_>, runs: &[Vec<Run>], figure: impl Fn(&Run) -> f64) -> Vec<(&'static str, Vec<f64>)> {
+    about.names.iter().zip(runs).map(|(name, runs)| (*name, runs.iter().map(&figure).collect())).collect()
 }
 
 fn times(about: &About<'_>, runs: &[Vec<Run>]) -> Vec<Table> {
@@ -202,7 +248,7 @@ fn times(about: &About<'_>, runs: &[Vec<Run>]) -> Vec<Table> {
         "pages of 1 user and 20 posts with author and photo per second (more is better), {}",
         about.place
     );
-    let rate = each(runs, |run| run.per_second);
+    let rate = each(about, runs, |run| run.per_second);
     vec![
         rates(format!("{} rate", about.row), sentence, ("pages/s", goals), rate),
         table(about, ("p50", "us"), runs, |run| run.p50),
@@ -218,5 +264,5 @@ fn redis_cpu_of(about: &About<'_>, runs: &[Vec<Run>]) -> Vec<Table> {
         about.place
     );
     let row = format!("{} Redis CPU", about.row);
-    vec![recorded(row, sentence, ("us/page", Some(1.1)), each(runs, |run| run.redis))]
+    vec![recorded(row, sentence, ("us/page", Some(1.1)), each(about, runs, |run| run.redis))]
 }

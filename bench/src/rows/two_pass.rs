@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 use async_graphql::dataloader::DataLoader;
 use futures_util::future::{BoxFuture, join_all};
-use mastaba::{Cache, LoadContext, Region, RequestCache, Rows, Source};
-use redis::aio::MultiplexedConnection;
+use mastaba::{Cache, LoadContext, RequestCache, Rows, Source};
 use sqlx::postgres::PgPool;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::by_hand::{self, Tiers};
+use crate::by_hand::{self, Hand, Tiers};
 use crate::fixture::{User, runtime};
 use crate::pin::{Placement, placements};
 use crate::rounds::{Case, Effort, Table, measure};
-use crate::servers::{self, Database, Redis};
+use crate::servers::{self, Database, Redis, Store};
 use crate::task::within;
 
 const N: i64 = 100;
@@ -49,7 +48,7 @@ type Read = fn(RequestCache, Arc<[i64]>) -> BoxFuture<'static, ()>;
 
 #[derive(Clone)]
 struct TwoPassClients {
-    redis: MultiplexedConnection,
+    hand: Hand,
     pool: PgPool,
     cache: Cache,
     ids: Arc<[i64]>,
@@ -62,26 +61,26 @@ impl TwoPassClients {
         let ids: Arc<[i64]> = (0..N).map(|nth| nth * 83 % USERS).collect();
         let cold = ids.iter().copied().skip(1).step_by(2).collect();
         let pool = database.pool(8).await;
-        let region = Region::backend(servers::backend(url).await).ttl(Duration::from_secs(36_000));
+        let region = servers::region(url).await.ttl(Duration::from_secs(36_000));
         let region = region.early_refresh(0.0).max_batch(1_000_000);
         let cache =
             Cache::builder().region("objects", region).source(DatabaseUsers(pool.clone())).build().await;
-        let (mut redis, cache) = (servers::connect(url).await, cache.expect("a sound configuration"));
-        // everything is in Redis before the first call, as it is after each
-        by_hand::two_pass(&mut redis, &pool, &ids).await;
+        let (hand, cache) = (servers::hand(url).await, cache.expect("a sound configuration"));
+        // everything is in the shared tier before the first call, as it is after each
+        by_hand::two_pass(&hand, &pool, &ids).await;
         cache.request().prefetch::<DatabaseUsers>(ids.iter().copied()).await.expect("users");
-        Self { redis, pool, cache, ids, cold }
+        Self { hand, pool, cache, ids, cold }
     }
 
     fn loader(&self) -> DataLoader<Tiers> {
-        by_hand::loader(Tiers { redis: self.redis.clone(), pool: Some(self.pool.clone()) })
+        by_hand::loader(Tiers { hand: self.hand.clone(), pool: Some(self.pool.clone()) })
     }
 
-    /// Microseconds of a call by hand. Outside of that time, half of the keys leave Redis.
-    async fn by_hand(mut self, calls: u32, work: Work) -> f64 {
+    /// Microseconds of a call by hand. Outside of that time, half of the keys leave the shared tier.
+    async fn by_hand(self, calls: u32, work: Work) -> f64 {
         let mut took = Duration::ZERO;
         for _ in 0..calls {
-            by_hand::forget(&mut self.redis, &self.cold).await;
+            self.hand.forget(&self.cold).await;
             let began = Instant::now();
             let left = work(self.clone()).await;
             took += began.elapsed();
@@ -130,15 +129,66 @@ pub(crate) fn distant(effort: Effort) -> Vec<Table> {
     vec![over(&server, &database, ("P10 P5", &place, None), effort)]
 }
 
-/// With all users in the database.
 fn servers() -> Option<(Redis, Database)> {
-    let (server, database) = (Redis::start()?, Database::start()?);
+    Some((Redis::start()?, database()?))
+}
+
+/// With all users in it.
+fn database() -> Option<Database> {
+    let database = Database::start()?;
     runtime().block_on(async {
         let pool = database.pool(1).await;
         by_hand::create_users(&pool, USERS).await;
         pool.close().await;
     });
-    Some((server, database))
+    Some(database)
+}
+
+/// P5 as a part of P15: over each of these shared tiers, by hand and by Mastaba.
+pub(crate) fn beside(stores: &[Store], effort: Effort) -> Vec<Table> {
+    let Some(database) = database() else { return Vec::new() };
+    let pids: Vec<_> = stores.iter().map(Store::pid).chain([database.pid()]).collect();
+    let tables = placements().into_iter().map(|placement| {
+        let _held = placement.hold(&pids);
+        let runtime = runtime();
+        let calls = if effort.quick { 1 } else { 10 };
+        let clients: Vec<_> = stores
+            .iter()
+            .map(|store| runtime.block_on(TwoPassClients::new(&store.url(), &database)))
+            .collect();
+        let runtime = &runtime;
+        let cases = stores.iter().zip(&clients).flat_map(|(store, clients)| {
+            let by_hand = move || within(runtime, clients.clone().by_hand(calls, all_awaited));
+            let ours = move || within(runtime, clients.clone().ours(calls, many));
+            [Case::new(store.by_hand(), by_hand), Case::new(store.mastaba(), ours)]
+        });
+        let place = placement.name();
+        let table = measure(
+            format!("P15 P5 {place}"),
+            format!("{N} keys, half of them in the shared tier, the rest only in PostgreSQL, {place}"),
+            ("us/call", None),
+            effort.rounds(61),
+            cases.collect(),
+        );
+        clients.iter().for_each(|clients| runtime.block_on(clients.pool.close()));
+        table
+    });
+    tables.collect()
+}
+
+/// The reference.
+fn all_awaited(clients: TwoPassClients) -> BoxFuture<'static, Left> {
+    Box::pin(async move {
+        drop(black_box(by_hand::two_pass(&clients.hand, &clients.pool, &clients.ids).await));
+        None
+    })
+}
+
+fn many(request: RequestCache, ids: Arc<[i64]>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let users = request.get_many::<DatabaseUsers>(ids.iter().copied()).await;
+        drop(black_box(users.expect("users")));
+    })
 }
 
 type About<'a> = (&'a str, &'a str, Option<f64>);
@@ -164,30 +214,20 @@ fn timed(
     };
     let ours = |name, read: Read| Case::new(name, move || within(runtime, clients.clone().ours(calls, read)));
     let cases = vec![
-        by_hand("reference", calls, |mut clients| {
-            Box::pin(async move {
-                drop(black_box(by_hand::two_pass(&mut clients.redis, &clients.pool, &clients.ids).await));
-                None
-            })
-        }),
-        ours("mastaba", |request, ids| {
-            Box::pin(async move {
-                let users = request.get_many::<DatabaseUsers>(ids.iter().copied()).await;
-                drop(black_box(users.expect("users")));
-            })
-        }),
+        by_hand("reference", calls, all_awaited),
+        ours("mastaba", many),
         ours("mastaba joined", |request, ids| {
             Box::pin(async move {
                 drop(black_box(join_all(ids.iter().map(|id| request.get::<DatabaseUsers>(*id))).await));
             })
         }),
-        by_hand("fill not awaited", calls, |mut clients| {
+        by_hand("fill not awaited", calls, |clients| {
             Box::pin(async move {
-                let found = by_hand::mget(&mut clients.redis, &clients.ids).await;
+                let found = clients.hand.users(&clients.ids).await;
                 let missing = by_hand::missing(&clients.ids, &found);
                 let loaded = by_hand::select(&clients.pool, &missing).await.expect("users");
                 let stored = loaded.clone();
-                let fill = tokio::spawn(async move { by_hand::fill(&mut clients.redis, &stored).await });
+                let fill = tokio::spawn(async move { clients.hand.fill(&stored).await });
                 drop(black_box((found, loaded)));
                 Some(fill)
             })
@@ -213,18 +253,15 @@ fn timed(
         }),
         by_hand("singles joined", seldom, |clients| {
             Box::pin(async move {
-                let single = |id| {
-                    let (mut redis, pool) = (clients.redis.clone(), &clients.pool);
-                    async move { by_hand::single(&mut redis, pool, id).await }
-                };
+                let single = |id| by_hand::single(&clients.hand, &clients.pool, id);
                 drop(black_box(join_all(clients.ids.iter().map(|id| single(*id))).await));
                 None
             })
         }),
-        by_hand("one by one", seldom, |mut clients| {
+        by_hand("one by one", seldom, |clients| {
             Box::pin(async move {
                 for id in clients.ids.iter() {
-                    drop(black_box(by_hand::single(&mut clients.redis, &clients.pool, *id).await));
+                    drop(black_box(by_hand::single(&clients.hand, &clients.pool, *id).await));
                 }
                 None
             })

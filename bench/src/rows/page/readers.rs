@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use async_graphql::dataloader::{DataLoader, Loader};
 use futures_util::future::{join_all, try_join_all};
-use mastaba::{Cache, LoadContext, NearConfig, Region, Rows, Source};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, Pipeline};
+use mastaba::{Cache, LoadContext, NearConfig, Rows, Source};
 use sqlx::postgres::PgPool;
 
 use super::records::{Photo, Post, Record, by_id, feed, keys, render, select};
+use crate::by_hand::Hand;
 use crate::fixture::User;
 use crate::servers::{self, Database};
 
@@ -33,10 +32,10 @@ enum Way {
     Ours(Cache),
 }
 
-/// Redis and the database.
+/// The shared tier and the database.
 #[derive(Clone)]
 struct PageTiers {
-    redis: MultiplexedConnection,
+    hand: Hand,
     pool: PgPool,
 }
 
@@ -58,7 +57,7 @@ type Moka<R> = moka::future::Cache<i64, Arc<R>>;
 
 impl Reader {
     pub(super) async fn new(case: &str, url: &str, database: &Database) -> Self {
-        let tiers = PageTiers { redis: servers::connect(url).await, pool: database.pool(4).await };
+        let tiers = PageTiers { hand: servers::hand(url).await, pool: database.pool(4).await };
         let way = match case {
             "mastaba" => Way::Ours(cache(url, &tiers.pool, None).await),
             "mastaba near" => Way::Ours(cache(url, &tiers.pool, Some(NEAR)).await),
@@ -139,11 +138,6 @@ impl Reader {
 }
 
 impl PageTiers {
-    /// `MGET` of some, as bytes.
-    async fn mget(&self, keys: Vec<String>) -> Vec<Option<Vec<u8>>> {
-        if keys.is_empty() { Vec::new() } else { self.redis.clone().mget(keys).await.expect("an answer") }
-    }
-
     /// What was found, and the rest from the database.
     async fn complete<R: Record>(&self, ids: &[i64], found: &[Option<Vec<u8>>]) -> HashMap<i64, R> {
         let decode = |bytes: &Vec<u8>| postcard::from_bytes::<R>(bytes).expect("a record");
@@ -152,12 +146,8 @@ impl PageTiers {
             ids.iter().zip(found).filter(|(_, found)| found.is_none()).map(|(id, _)| *id).collect();
         if !missing.is_empty() {
             let loaded = select::<R>(&self.pool, &missing).await.expect("rows");
-            let mut fill = Pipeline::with_capacity(loaded.len());
-            for record in &loaded {
-                let bytes = postcard::to_stdvec(record).expect("bytes");
-                fill.set_ex(R::key(record.id()), bytes, TTL_S).ignore();
-            }
-            let () = fill.query_async(&mut self.redis.clone()).await.expect("an answer");
+            let bytes = |record: &R| postcard::to_stdvec(record).expect("bytes");
+            self.hand.store(loaded.iter().map(|record| (R::key(record.id()), bytes(record))).collect()).await;
             records.extend(by_id(loaded));
         }
         records
@@ -165,15 +155,12 @@ impl PageTiers {
 
     /// All of a kind: one `MGET`, one statement, one fill.
     async fn all<R: Record>(&self, ids: &[i64]) -> HashMap<i64, R> {
-        let found = self.mget(ids.iter().map(|id| R::key(*id)).collect()).await;
+        let found = self.hand.mget(ids.iter().map(|id| R::key(*id)).collect()).await;
         self.complete(ids, &found).await
     }
 
     async fn forget<R: Record>(&self, ids: &[i64]) {
-        if !ids.is_empty() {
-            let keys: Vec<_> = ids.iter().map(|id| R::key(*id)).collect();
-            let () = self.redis.clone().unlink(keys).await.expect("an answer");
-        }
+        self.hand.remove(ids.iter().map(|id| R::key(*id)).collect()).await;
     }
 
     /// One of a kind.
@@ -223,7 +210,7 @@ async fn by_hand(tiers: &PageTiers, near: Option<&Nears>, user: i64) -> String {
     let (mut authors, ask_authors) = recall(near_users, feed.iter().map(|id| posts[id].author));
     let (mut photos, ask_photos) = recall(near_photos, feed.iter().map(|id| posts[id].photo));
     let keys = ask_authors.iter().map(|id| User::key(*id)).chain(ask_photos.iter().map(|id| Photo::key(*id)));
-    let found = tiers.mget(keys.collect()).await;
+    let found = tiers.hand.mget(keys.collect()).await;
     let (found_authors, found_photos) = found.split_at(ask_authors.len());
     let found =
         tokio::join!(tiers.complete(&ask_authors, found_authors), tiers.complete(&ask_photos, found_photos));
@@ -323,7 +310,7 @@ impl<R: Record> Source for TableSource<R> {
 
 async fn cache(url: &str, pool: &PgPool, near: Option<usize>) -> Cache {
     let url = format!("{url}?prefix={}:", if near.is_some() { "near" } else { "far" });
-    let region = Region::backend(servers::backend(&url).await).ttl(Duration::from_secs(TTL_S));
+    let region = servers::region(&url).await.ttl(Duration::from_secs(TTL_S));
     let region = region.early_refresh(0.0).max_batch(1_000_000);
     let region = match near {
         Some(most) => region.near(NearConfig::entries(most as u64)),

@@ -18,7 +18,6 @@ pub use traits::RedisTraits;
 
 use super::missing::missing;
 use super::process::{Process, Running, Signal, Started, free_port, signal};
-use super::programs::Program;
 use super::resp::{Connection, Reply};
 use super::skip::skipped;
 use super::tls::Certificates;
@@ -55,10 +54,10 @@ impl RedisServer {
     }
 
     async fn launch(shape: RedisBuilder) -> Option<Self> {
-        if missing(&[Program::RedisServer]) {
+        if missing(&[shape.program]) {
             return None;
         }
-        if shape.tls && !Self::has_tls().await {
+        if shape.tls && !Self::offers_tls(shape.program).await {
             let why = "the server was built without TLS";
             assert!(skipped(why), "{why}, and in CI no test is skipped unless MASTABA_SKIPPED names a file");
             return None;
@@ -80,7 +79,7 @@ impl RedisServer {
         let log = self.log();
         // an old one would show an address that was in use then
         fs::write(&log, "").expect("a log can be emptied");
-        let mut command = Command::new(Program::RedisServer.find().expect("it was there before"));
+        let mut command = Command::new(self.shape.program.find().expect("it was there before"));
         command.arg(self.folder.path().join("conf")).current_dir(self.folder.path());
         if self.shape.sentinel {
             command.arg("--sentinel");

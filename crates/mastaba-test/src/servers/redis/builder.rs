@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::fs;
 
+use super::super::programs::Program;
 use super::super::tls::Certificates;
 use super::RedisServer;
 
@@ -23,9 +24,10 @@ pub(super) const REPLICATION: [&str; 2] = ["mastaba-replication", "replication"]
 /// assert_eq!(server.command(&["CONFIG", "GET", "maxmemory"]).await, "maxmemory\n2097152");
 /// # });
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RedisBuilder {
     settings: Vec<(String, String)>,
+    pub(super) program: Program,
     pub(super) password: Option<String>,
     pub(in super::super) tls: bool,
     /// Those of another one, which several servers show.
@@ -33,7 +35,26 @@ pub struct RedisBuilder {
     pub(super) sentinel: bool,
 }
 
+impl Default for RedisBuilder {
+    fn default() -> Self {
+        Self {
+            settings: Vec::new(),
+            program: Program::RedisServer,
+            password: None,
+            tls: false,
+            certificates: None,
+            sentinel: false,
+        }
+    }
+}
+
 impl RedisBuilder {
+    /// Another program in place of [`Program::RedisServer`]: a Valkey, say.
+    pub fn program(mut self, program: Program) -> Self {
+        self.program = program;
+        self
+    }
+
     /// A line of the server's configuration file, after those that are there by default.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));

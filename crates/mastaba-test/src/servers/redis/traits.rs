@@ -56,7 +56,11 @@ impl RedisServer {
     ///
     /// When it is not installed.
     pub async fn has_tls() -> bool {
-        let program = Program::RedisServer.find().expect("only what is installed can be asked");
+        Self::offers_tls(Program::RedisServer).await
+    }
+
+    pub(super) async fn offers_tls(program: Program) -> bool {
+        let program = program.find().expect("only what is installed can be asked");
         let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
         let mut command = Command::new(program);
         command.args(["--port", "0", "--tls-port", "1", "--save", ""]).current_dir(folder.path());
