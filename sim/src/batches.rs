@@ -419,11 +419,16 @@ impl Waiting {
         self.looks_out
     }
 
+    /// As `Waiting::sleeps_on`.
+    fn sleeps_on(&self, cx: &Context<'_>) -> bool {
+        !self.looks_out
+            && self.sleeps.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            && self.parts.iter().all(|(part, _)| part.gathers())
+            && !self.request.lookout.can_take(self.gathering)
+    }
+
     /// As `Waiting::sleep`.
     fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
-        if self.sleeps.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            return Phase::Gathering;
-        }
         let phase = self.phase(cx, true);
         if phase != Phase::Gathering {
             return phase;
@@ -446,6 +451,9 @@ impl Future for &mut Waiting {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut **self;
+        if this.sleeps_on(cx) {
+            return Poll::Pending;
+        }
         let mut phase = this.phase(cx, false);
         if phase == Phase::Gathering && !this.looks_out() {
             phase = this.sleep(cx);

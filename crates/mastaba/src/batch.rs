@@ -37,13 +37,17 @@ struct State<K, A> {
     /// Until they are sent: then all of them leave at once, where they stand.
     keys: Vec<Option<K>>,
     /// How many readers wait, by the index of the key.
-    readers: SmallVec<[u32; 4]>,
+    readers: SmallVec<[u32; FEW]>,
     /// By the index of the key.
     answers: Vec<Option<A>>,
     /// Some of its keys were answered before the others: see [`Part::answer_early`].
     partly: bool,
-    wakers: SmallVec<[Option<Waker>; 2]>,
+    wakers: SmallVec<[Option<Waker>; FEW]>,
 }
+
+/// As many stand where they are; who comes after them mostly is not the last one, and there is room for [`MORE`] at once.
+const FEW: usize = 4;
+const MORE: usize = 28;
 
 /// The end at which a part that was sent is answered, by whoever has it on its way.
 ///
@@ -132,6 +136,11 @@ impl<K, A: Clone> Part<K, A> {
         let mut state = lock(&self.state);
         if state.phase != Phase::Gathering {
             return None;
+        }
+        if state.readers.len() == FEW {
+            // keys that come one by one, as those of a page do
+            state.keys.reserve(MORE);
+            state.readers.reserve(MORE);
         }
         state.keys.push(Some(key));
         state.readers.push(1);
@@ -251,12 +260,17 @@ impl<K, A: Clone> Part<K, A> {
         }
     }
 
+    /// Whether it has not been sent yet: a look without a lock.
+    pub(crate) fn gathers(&self) -> bool {
+        !self.sent.load(Ordering::Acquire)
+    }
+
     /// How far the part has come; while it is on its way, the reader is woken when it is settled. `place` is the
     /// reader's own place among the wakers.
     ///
     /// While it gathers, the reader leaves its waker only if it `sleeps`: another one looks out for it.
     pub(crate) fn poll(&self, cx: &mut Context<'_>, place: &mut Option<usize>, sleeps: bool) -> Phase {
-        if !sleeps && !self.sent.load(Ordering::Acquire) {
+        if !sleeps && self.gathers() {
             return Phase::Gathering;
         }
         let mut state = lock(&self.state);
@@ -264,6 +278,9 @@ impl<K, A: Clone> Part<K, A> {
             match place.and_then(|place| state.wakers.get_mut(place)) {
                 Some(Some(waker)) => waker.clone_from(cx.waker()),
                 _ => {
+                    if state.wakers.len() == FEW {
+                        state.wakers.reserve(MORE);
+                    }
                     state.wakers.push(Some(cx.waker().clone()));
                     *place = Some(state.wakers.len() - 1);
                 }

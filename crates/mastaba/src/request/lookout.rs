@@ -31,6 +31,10 @@ const EACH: usize = 4;
 /// What the number of a gathering goes up by.
 const NEXT: usize = 8;
 
+fn is_free(bits: usize) -> bool {
+    bits & TAKEN == 0 || bits & EACH != 0
+}
+
 impl<H> Default for Lookout<H> {
     fn default() -> Self {
         Self { word: AtomicUsize::new(0), minded: Mutex::new(None) }
@@ -50,7 +54,13 @@ impl<H: PartialEq> Lookout<H> {
 
     /// Takes the lookout, if nobody has it or each looks out for itself, and this still gathers.
     pub(crate) fn take(&self, gathering: usize) -> bool {
-        self.change(gathering, |bits| (bits & TAKEN == 0 || bits & EACH != 0).then_some(bits | TAKEN))
+        self.change(gathering, |bits| is_free(bits).then_some(bits | TAKEN))
+    }
+
+    /// Whether [`take`](Self::take) would, as it looks now.
+    pub(crate) fn can_take(&self, gathering: usize) -> bool {
+        let word = self.word.load(Ordering::SeqCst);
+        word / NEXT == gathering && is_free(word % NEXT)
     }
 
     /// Gives the lookout up. If this gave it up, the caller wakes those who sleep.

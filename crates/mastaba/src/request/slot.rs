@@ -82,6 +82,12 @@ pub(crate) enum Memo<S: Source> {
     Coming { part: Arc<PartOf<S>>, at: usize },
 }
 
+/// Who asks for more keys than a map has room for at first asks for so many more, mostly.
+const FEW: usize = 20;
+
+/// A map of so many keys only doubles.
+const MANY: usize = 100;
+
 /// The way that a key takes down the tiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -145,10 +151,14 @@ impl<S: Source> Slot<S> {
         }
     }
 
-    /// Room for the keys of a first call, which are all new: the map then grows once.
+    /// Room for the keys of a call: those of a first one are all new, and the map then grows once. Singles that follow each
+    /// other grow it in a few steps, of which each moves all that is there: 3, 28, 112, and twice as many from there on.
     pub(crate) fn make_room(&mut self, keys: usize) {
-        if self.cells.is_empty() && keys > 1 {
+        let known = self.cells.len();
+        if known == 0 && keys > 1 {
             self.cells.reserve(keys);
+        } else if (1..MANY).contains(&known) && known == self.cells.capacity() {
+            self.cells.reserve(keys.max(3 * known).max(FEW));
         }
     }
 

@@ -191,14 +191,19 @@ impl<S: Source> Waiting<'_, S> {
         self.looks_out
     }
 
-    /// Sleeps while another reader looks out, and is woken when that one goes. What it costs to be polled meanwhile is
-    /// two looks at what needs no lock.
+    /// Whether it sleeps on, as it did at the last poll: nothing that it waits for was sent, somebody looks out, and this
+    /// is what it was polled with. What it costs to be polled meanwhile is these looks, of which none takes a lock.
+    fn sleeps_on(&self, cx: &Context<'_>) -> bool {
+        !self.looks_out
+            && self.sleeps.as_ref().is_some_and(|sleeps| sleeps.on(cx.waker()))
+            && self.parts.iter().all(|joined| joined.part.gathers())
+            && !self.request.inner.lookout.can_take(self.gathering)
+    }
+
+    /// Sleeps while another reader looks out, and is woken when that one goes.
     ///
     /// How far its parts have come: if they gather and it does not look out, it sleeps.
     fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
-        if self.sleeps.as_ref().is_some_and(|sleeps| sleeps.on(cx.waker())) {
-            return Phase::Gathering;
-        }
         let phase = self.phase(cx, true);
         if phase != Phase::Gathering {
             return phase;
@@ -247,6 +252,9 @@ impl<S: Source> Future for &mut Waiting<'_, S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut **self;
+        if this.sleeps_on(cx) {
+            return Poll::Pending;
+        }
         let mut phase = this.phase(cx, false);
         if phase == Phase::Gathering && !this.looks_out() {
             phase = this.sleep(cx);
