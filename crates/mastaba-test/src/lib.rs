@@ -10,6 +10,8 @@ pub mod conformance;
 pub mod faulty;
 mod kit;
 pub mod ledger;
+#[cfg(all(feature = "servers", unix))]
+pub mod outages;
 pub mod passing;
 #[cfg(all(feature = "servers", unix))]
 pub mod proxy;

@@ -3,97 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mastaba::{Cache, LoadContext, Region, Rows, Source, Tier, WriteMode};
+use mastaba::{Cache, LoadContext, Region, Rows, Source, Tier};
 use mastaba_test::servers::MemcachedServer;
-use mastaba_test::world::UserById;
-use tokio::sync::oneshot;
 
-use crate::common::{Stage, connect, limited, until, url};
+use crate::common::{connect, limited, url};
 
-/// A load has read its row under a lease; then something happens to the store; then the row is written, and voided, and
-/// read by the other process; then the load ends, and its fill comes late.
-async fn in_the_middle_of_a_load(stage: &Stage, happens: impl AsyncFn()) {
-    let request = stage.far.request();
-    let gate = stage.db.close_gate();
-    let (late, ()) = tokio::join!(request.get::<UserById>(1), async {
-        gate.arrived(1).await;
-        gate.only_those_here();
-        assert!(stage.stands(1).await, "the lease");
-        happens().await;
-        assert!(!stage.stands(1).await, "the lease is gone");
-        until("a write", async || stage.other.write(1).await.is_ok()).await;
-        stage.other.warm(1).await;
-        gate.open();
-    });
-    assert_eq!(late.unwrap().unwrap().version, 0, "it began before the write");
-    stage.far.cache.idle().await;
-    let (seen, statements) = stage.statements(stage.other.finds(1)).await;
-    assert_eq!((seen, statements), ((stage.db.version(1), Tier::Shared), 0), "the late fill was refused");
-    stage.both_see(1).await;
-    stage.recovers(1).await;
-}
-
-#[tokio::test]
-async fn a_fill_after_a_flush_is_refused() {
-    limited(async {
-        let Some(stage) = Stage::new().await else { return };
-        in_the_middle_of_a_load(&stage, async || {
-            assert_eq!(stage.server.command("flush_all\r\n").await, "OK\r\n");
-        })
-        .await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_fill_after_a_restart_with_nothing_is_refused() {
-    limited(async {
-        let Some(stage) = Stage::new().await else { return };
-        in_the_middle_of_a_load(&stage, async || stage.server.restart().await).await;
-    })
-    .await;
-}
-
-/// A hold is lost in the middle of a write. Somebody may read the old row then, and store it (I2 is no longer kept); the end
-/// of the write voids that, so whoever reads after it was acknowledged sees the new one (I1).
-#[tokio::test]
-async fn a_hold_that_the_store_has_lost_is_made_good_by_the_end_of_its_write() {
-    limited(async {
-        let strict = |region: Region| region.write_mode(WriteMode::Strict);
-        let Some(stage) = Stage::over(MemcachedServer::builder(), strict).await else { return };
-        for restarts in [false, true] {
-            stage.other.warm(1).await;
-            let write = stage.far.request().write();
-            write.invalidate::<UserById>([1]).await.unwrap();
-            let (begun, began) = oneshot::channel();
-            let (go, gone) = oneshot::channel::<()>();
-            let db = stage.db.clone();
-            let done = tokio::spawn(async move {
-                let commit = async move {
-                    begun.send(()).unwrap();
-                    gone.await.unwrap();
-                    Ok::<_, String>(db.update(1))
-                };
-                write.commit(commit).await.unwrap().published.is_confirmed()
-            });
-            began.await.unwrap();
-            assert_eq!(stage.other.finds(1).await.1, Tier::Source, "held");
-            if restarts {
-                stage.server.restart().await;
-            } else {
-                stage.server.command("flush_all\r\n").await;
-            }
-            let old = stage.other.warm(1).await;
-            go.send(()).unwrap();
-            assert!(done.await.unwrap(), "acknowledged");
-            stage.far.cache.idle().await;
-            assert_eq!(stage.db.version(1), old + 1);
-            stage.both_see(1).await;
-            stage.recovers(1).await;
-        }
-    })
-    .await;
-}
+mastaba_test::every_outage!(store crate::common::OverMemcached);
 
 /// As many bytes as its key says, each of them the version.
 struct Large(Arc<std::sync::atomic::AtomicU8>);

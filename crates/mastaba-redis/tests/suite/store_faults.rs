@@ -7,73 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::load::{Load, Oracle, all_current};
-use common::{Process, Stage, limited, until};
-use mastaba::Tier;
+use common::{Process, Stage, limited};
 use mastaba_test::servers::RedisServer;
 use mastaba_test::world::{Db, UserById};
 
-/// A load has read its row under a lease; then something happens to the store; then the row is written, and voided, and
-/// read by the other process; then the load ends, and its fill comes late.
-async fn in_the_middle_of_a_load(stage: &Stage, happens: impl AsyncFn()) {
-    let request = stage.far.request();
-    let gate = stage.db.close_gate();
-    let (late, ()) = tokio::join!(request.get::<UserById>(1), async {
-        gate.arrived(1).await;
-        gate.only_those_here();
-        assert!(stage.stands(1).await, "the lease");
-        happens().await;
-        assert!(!stage.stands(1).await, "the lease is gone");
-        until("a write", async || stage.other.write(1).await.is_ok()).await;
-        stage.other.warm(1).await;
-        gate.open();
-    });
-    assert_eq!(late.unwrap().unwrap().version, 0, "it began before the write");
-    stage.far.cache.idle().await;
-    let (seen, statements) = stage.statements(stage.other.finds(1)).await;
-    assert_eq!((seen, statements), ((stage.db.version(1), Tier::Shared), 0), "the late fill was refused");
-    stage.both_see(1).await;
-    stage.recovers(1).await;
-}
-
-#[tokio::test]
-async fn a_fill_after_a_flush_is_refused() {
-    limited(async {
-        let Some(stage) = Stage::new().await else { return };
-        in_the_middle_of_a_load(&stage, async || {
-            stage.server.command(&["FLUSHALL"]).await;
-        })
-        .await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_fill_after_a_restart_with_nothing_is_refused() {
-    limited(async {
-        let Some(stage) = Stage::new().await else { return };
-        in_the_middle_of_a_load(&stage, async || stage.server.restart_empty().await).await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_fill_into_an_empty_store_is_refused_also_where_nobody_wrote() {
-    limited(async {
-        let Some(stage) = Stage::new().await else { return };
-        let request = stage.far.request();
-        let gate = stage.db.close_gate();
-        let (loaded, ()) = tokio::join!(request.get::<UserById>(1), async {
-            gate.arrived(1).await;
-            stage.server.command(&["FLUSHALL"]).await;
-            gate.open_for_good();
-        });
-        assert_eq!(loaded.unwrap().unwrap().version, 0);
-        stage.far.cache.idle().await;
-        assert!(!stage.stands(1).await, "its lease was gone, and with it the right to fill");
-        stage.recovers(1).await;
-    })
-    .await;
-}
+mastaba_test::every_outage!(store crate::common::OverRedis);
 
 /// The store comes back with what it had before the write was acknowledged. The lease of a load from before is
 /// among it.
