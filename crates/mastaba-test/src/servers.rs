@@ -17,6 +17,7 @@
 //! ```
 
 mod cluster;
+mod home;
 mod mariadb;
 mod memcached;
 mod missing;

@@ -1,16 +1,14 @@
 //! A MariaDB.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
-use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use super::home::{ServerHome, lives_at_home};
 use super::missing::missing;
-use super::process::{Process, Running, Signal, Started, free_port};
+use super::process::Started;
 use super::programs::Program;
 
 /// A server with one empty database `test`, which lets `root` in without a password and does not care whether data reach
@@ -28,10 +26,7 @@ use super::programs::Program;
 /// ```
 #[derive(Debug)]
 pub struct Mariadb {
-    port: u16,
-    // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Running,
-    folder: TempDir,
+    home: ServerHome,
     /// It has a binary log, under this id.
     logs_as: Option<u32>,
 }
@@ -63,12 +58,10 @@ impl Mariadb {
         if missing(&[Program::MariadbInstallDb, Program::Mariadbd]) {
             return None;
         }
-        let folder =
-            tempfile::Builder::new().prefix("mastaba-mariadb-").tempdir().expect("a temporary folder");
-        let mut server = Self { port: 0, process: Running::default(), folder, logs_as };
+        let mut server = Self { home: ServerHome::of("mariadb"), logs_as };
         server.init().await;
         loop {
-            server.port = free_port();
+            server.home.moves();
             if server.spawn().await == Started::Ready {
                 return Some(server);
             }
@@ -87,13 +80,11 @@ impl Mariadb {
     }
 
     async fn spawn(&self) -> Started {
-        let log = self.log();
-        fs::write(&log, "").expect("a log can be emptied");
         let mut command = self.program(Program::Mariadbd);
-        let folder = self.folder.path().display();
+        let folder = self.home.path().display();
         command.args([
             "--bind-address=127.0.0.1".to_owned(),
-            format!("--port={}", self.port),
+            format!("--port={}", self.port()),
             format!("--socket={folder}/socket"),
             format!("--pid-file={folder}/pid"),
             "--skip-name-resolve".to_owned(),
@@ -107,14 +98,12 @@ impl Mariadb {
             Some(id) => command.args(["--log-bin=log-bin".to_owned(), format!("--server-id={id}")]),
             None => command.arg("--skip-log-bin"),
         };
-        let process = Process::spawn(command, &log);
-        let addr = self.addr();
-        let ready = async || {
+        let ready = async |_| {
             // another server may listen there, so that an answer alone says nothing
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            text.contains("ready for connections") && TcpStream::connect(addr).await.is_ok()
+            let text = fs::read_to_string(self.log()).unwrap_or_default();
+            text.contains("ready for connections") && TcpStream::connect(self.addr()).await.is_ok()
         };
-        self.process.start(process, &log, ready).await
+        self.home.start(command, ready).await
     }
 
     /// Where clients connect: `mysql://root@127.0.0.1:PORT/test`.
@@ -122,47 +111,17 @@ impl Mariadb {
         format!("mysql://root@{}/test", self.addr())
     }
 
-    /// The address behind [`url`](Self::url).
-    pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
-    /// What it says about itself; emptied at each start.
-    pub fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    /// The process, unless it was stopped.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.pid()
-    }
-
-    /// Ends it without waiting for its clients (`SIGTERM`), and waits until it is gone. Nothing happens when it does not
-    /// run.
-    pub async fn stop(&self) {
-        self.process.stop(Signal::Term).await;
-    }
-
-    /// Stops it when it runs, and starts it on the same port with the same data.
-    ///
-    /// # Panics
-    ///
-    /// When it does not start.
-    pub async fn restart(&self) {
-        self.stop().await;
-        let again = async || self.spawn().await == Started::Ready;
-        super::wait::until("a port that is free again", again).await;
-    }
-
     fn program(&self, program: Program) -> Command {
         let mut command = Command::new(program.find().expect("it was there before"));
-        command.current_dir(self.folder.path()).env("LC_ALL", "C");
+        command.current_dir(self.home.path()).env("LC_ALL", "C");
         // it has to be the first one
-        command.arg("--no-defaults").arg(format!("--datadir={}", self.folder.path().join("data").display()));
-        if self.folder.path().metadata().expect("a folder that was made is there").uid() == 0 {
+        command.arg("--no-defaults").arg(format!("--datadir={}", self.home.path().join("data").display()));
+        if self.home.path().metadata().expect("a folder that was made is there").uid() == 0 {
             // root has to say that it means it
             command.arg("--user=root");
         }
         command
     }
 }
+
+lives_at_home!(Mariadb, Term: "without waiting for its clients (`SIGTERM`)", "with the same data");

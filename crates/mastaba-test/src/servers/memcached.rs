@@ -1,20 +1,16 @@
 //! One Memcached.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use super::home::{ServerHome, lives_at_home};
 use super::missing::missing;
-use super::process::{Process, Running, Signal, Started, free_port, signal};
+use super::process::Started;
 use super::programs::Program;
-use super::wait;
 
 /// A command that does nothing, and its answer: whatever was asked before is answered before.
 const NOTHING: [&[u8]; 2] = [b"mn\r\n", b"MN\r\n"];
@@ -37,10 +33,7 @@ const NOTHING: [&[u8]; 2] = [b"mn\r\n", b"MN\r\n"];
 #[derive(Debug)]
 pub struct MemcachedServer {
     shape: MemcachedBuilder,
-    port: u16,
-    // before the folder: fields are dropped in order
-    process: Running,
-    folder: TempDir,
+    home: ServerHome,
 }
 
 impl MemcachedServer {
@@ -62,11 +55,9 @@ impl MemcachedServer {
         if missing(&[Program::Memcached]) {
             return None;
         }
-        let folder =
-            tempfile::Builder::new().prefix("mastaba-memcached-").tempdir().expect("a temporary folder");
-        let mut server = Self { shape, port: 0, process: Running::default(), folder };
+        let mut server = Self { shape, home: ServerHome::of("memcached") };
         loop {
-            server.port = free_port();
+            server.home.moves();
             if server.spawn().await == Started::Ready {
                 return Some(server);
             }
@@ -74,65 +65,14 @@ impl MemcachedServer {
     }
 
     async fn spawn(&self) -> Started {
-        let log = self.log();
-        // an old one would show an address that was in use then
-        fs::write(&log, "").expect("a log can be emptied");
         let mut command = Command::new(Program::Memcached.find().expect("it was there before"));
-        command.args(["-l", "127.0.0.1", "-U", "0", "-p"]).arg(self.port.to_string());
+        command.args(["-l", "127.0.0.1", "-U", "0", "-p"]).arg(self.port().to_string());
         // root has to say as whom it shall run; nobody else is asked
-        command.args(["-u", "root"]).args(&self.shape.arguments).current_dir(self.folder.path());
-        let process = Process::spawn(command, &log);
-        let pid = process.pid().to_string();
-        // another one may have this port, and answer there
-        let ready = async || self.fields("").await.is_ok_and(|stats| stats.get("pid") == Some(&pid));
-        self.process.start(process, &log, ready).await
-    }
-
-    /// Where clients connect.
-    pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
-    /// The port, which stays the same over restarts.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// What it says about itself; emptied at each start. That is little unless it is [`verbose`](MemcachedBuilder::verbose).
-    pub fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    /// The process, unless it was stopped or killed.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.pid()
-    }
-
-    /// Ends it in an orderly way (`SIGTERM`), and waits until it is gone. Nothing happens when it does not run.
-    pub async fn stop(&self) {
-        self.process.stop(Signal::Term).await;
-    }
-
-    /// Ends it in the middle of whatever it does (`SIGKILL`), and waits until it is gone.
-    pub async fn kill(&self) {
-        self.process.kill().await;
-    }
-
-    /// Stops it when it runs, and starts it on the same port, empty.
-    pub async fn restart(&self) {
-        self.stop().await;
-        // somebody may have taken the port in the meantime, but hardly for long: tests choose theirs at random
-        wait::until("a port that is free again", async || self.spawn().await == Started::Ready).await;
-    }
-
-    /// Freezes it (`SIGSTOP`): connections stay open and new ones are made, but nothing is answered.
-    pub async fn pause(&self) {
-        signal(self.pid().expect("only what runs can be paused"), Signal::Stop);
-    }
-
-    /// Lets it go on after [`pause`](Self::pause); it then answers all that came in meanwhile.
-    pub async fn resume(&self) {
-        signal(self.pid().expect("only what runs can go on"), Signal::Cont);
+        command.args(["-u", "root"]).args(&self.shape.arguments);
+        let ready = async |pid: u32| {
+            self.fields("").await.is_ok_and(|stats| stats.get("pid") == Some(&pid.to_string()))
+        };
+        self.home.start(command, ready).await
     }
 
     /// Sends commands, each with its line ending and its data, and gives all that is answered to them, refusals as well. What
@@ -194,6 +134,8 @@ impl MemcachedServer {
         assert_eq!(self.command("stats reset\r\n").await, "RESET\r\n");
     }
 }
+
+lives_at_home!(MemcachedServer, Term: "in an orderly way (`SIGTERM`)", "empty", alone);
 
 /// What a server shall be like; made by [`MemcachedServer::builder`].
 ///

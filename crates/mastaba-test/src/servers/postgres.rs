@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 
-use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::home::{ServerHome, lives_at_home};
 use super::missing::missing;
-use super::process::{Process, Running, Signal, Started, free_port};
+use super::process::{Signal, Started};
 use super::programs::Program;
 
 /// A server with one empty database, which trusts everybody and does not care whether data reach the disk.
@@ -28,10 +27,7 @@ use super::programs::Program;
 /// ```
 #[derive(Debug)]
 pub struct Postgres {
-    port: u16,
-    // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Running,
-    folder: TempDir,
+    home: ServerHome,
 }
 
 impl Postgres {
@@ -69,18 +65,17 @@ impl Postgres {
         let mut command = server.program(Program::PgBasebackup);
         // with the settings that make it a standby; and the checkpoint that it begins with is not put off
         command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
-        command.args(["--username=postgres", "--host=127.0.0.1"]).arg(format!("--port={}", self.port));
+        command.args(["--username=postgres", "--host=127.0.0.1"]).arg(format!("--port={}", self.port()));
         command.arg("--pgdata").arg(server.data());
         Some(server.made_by(command).await)
     }
 
     /// Nothing but a folder that it may write to.
     fn in_a_folder() -> Self {
-        let folder =
-            tempfile::Builder::new().prefix("mastaba-postgres-").tempdir().expect("a temporary folder");
-        let server = Self { port: 0, process: Running::default(), folder };
+        // killed at once, it would leave its children and its shared memory behind
+        let server = Self { home: ServerHome::of("postgres").farewell(Signal::Quit) };
         if let Some((user, group)) = server.user() {
-            chown(server.folder.path(), Some(user), Some(group)).expect("root can give a folder away");
+            chown(server.home.path(), Some(user), Some(group)).expect("root can give a folder away");
         }
         server
     }
@@ -91,7 +86,7 @@ impl Postgres {
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?} failed:\n{complaint}");
         loop {
-            self.port = free_port();
+            self.home.moves();
             if self.spawn().await == Started::Ready {
                 return self;
             }
@@ -99,14 +94,12 @@ impl Postgres {
     }
 
     async fn spawn(&self) -> Started {
-        let log = self.log();
-        fs::write(&log, "").expect("a log can be emptied");
         let mut command = self.program(Program::Postgres);
         command.arg("-D").arg(self.data());
-        let folder = self.folder.path().display();
+        let folder = self.home.path().display();
         let settings = [
             "listen_addresses=127.0.0.1".to_owned(),
-            format!("port={}", self.port),
+            format!("port={}", self.port()),
             format!("unix_socket_directories={folder}"),
             "fsync=off".to_owned(),
             "synchronous_commit=off".to_owned(),
@@ -114,11 +107,7 @@ impl Postgres {
             "shared_buffers=16MB".to_owned(),
         ];
         command.args(settings.iter().flat_map(|setting| ["-c", setting]));
-        // killed at once, it would leave its children and its shared memory behind
-        let process = Process::spawn(command, &log).farewell(Signal::Quit);
-        let pid = process.pid().to_string();
-        let ready = async || self.is_ready(&pid).unwrap_or_default();
-        self.process.start(process, &log, ready).await
+        self.home.start(command, async |pid: u32| self.is_ready(&pid.to_string()).unwrap_or_default()).await
     }
 
     /// It writes a file with its process in the first line and its state in the last one.
@@ -132,45 +121,13 @@ impl Postgres {
         format!("postgres://postgres@{}/postgres", self.addr())
     }
 
-    /// The address behind [`url`](Self::url).
-    pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
-    /// What it says about itself; emptied at each start.
-    pub fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    /// The process, unless it was stopped.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.pid()
-    }
-
-    /// Ends it without waiting for its clients (`SIGINT`), and waits until it is gone. Nothing happens when it does not
-    /// run.
-    pub async fn stop(&self) {
-        self.process.stop(Signal::Int).await;
-    }
-
-    /// Stops it when it runs, and starts it on the same port with the same data.
-    ///
-    /// # Panics
-    ///
-    /// When it does not start.
-    pub async fn restart(&self) {
-        self.stop().await;
-        let again = async || self.spawn().await == Started::Ready;
-        super::wait::until("a port that is free again", again).await;
-    }
-
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.home.path().join("data")
     }
 
     fn program(&self, program: Program) -> Command {
         let mut command = Command::new(program.find().expect("it was there before"));
-        command.current_dir(self.folder.path()).env("LC_ALL", "C").env_remove("PGDATA");
+        command.current_dir(self.home.path()).env("LC_ALL", "C").env_remove("PGDATA");
         if let Some((user, group)) = self.user() {
             command.uid(user).gid(group);
         }
@@ -180,7 +137,7 @@ impl Postgres {
     /// Whom it runs as when this process is root, by numbers.
     fn user(&self) -> Option<(u32, u32)> {
         // nothing in the library says which user a process is, but what it makes is its own
-        let own = fs::metadata("/proc/self").or_else(|_| self.folder.path().metadata());
+        let own = fs::metadata("/proc/self").or_else(|_| self.home.path().metadata());
         if own.expect("this process has a folder").uid() != 0 {
             return None;
         }
@@ -194,3 +151,5 @@ impl Postgres {
         Some(user.expect("a system has a user `postgres` or `nobody`"))
     }
 }
+
+lives_at_home!(Postgres, Int: "without waiting for its clients (`SIGINT`)", "with the same data");

@@ -6,22 +6,20 @@ mod traits;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use tempfile::TempDir;
 use tokio::process::Command;
 
 pub(super) use builder::CONTROL;
 pub use builder::RedisBuilder;
 pub use traits::RedisTraits;
 
+use super::home::{ServerHome, lives_at_home};
 use super::missing::missing;
-use super::process::{Process, Running, Signal, Started, free_port, signal};
+use super::process::{Started, free_port};
 use super::resp::{Connection, Reply};
 use super::skip::skipped;
 use super::tls::Certificates;
-use super::wait;
 
 /// A server that keeps nothing on disk unless it is configured to. Dropping it kills it and removes its folder.
 ///
@@ -30,11 +28,8 @@ use super::wait;
 #[derive(Debug)]
 pub struct RedisServer {
     shape: RedisBuilder,
-    port: u16,
     bus: u16,
-    // before the folder: fields are dropped in order, and the process must not see its folder vanish
-    process: Running,
-    folder: TempDir,
+    home: ServerHome,
     certificates: Option<Certificates>,
 }
 
@@ -62,12 +57,13 @@ impl RedisServer {
             assert!(skipped(why), "{why}, and in CI no test is skipped unless MASTABA_SKIPPED names a file");
             return None;
         }
-        let folder = tempfile::Builder::new().prefix("mastaba-redis-").tempdir().expect("a temporary folder");
-        let own = || shape.tls.then(|| Certificates::write(folder.path()));
+        let home = ServerHome::of("redis");
+        let own = || shape.tls.then(|| Certificates::write(home.path()));
         let certificates = shape.certificates.clone().or_else(own);
-        let mut server = Self { shape, port: 0, bus: 0, process: Running::default(), folder, certificates };
+        let mut server = Self { shape, bus: 0, home, certificates };
         loop {
-            (server.port, server.bus) = (free_port(), free_port());
+            server.home.moves();
+            server.bus = free_port();
             server.shape.write(&server);
             if server.spawn().await == Started::Ready {
                 return Some(server);
@@ -76,19 +72,15 @@ impl RedisServer {
     }
 
     async fn spawn(&self) -> Started {
-        let log = self.log();
-        // an old one would show an address that was in use then
-        fs::write(&log, "").expect("a log can be emptied");
         let mut command = Command::new(self.shape.program.find().expect("it was there before"));
-        command.arg(self.folder.path().join("conf")).current_dir(self.folder.path());
+        command.arg(self.home.path().join("conf"));
         if self.shape.sentinel {
             command.arg("--sentinel");
         }
-        let process = Process::spawn(command, &log);
         // the socket is made after the port is taken: whoever answers there is this process, and it has its port
         let ready =
-            async || self.call(&["PING"]).await.is_ok_and(|reply| reply == Reply::Word("PONG".into()));
-        self.process.start(process, &log, ready).await
+            async |_| self.call(&["PING"]).await.is_ok_and(|reply| reply == Reply::Word("PONG".into()));
+        self.home.start(command, ready).await
     }
 
     /// Where clients connect: `redis://127.0.0.1:PORT`, with the password when there is one, or `rediss`
@@ -97,16 +89,6 @@ impl RedisServer {
         let password = self.shape.password.as_ref().map(|word| format!(":{word}@")).unwrap_or_default();
         let scheme = if self.certificates.is_some() { "rediss" } else { "redis" };
         format!("{scheme}://{password}{}", self.addr())
-    }
-
-    /// The address behind [`url`](Self::url).
-    pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
-    /// The port, which stays the same over restarts.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// Where nodes of a cluster talk to each other.
@@ -121,59 +103,15 @@ impl RedisServer {
 
     /// A socket at which it listens too.
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("socket")
-    }
-
-    /// What it says about itself; emptied at each start.
-    pub fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    /// The process, unless it was stopped or killed.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.pid()
-    }
-
-    /// Ends it in an orderly way (`SIGTERM`), and waits until it is gone. Nothing happens when it does not run.
-    pub async fn stop(&self) {
-        self.process.stop(Signal::Term).await;
-    }
-
-    /// Ends it in the middle of whatever it does (`SIGKILL`), and waits until it is gone.
-    pub async fn kill(&self) {
-        self.process.kill().await;
-    }
-
-    /// Stops it when it runs, and starts it on the same port and folder.
-    ///
-    /// What it held is gone, except with [`persistent`](RedisBuilder::persistent), or in as far as
-    /// [`set`](RedisBuilder::set) made it keep something.
-    pub async fn restart(&self) {
-        self.stop().await;
-        self.wake().await;
+        self.home.path().join("socket")
     }
 
     /// Kills it when it runs, and starts it on the same port with an empty folder.
     pub async fn restart_empty(&self) {
         self.kill().await;
-        fs::remove_dir_all(self.folder.path().join("data")).expect("a folder can be emptied");
-        fs::create_dir(self.folder.path().join("data")).expect("a folder can be made");
+        fs::remove_dir_all(self.home.path().join("data")).expect("a folder can be emptied");
+        fs::create_dir(self.home.path().join("data")).expect("a folder can be made");
         self.wake().await;
-    }
-
-    /// Somebody may have taken the port in the meantime, but hardly for long: tests choose theirs at random.
-    async fn wake(&self) {
-        wait::until("a port that is free again", async || self.spawn().await == Started::Ready).await;
-    }
-
-    /// Freezes it (`SIGSTOP`): connections stay open and new ones are made, but nothing is answered.
-    pub async fn pause(&self) {
-        signal(self.pid().expect("only what runs can be paused"), Signal::Stop);
-    }
-
-    /// Lets it go on after [`pause`](Self::pause); it then answers all that came in meanwhile.
-    pub async fn resume(&self) {
-        signal(self.pid().expect("only what runs can go on"), Signal::Cont);
     }
 
     /// Sends a command and gives the text of the answer, also of a refusal; lists have one line per part.
@@ -257,6 +195,14 @@ impl RedisServer {
         self.call(&["ROLE"]).await.is_ok_and(|role| role.to_string().starts_with("master"))
     }
 }
+
+lives_at_home!(
+    RedisServer,
+    Term: "in an orderly way (`SIGTERM`)",
+    "with nothing, except with [`persistent`](RedisBuilder::persistent), or in as far as [`set`](RedisBuilder::set) made it keep \
+     something",
+    alone
+);
 
 /// Several servers as one place: `redis-cluster://a:1,b:2`.
 pub(super) fn url_of_all(kind: &str, servers: &[RedisServer]) -> String {

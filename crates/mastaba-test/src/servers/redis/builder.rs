@@ -131,10 +131,11 @@ impl RedisBuilder {
 
     /// Writes the configuration file.
     pub(super) fn write(&self, server: &RedisServer) {
-        let folder = server.folder.path();
+        let folder = server.home.path();
         let data = folder.join("data");
         fs::create_dir_all(&data).expect("a folder for data can be made");
-        let (plain, tls) = if self.tls { (0, server.port) } else { (server.port, 0) };
+        let port = server.port();
+        let (plain, tls) = if self.tls { (0, port) } else { (port, 0) };
         let mut text = format!("bind 127.0.0.1\nprotected-mode no\nport {plain}\ndir {}\n", data.display());
         let mut line = |name: &str, value: &dyn Display| {
             let _ = writeln!(text, "{name} {value}");
