@@ -1,11 +1,13 @@
 //! Which store it is, where the server does not say (R11): a number in the store, and a script beside it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use mastaba::shared::Shared;
 use mastaba::{Cache, Tier};
+use mastaba_redis::Redis;
 use mastaba_test::servers::RedisServer;
 use tokio::sync::watch;
 
@@ -46,38 +48,104 @@ async fn is_shared_again(cache: &Cache, expected: u32) {
     .await;
 }
 
-/// A server with a value in it, and another one with a copy of all that, which does not follow it any longer.
-async fn failed_over(table: &Arc<Table>, pose: &Pose) -> Option<(RedisServer, RedisServer)> {
-    let (one, other) = (RedisServer::start().await?, RedisServer::start().await?);
-    let (_service, url) = url(&one, pose.clone()).await;
-    let cache = process(&url, table, |region| region).await;
-    sees(&cache, 1).await;
-    cache.close().await.unwrap();
-    other.command(&["REPLICAOF", "127.0.0.1", &one.port().to_string()]).await;
-    until("a copy", async || kind(&other).await == VALUE).await;
-    other.command(&["REPLICAOF", "NO", "ONE"]).await;
-    Some((one, other))
+/// A server whose dump has row 1; it was written since, by the process that is connected.
+struct Dumped {
+    server: RedisServer,
+    _service: Imposter,
+    url: String,
+    table: Arc<Table>,
+    cache: Cache,
+    expected: u32,
+}
+
+impl Dumped {
+    async fn start(pose: Pose) -> Option<Self> {
+        let server = RedisServer::builder().persistent().start().await?;
+        let table = Table::new();
+        let (service, url) = url(&server, pose).await;
+        let cache = process(&url, &table, |region| region).await;
+        sees(&cache, 1).await;
+        cache.idle().await;
+        server.command(&["SAVE"]).await;
+        server.config_set("save", "").await;
+        let expected = writes(&cache, &table).await;
+        Some(Self { server, _service: service, url, table, cache, expected })
+    }
+
+    /// It restarts from the dump.
+    async fn comes_back(&self) {
+        self.server.kill().await;
+        self.server.restart().await;
+        assert_eq!(kind(&self.server).await, VALUE, "the old value is back at the server");
+    }
+}
+
+/// Writes row 1; gives its version.
+async fn writes(cache: &Cache, table: &Table) -> u32 {
+    let expected = table.commit(1);
+    cache.request().invalidate::<Row>([1]).await.unwrap();
+    expected
+}
+
+/// A service before a server with row 1 in it, and a copy of all that, which does not follow the server any longer.
+struct Lagging {
+    table: Arc<Table>,
+    one: RedisServer,
+    other: RedisServer,
+    change: watch::Sender<SocketAddr>,
+    service: Imposter,
+}
+
+impl Lagging {
+    async fn start(pose: Pose) -> Option<Self> {
+        let (one, other) = (RedisServer::start().await?, RedisServer::start().await?);
+        let table = Table::new();
+        let (_service, url) = url(&one, pose.clone()).await;
+        let cache = process(&url, &table, |region| region).await;
+        sees(&cache, 1).await;
+        cache.close().await.unwrap();
+        other.command(&["REPLICAOF", "127.0.0.1", &one.port().to_string()]).await;
+        until("a copy", async || kind(&other).await == VALUE).await;
+        other.command(&["REPLICAOF", "NO", "ONE"]).await;
+        let (change, servers) = watch::channel(one.addr());
+        let service = Imposter::hiding(servers, pose).await;
+        Some(Self { table, one, other, change, service })
+    }
+
+    fn url(&self) -> String {
+        format!("redis://{}?tell=false", self.service.addr())
+    }
+
+    /// A process that has read row 1, and written it; and the version.
+    async fn writer(&self) -> (Cache, u32) {
+        let cache = process(&self.url(), &self.table, |region| region).await;
+        sees(&cache, 1).await;
+        let expected = writes(&cache, &self.table).await;
+        (cache, expected)
+    }
+
+    /// Whoever connects comes to the copy.
+    fn fails_over(&self) {
+        self.change.send(self.other.addr()).unwrap();
+    }
+}
+
+/// A server that hides which store it is, and two processes.
+async fn two() -> Option<(RedisServer, Imposter, String, [Redis; 2])> {
+    let server = RedisServer::start().await?;
+    let (service, url) = url(&server, hides()).await;
+    let both = [connect(&url).await.unwrap(), connect(&url).await.unwrap()];
+    Some((server, service, url, both))
 }
 
 #[tokio::test]
 async fn what_an_old_dump_brings_back_is_not_served() {
     limit(async {
         for pose in [hides(), hides_and_forbids_scripts()] {
-            let Some(server) = RedisServer::builder().persistent().start().await else { return };
-            let table = Table::new();
-            let (_service, url) = url(&server, pose).await;
-            let cache = process(&url, &table, |region| region).await;
-            sees(&cache, 1).await;
-            cache.idle().await;
-            server.command(&["SAVE"]).await;
-            server.config_set("save", "").await;
-            let expected = table.commit(1);
-            cache.request().invalidate::<Row>([1]).await.unwrap();
-            server.kill().await;
-            server.restart().await;
-            assert_eq!(kind(&server).await, VALUE, "the old value is back at the server");
-            assert_eq!(sees(&cache, 1).await, expected);
-            is_shared_again(&cache, expected).await;
+            let Some(stage) = Dumped::start(pose).await else { return };
+            stage.comes_back().await;
+            assert_eq!(sees(&stage.cache, 1).await, stage.expected);
+            is_shared_again(&stage.cache, stage.expected).await;
         }
     })
     .await;
@@ -87,24 +155,15 @@ async fn what_an_old_dump_brings_back_is_not_served() {
 #[tokio::test]
 async fn a_process_that_comes_after_a_restart_from_an_old_dump_does_not_believe_it() {
     limit(async {
-        let Some(server) = RedisServer::builder().persistent().start().await else { return };
-        let table = Table::new();
-        let (_service, url) = url(&server, hides()).await;
-        let cache = process(&url, &table, |region| region).await;
-        sees(&cache, 1).await;
-        cache.idle().await;
-        server.command(&["SAVE"]).await;
-        server.config_set("save", "").await;
-        let expected = table.commit(1);
-        cache.request().invalidate::<Row>([1]).await.unwrap();
-        cache.close().await.unwrap();
-        drop(cache);
-        server.kill().await;
-        server.restart().await;
-        let later = process(&url, &table, |region| region).await;
-        assert_eq!(kind(&server).await, VALUE);
-        assert_eq!(sees(&later, 1).await, expected);
-        is_shared_again(&later, expected).await;
+        let Some(stage) = Dumped::start(hides()).await else { return };
+        stage.cache.close().await.unwrap();
+        drop(stage.cache);
+        stage.server.kill().await;
+        stage.server.restart().await;
+        let later = process(&stage.url, &stage.table, |region| region).await;
+        assert_eq!(kind(&stage.server).await, VALUE);
+        assert_eq!(sees(&later, 1).await, stage.expected);
+        is_shared_again(&later, stage.expected).await;
     })
     .await;
 }
@@ -113,20 +172,13 @@ async fn a_process_that_comes_after_a_restart_from_an_old_dump_does_not_believe_
 async fn what_a_replica_that_lagged_brings_back_is_not_served_by_who_was_connected() {
     limit(async {
         for pose in [hides(), hides_and_forbids_scripts()] {
-            let table = Table::new();
-            let Some((one, other)) = failed_over(&table, &pose).await else { return };
-            let (change, servers) = watch::channel(one.addr());
-            let service = Imposter::hiding(servers, pose).await;
-            let cache =
-                process(&format!("redis://{}?tell=false", service.addr()), &table, |region| region).await;
-            sees(&cache, 1).await;
-            let expected = table.commit(1);
-            cache.request().invalidate::<Row>([1]).await.unwrap();
+            let Some(stage) = Lagging::start(pose).await else { return };
+            let (cache, expected) = stage.writer().await;
             // its connection ends, as it does at a failover without a proxy
-            change.send(other.addr()).unwrap();
-            one.stop().await;
-            service.cut();
-            assert_eq!(kind(&other).await, VALUE, "the old value stands there");
+            stage.fails_over();
+            stage.one.stop().await;
+            stage.service.cut();
+            assert_eq!(kind(&stage.other).await, VALUE, "the old value stands there");
             assert_eq!(sees(&cache, 1).await, expected);
             is_shared_again(&cache, expected).await;
         }
@@ -138,16 +190,10 @@ async fn what_a_replica_that_lagged_brings_back_is_not_served_by_who_was_connect
 #[tokio::test]
 async fn a_failover_that_a_proxy_hides_is_noticed_at_the_next_look() {
     limit(async {
-        let table = Table::new();
-        let Some((one, other)) = failed_over(&table, &hides()).await else { return };
-        let (change, servers) = watch::channel(one.addr());
-        let service = Imposter::hiding(servers, hides()).await;
-        let cache = process(&format!("redis://{}?tell=false", service.addr()), &table, |region| region).await;
-        sees(&cache, 1).await;
-        let expected = table.commit(1);
-        cache.request().invalidate::<Row>([1]).await.unwrap();
-        change.send(other.addr()).unwrap();
-        assert_eq!(kind(&other).await, VALUE, "the old value stands there");
+        let Some(stage) = Lagging::start(hides()).await else { return };
+        let (cache, expected) = stage.writer().await;
+        stage.fails_over();
+        assert_eq!(kind(&stage.other).await, VALUE, "the old value stands there");
         until("the new row", async || sees(&cache, 1).await == expected).await;
         is_shared_again(&cache, expected).await;
     })
@@ -158,14 +204,10 @@ async fn a_failover_that_a_proxy_hides_is_noticed_at_the_next_look() {
 #[tokio::test]
 async fn without_scripts_a_failover_that_a_proxy_hides_is_not_noticed() {
     limit(async {
-        let table = Table::new();
-        let pose = hides_and_forbids_scripts();
-        let Some((one, other)) = failed_over(&table, &pose).await else { return };
-        let (change, servers) = watch::channel(one.addr());
-        let service = Imposter::hiding(servers, pose).await;
-        let redis = connect(&format!("redis://{}?tell=false", service.addr())).await.unwrap();
+        let Some(stage) = Lagging::start(hides_and_forbids_scripts()).await else { return };
+        let redis = connect(&stage.url()).await.unwrap();
         let known = redis.incarnation();
-        change.send(other.addr()).unwrap();
+        stage.fails_over();
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(redis.incarnation(), known);
     })
@@ -175,9 +217,7 @@ async fn without_scripts_a_failover_that_a_proxy_hides_is_not_noticed() {
 #[tokio::test]
 async fn all_processes_come_to_one_number_also_after_it_was_removed() {
     limit(async {
-        let Some(server) = RedisServer::start().await else { return };
-        let (_service, url) = url(&server, hides()).await;
-        let (one, other) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
+        let Some((server, _service, url, [one, other])) = two().await else { return };
         let first = one.incarnation();
         assert!(first != 0 && first == other.incarnation());
         for way in [&["DEL", RECORD][..], &["FLUSHALL"], &["SET", RECORD, "no number"], &["SCRIPT", "FLUSH"]]
@@ -202,9 +242,7 @@ async fn all_processes_come_to_one_number_also_after_it_was_removed() {
 #[tokio::test]
 async fn a_lost_connection_renews_the_number_once_whoever_else_is_connected() {
     limit(async {
-        let Some(server) = RedisServer::start().await else { return };
-        let (_service, url) = url(&server, hides()).await;
-        let (one, other) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
+        let Some((server, _service, _, [one, other])) = two().await else { return };
         // a link on another runtime
         let (same, (stop, stopped)) = (one.clone(), std::sync::mpsc::channel::<()>());
         let elsewhere = std::thread::spawn(move || {
