@@ -142,6 +142,15 @@ impl MemcachedConfig {
         Ok(())
     }
 
+    /// Where the servers are, in words.
+    pub(crate) fn place(&self) -> String {
+        let names: Vec<_> = self.servers.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        match &names[..] {
+            [one] => format!("memcached at {one}"),
+            several => format!("the memcached servers {}", several.join(", ")),
+        }
+    }
+
     /// What is wrong with the fields.
     pub(crate) fn check(&self) -> Result<(), ConnectError> {
         let wrong = |sentence: String| Err(ConnectError::config(sentence));

@@ -25,6 +25,8 @@ pub(crate) struct ServerList {
     list: u64,
     /// Which use of this list it is: it counts up when the servers come back from another list.
     generation: AtomicU64,
+    /// Whoever uses it is here to look, and takes no server over.
+    visits: bool,
     /// Until when nothing counts: processes with another list may not know yet that they are alone with it.
     quarantine: Mutex<Option<Instant>>,
 }
@@ -56,7 +58,23 @@ impl ServerList {
         // one server has all keys, whatever it is called: by its address, by a name, through a tunnel
         let list =
             if names.len() == 1 { 1 } else { rapidhash_v3_seeded(names.join(",").as_bytes(), &SECRETS) };
-        Self { config, servers, list, generation: AtomicU64::new(0), quarantine: Mutex::default() }
+        Self {
+            config,
+            servers,
+            list,
+            generation: AtomicU64::new(0),
+            visits: false,
+            quarantine: Mutex::default(),
+        }
+    }
+
+    /// For somebody who takes no server over.
+    pub(crate) fn visited(config: MemcachedConfig) -> Self {
+        Self { visits: true, ..Self::new(config) }
+    }
+
+    pub(crate) fn visits(&self) -> bool {
+        self.visits
     }
 
     pub(crate) fn servers(&self) -> usize {
@@ -105,9 +123,9 @@ impl ServerList {
     }
 
     /// A server is used with another list. Whether we are to take it over: those who come last know best, and we come to it
-    /// for the first time.
+    /// for the first time. A visitor never does.
     pub(crate) fn found_elsewhere(&self, server: usize) -> bool {
-        let stays = self.servers[server].joined.load(Ordering::SeqCst);
+        let stays = self.visits || self.servers[server].joined.load(Ordering::SeqCst);
         if stays && !self.servers[server].elsewhere.swap(true, Ordering::SeqCst) {
             tracing::error!(target: "mastaba", "{}", self.explain_elsewhere(server));
         }
@@ -261,5 +279,8 @@ mod tests {
         hub.took_over(1, 7);
         assert_eq!((hub.incarnation(), hub.generation()), (0, 7));
         assert!(hub.is_in_use().is_ok() && hub.known_incarnation().is_err());
+        let visitor = ServerList::visited(hub.config);
+        assert!(!visitor.found_elsewhere(0), "who looks takes nothing over");
+        assert!(visitor.is_in_use().is_err());
     }
 }

@@ -46,12 +46,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
+mod describe;
 mod error;
 mod hub;
 mod operations;
 mod wire;
 
 pub use config::{AtStart, MemcachedConfig};
+pub use describe::{ListRecord, MemcachedDescription, MemcachedFacts};
 pub use error::ConnectError;
 pub use operations::Memcached;
 

@@ -68,12 +68,41 @@ impl Memcached {
     /// ([`ConnectError::is_unreachable`]). With [`AtStart::Optional`](crate::AtStart::Optional) the last two are warnings, and
     /// it goes on trying.
     pub async fn connect(config: MemcachedConfig) -> Result<Self, ConnectError> {
-        let hub = Arc::new(ServerList::new(config));
+        Self::over(ServerList::new(config)).await
+    }
+
+    /// Connects to look at what is there, for people and the tools that they use.
+    ///
+    /// A program that comes with another list of servers than those before it takes the servers over. This does not, and does
+    /// not write its list where there is none: where another list is in use every operation is refused with a sentence that
+    /// says so. A server of several that cannot be reached is no error, whatever
+    /// [`at_start`](MemcachedConfig::at_start) says, for [`describe`](Memcached::describe) tells why; its keys have a fault.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let Some(server) = mastaba_test::servers::MemcachedServer::start().await else { return };
+    /// # let url = format!("memcached://{}", server.addr());
+    /// use mastaba_memcached::{Memcached, MemcachedConfig};
+    ///
+    /// let memcached = Memcached::visit(MemcachedConfig::from_url(&url).unwrap()).await.unwrap();
+    /// assert!(memcached.describe().await.unwrap().servers[0].version.is_some());
+    /// assert_eq!(server.stats("").await["curr_items"], "0", "it leaves nothing behind");
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect`](Memcached::connect), if no server can be used.
+    pub async fn visit(config: MemcachedConfig) -> Result<Self, ConnectError> {
+        Self::over(ServerList::visited(config)).await
+    }
+
+    async fn over(hub: ServerList) -> Result<Self, ConnectError> {
+        let hub = Arc::new(hub);
         let wire = Pipes::connect(hub.clone()).await?;
         Ok(Self { inner: Arc::new(Inner { hub, wire, filling: AtomicU64::new(0) }) })
     }
 
-    fn hub(&self) -> &ServerList {
+    pub(crate) fn hub(&self) -> &ServerList {
         &self.inner.hub
     }
 
@@ -81,7 +110,7 @@ impl Memcached {
         self.hub().full(key)
     }
 
-    async fn to(&self, server: usize) -> Result<Arc<Pipe>, Fault> {
+    pub(crate) async fn to(&self, server: usize) -> Result<Arc<Pipe>, Fault> {
         self.inner.wire.to(server).await
     }
 

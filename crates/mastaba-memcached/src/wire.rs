@@ -17,6 +17,7 @@ use memcache::exp::{
 };
 
 pub(crate) use self::connection::Pipe;
+pub(crate) use self::greet::{NEVER_EVICTS, is_ours, look_at_list};
 use self::link::Links;
 use crate::config::AtStart;
 use crate::error::ConnectError;
@@ -138,8 +139,13 @@ impl Pipes {
         let runtime = connections::current().map_err(wrong)?;
         connections::lacks().map_or(Ok(()), |what| Err(wrong(what)))?;
         let first = link::open_all(&hub).await;
+        // who comes to look sees what there is
+        let needed = match hub.visits() {
+            true => first.iter().all(Result::is_err),
+            false => hub.config.at_start == AtStart::Required,
+        };
         for error in first.iter().filter_map(|opened| opened.as_ref().err()) {
-            if hub.config.at_start == AtStart::Required || error.is_config() {
+            if needed || error.is_config() {
                 return Err(error.clone());
             }
             tracing::warn!(target: "mastaba", "{error}; reads go to the source until it can be reached");

@@ -5,6 +5,7 @@ mod facts;
 use std::time::Duration;
 
 use mastaba::Fault;
+use mastaba::inspect::Capability;
 
 pub use self::facts::ServerFacts;
 use crate::config::Servers;
@@ -50,18 +51,6 @@ pub enum Deployment {
     Sentinel,
     /// A cluster.
     Cluster,
-}
-
-/// Something that a backend uses, or does without.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Capability {
-    /// `fills`, `fills without leases`, `notifications`, `holds`: a name that stays.
-    pub name: &'static str,
-    /// Whether it is there.
-    pub used: bool,
-    /// How it is done, or why it is not, in a clause.
-    pub how: String,
 }
 
 impl Redis {
@@ -187,18 +176,18 @@ impl Redis {
         let (means, scripts) = (hub.means(), [Loss::Scripts, Loss::Stores]);
         let holds = "scripts, for the write modes Strict, Serve and Degrade".to_owned();
         vec![
-            Capability { name: "fills", used: means != Means::Nothing, how: or_lost(fills, &scripts) },
-            Capability {
-                name: "fills without leases",
-                used: !cluster && !hub.is_one_key() && means == Means::Scripts,
-                how: or_lost(unleased, &scripts),
-            },
-            Capability {
-                name: "notifications",
-                used: hub.tells(),
-                how: or_lost(tell.to_owned(), &[Loss::Resp3, Loss::Notifications]),
-            },
-            Capability { name: "holds", used: means != Means::Nothing, how: or_lost(holds, &scripts) },
+            Capability::new("fills", means != Means::Nothing, or_lost(fills, &scripts)),
+            Capability::new(
+                "fills without leases",
+                !cluster && !hub.is_one_key() && means == Means::Scripts,
+                or_lost(unleased, &scripts),
+            ),
+            Capability::new(
+                "notifications",
+                hub.tells(),
+                or_lost(tell.to_owned(), &[Loss::Resp3, Loss::Notifications]),
+            ),
+            Capability::new("holds", means != Means::Nothing, or_lost(holds, &scripts)),
         ]
     }
 }

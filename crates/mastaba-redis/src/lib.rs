@@ -63,9 +63,10 @@ mod script;
 mod wire;
 
 pub use config::{AtStart, RedisConfig, Servers, Tls};
-pub use describe::{Capability, Deployment, Description, ServerFacts};
+pub use describe::{Deployment, Description, ServerFacts};
 pub use error::ConnectError;
 pub use loss::Loss;
+pub use mastaba::inspect::Capability;
 pub use operations::Redis;
 
 use mastaba::{Arguments, Backend, BoxError};

@@ -18,6 +18,8 @@
 //! # Ok::<_, mastaba::BoxError>(()) }).unwrap();
 //! ```
 
+mod region;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,8 +38,29 @@ use crate::region::{Stamps, stamp};
 use crate::shared::{Shared, stamps};
 use crate::worth::{Scales, Soundness, TAG_BITS, Valued, Void, Worth, fresh_for_ms, number_of_tags};
 
+pub use self::region::{RegionInspection, RegionName};
+
 /// The largest payload that is unpacked.
 const MAX_RAW: usize = 64 << 20;
+
+/// Something that a backend uses of its servers, or does without, as it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capability {
+    /// `fills`, `fills without leases`, `notifications`, `holds`: a name that stays.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub used: bool,
+    /// How it is done, or why it is not, in a clause.
+    pub how: String,
+}
+
+impl Capability {
+    /// For authors of backends.
+    pub fn new(name: &'static str, used: bool, how: impl Into<String>) -> Self {
+        Self { name, used, how: how.into() }
+    }
+}
 
 /// Where the key of an entry belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +86,9 @@ impl EntryKey {
             )));
         };
         let place = Self { names: [namespace.len(), region.len(), source.len()], whole: key.to_owned() };
-        place.space().map_err(|why| Error::usage(format!("{key:?} is not the key of an entry: {why}")))?;
+        place
+            .space(usize::MAX)
+            .map_err(|why| Error::usage(format!("{key:?} is not the key of an entry: {why}")))?;
         if rest.is_empty() {
             return Err(Error::usage(format!("the key {key:?} ends before the key of its source")));
         }
@@ -97,8 +122,8 @@ impl EntryKey {
         &self.whole
     }
 
-    fn space(&self) -> Result<KeySpace, String> {
-        KeySpace::new(self.namespace(), self.region(), self.source(), usize::MAX, None)
+    fn space(&self, max_key: usize) -> Result<KeySpace, String> {
+        KeySpace::new(self.namespace(), self.region(), self.source(), max_key, None)
     }
 
     /// Reads what stands there, with all that a read would compare it with.
@@ -109,7 +134,9 @@ impl EntryKey {
     /// # Errors
     /// The backend's.
     pub async fn look<B: Shared>(&self, backend: &B, fixed_tags: &[&str]) -> Result<Inspection, Fault> {
-        let space = self.space().map_err(|why| Fault::new(crate::FaultKind::Refused, why))?;
+        // the key of a long tag is a hash
+        let space = self.space(backend.abilities().max_key);
+        let space = space.map_err(|why| Fault::new(crate::FaultKind::Refused, why))?;
         let incarnation = backend.incarnation();
         let mut keys =
             vec![Bytes::copy_from_slice(self.whole.as_bytes()), space.write_stamps(), space.generation()];

@@ -21,6 +21,8 @@ use super::{ItemCommand, ItemReply, SeenItem, reply};
 const PIECE: usize = 64 << 10;
 /// No answer has a longer first line.
 const LONGEST_LINE: usize = 4 << 10;
+/// A server tells less of itself.
+const MOST_LINES: usize = 4 << 10;
 
 /// A connection while it lasts. It ends at the first thing that goes wrong with it, and does not come back: what several
 /// steps were done over was one run of one server.
@@ -38,11 +40,13 @@ struct SentCommands {
     waiting: AnswerSlot,
 }
 
-/// Who waits for how many answers. Whoever is gone is read for all the same.
+/// Who waits for what. Whoever is gone is read for all the same.
 #[derive(Debug)]
-struct AnswerSlot {
-    count: usize,
-    answer: oneshot::Sender<Vec<ItemReply>>,
+enum AnswerSlot {
+    /// So many answers to commands on items.
+    Items(usize, oneshot::Sender<Vec<ItemReply>>),
+    /// What a server tells of itself.
+    Lines(oneshot::Sender<Vec<String>>),
 }
 
 impl Pipe {
@@ -93,10 +97,24 @@ impl Pipe {
             return Ok(Vec::new());
         }
         let (answer, answers) = oneshot::channel();
-        let lost =
-            || Fault::new(FaultKind::Down, format!("memcached at {}: the connection was lost", self.place));
-        self.send.send(SentCommands { bytes, waiting: AnswerSlot { count, answer } }).map_err(|_| lost())?;
-        answers.await.map_err(|_| lost())
+        self.put(bytes, AnswerSlot::Items(count, answer))?;
+        answers.await.map_err(|_| self.lost())
+    }
+
+    /// Asks for what the server tells of itself: `stats`, or a command that is answered with one line. Gives the lines of the
+    /// answer.
+    pub(crate) async fn ask(&self, words: &str) -> Result<Vec<String>, Fault> {
+        let (answer, lines) = oneshot::channel();
+        self.put(format!("{words}\r\n").into_bytes(), AnswerSlot::Lines(answer))?;
+        lines.await.map_err(|_| self.lost())
+    }
+
+    fn put(&self, bytes: Vec<u8>, waiting: AnswerSlot) -> Result<(), Fault> {
+        self.send.send(SentCommands { bytes, waiting }).map_err(|_| self.lost())
+    }
+
+    fn lost(&self) -> Fault {
+        Fault::new(FaultKind::Down, format!("memcached at {}: the connection was lost", self.place))
     }
 }
 
@@ -156,11 +174,18 @@ async fn drive(
                     }
                 },
             };
-            let mut replies = Vec::with_capacity(waiting.count);
-            for _ in 0..waiting.count {
-                replies.push(incoming.reply().await?);
+            match waiting {
+                AnswerSlot::Items(count, answer) => {
+                    let mut replies = Vec::with_capacity(count);
+                    for _ in 0..count {
+                        replies.push(incoming.reply().await?);
+                    }
+                    let _ = answer.send(replies);
+                }
+                AnswerSlot::Lines(answer) => {
+                    let _ = answer.send(incoming.lines().await?);
+                }
             }
-            let _ = waiting.answer.send(replies);
         }
     };
     tokio::select! {
@@ -209,7 +234,21 @@ impl<S: AsyncRead + Unpin> Incoming<S> {
         }
     }
 
-    /// The answer to one command.
+    /// The lines of an answer to `stats`, up to and with the first that is no `STAT`. Of another command its only line.
+    pub(super) async fn lines(&mut self) -> io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        while lines.len() < MOST_LINES {
+            let line = String::from_utf8_lossy(&self.line().await?).into_owned();
+            let is_last = !line.starts_with("STAT ");
+            lines.push(line);
+            if is_last {
+                return Ok(lines);
+            }
+        }
+        Err(io::Error::other("an answer that does not end"))
+    }
+
+    /// The answer to one command on an item.
     async fn reply(&mut self) -> io::Result<ItemReply> {
         let line = self.line().await?;
         let answer = match MetaResponse::parse_header(&line) {

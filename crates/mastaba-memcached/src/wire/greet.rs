@@ -18,6 +18,9 @@ const OLDEST: [u32; 3] = [1, 6, 18];
 const LIST_KEY: &[u8] = b"mastaba@servers";
 /// The key of a record that stands for a while after a server was taken over.
 const QUIET_KEY: &[u8] = b"mastaba@quiet";
+/// What a server that was started with `-M` costs.
+pub(crate) const NEVER_EVICTS: &str =
+    "it was started with -M, so nothing more is stored once it is full; leave -M out";
 /// How often the record is tried again, when others change it at the same time.
 const TRIES: usize = 16;
 
@@ -82,9 +85,7 @@ async fn ask(hub: &ServerList, server: usize, stream: &mut Incoming<TcpStream>) 
         )));
     }
     stream.stream.write_all(b"stats settings\r\n").await.map_err(lost)?;
-    loop {
-        let line = stream.line().await.map_err(lost)?;
-        let line = String::from_utf8_lossy(&line).into_owned();
+    for line in stream.lines().await.map_err(lost)? {
         let mut words = line.split_whitespace();
         match (words.next(), words.next(), words.next()) {
             (Some("STAT"), Some("cas_enabled"), Some("no")) => {
@@ -96,19 +97,17 @@ async fn ask(hub: &ServerList, server: usize, stream: &mut Incoming<TcpStream>) 
                 let size = size.parse().map_err(|_| refused("says an item_size_max that is no number"))?;
                 hub.takes(server, size);
             }
-            (Some("STAT"), Some("evictions"), Some("off")) => tracing::warn!(
-                target: "mastaba",
-                "memcached at {}: it was started with -M, so nothing more is stored once it is full; leave -M out",
-                hub.name(server)
-            ),
-            (Some("STAT"), ..) => {}
-            (Some("END"), ..) => return Ok(()),
+            (Some("STAT"), Some("evictions"), Some("off")) => {
+                tracing::warn!(target: "mastaba", "memcached at {}: {NEVER_EVICTS}", hub.name(server));
+            }
+            (Some("STAT" | "END"), ..) => {}
             // a proxy that does not know it: the settings are those of the servers behind it, and nobody knows those
             _ => {
                 return Err(refused("does not tell its settings (`stats settings`): a proxy cannot be used"));
             }
         }
     }
+    Ok(())
 }
 
 fn numbers(version: &str) -> Option<[u32; 3]> {
@@ -127,6 +126,8 @@ fn numbers(version: &str) -> Option<[u32; 3]> {
 ///
 /// Where the record is gone (the server was restarted or flushed, or it was evicted) whoever uses the server writes the same
 /// one again.
+///
+/// A visitor ([`Memcached::visit`](crate::Memcached::visit)) writes nothing of that: it stops where another list is in use.
 pub(super) async fn join(hub: &ServerList, server: usize, connection: &Pipe) -> Result<(), ConnectError> {
     let name = hub.name(server);
     let failed = |what: String| ConnectError::unreachable(format!("memcached at {name}: {what}"));
@@ -142,7 +143,7 @@ pub(super) async fn join(hub: &ServerList, server: usize, connection: &Pipe) -> 
         }
         let (found, cas) = match looked.pop() {
             // The record of the other list is gone, and those who wrote it are there: it is theirs to write it again.
-            Some(ItemReply::Missing) if hub.is_elsewhere(server) => return Ok(()),
+            Some(ItemReply::Missing) if hub.is_elsewhere(server) || hub.visits() => return Ok(()),
             Some(ItemReply::Missing) => {
                 let record = record(hub.list(), hub.generation());
                 match run(vec![ItemCommand::add(key, &record, None)]).await?.pop() {
@@ -170,6 +171,10 @@ pub(super) async fn join(hub: &ServerList, server: usize, connection: &Pipe) -> 
         if !ours && !hub.found_elsewhere(server) {
             return Ok(()); // and nothing is done there, as long as it is so
         }
+        if hub.visits() {
+            hub.joined(server);
+            return Ok(());
+        }
         if !ours {
             // before it is taken over: whoever finds that it was finds this, too
             run(vec![ItemCommand::put(quiet, b"1", Some(hub.quiet()))]).await?;
@@ -187,6 +192,16 @@ pub(super) async fn join(hub: &ServerList, server: usize, connection: &Pipe) -> 
         }
     }
     Err(failed("the record of its list of servers was changed by others again and again".to_owned()))
+}
+
+/// Asks for the record of a server.
+pub(crate) fn look_at_list(hub: &ServerList) -> ItemCommand {
+    ItemCommand::read(hub.full(LIST_KEY))
+}
+
+/// Whether a record is of our list.
+pub(crate) fn is_ours(hub: &ServerList, record: &[u8]) -> bool {
+    parts(record).0 == hub.list()
 }
 
 fn record(list: u64, generation: u64) -> Bytes {

@@ -4,6 +4,7 @@ mod commits;
 mod common;
 mod conformance;
 mod counterexamples;
+mod describe;
 mod faults;
 mod lists;
 mod runtimes;

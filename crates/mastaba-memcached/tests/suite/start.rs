@@ -20,7 +20,7 @@ async fn refused(url: &str) -> ConnectError {
 }
 
 /// What answers each line with the same words.
-async fn stand_in(words: &'static str) -> SocketAddr {
+pub(crate) async fn stand_in(words: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
