@@ -1,6 +1,7 @@
 //! The arguments.
 
 use clap::{Parser, Subcommand};
+use mastaba::inspect::RegionName;
 
 use crate::trouble::Trouble;
 
@@ -12,7 +13,8 @@ use crate::trouble::Trouble;
 #[command(name = "mastaba", version, max_term_width = 100)]
 pub(crate) struct Args {
     /// The servers, as in the configuration of a region: redis://host:6379, redis-cluster://host,host,
-    /// redis-sentinel://host,host/master, rediss://.. with TLS, redis+unix:///path; arguments of a region after a `?`.
+    /// redis-sentinel://host,host/master, rediss://.. with TLS, redis+unix:///path; memcached://host:11211,host; arguments of a
+    /// region after a `?`.
     #[arg(long, global = true, env = "MASTABA_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
     /// Prints JSON.
@@ -32,7 +34,7 @@ pub(crate) enum Task {
     Explain(EntryArgs),
     /// Voids keys as a write of a program would, in the order given: inner objects before those derived from them.
     Invalidate(InvalidateArgs),
-    /// Voids a whole region, or all of it that has a tag.
+    /// Voids a whole region, or all of it that has a tag. Exit code 1: the store knows no region of this name.
     Clear(ClearArgs),
 }
 
@@ -85,6 +87,14 @@ pub(crate) struct ClearArgs {
     pub(crate) namespace: String,
 }
 
+impl ClearArgs {
+    /// Its name in the store.
+    pub(crate) fn name(&self) -> Result<RegionName, Trouble> {
+        let name = RegionName::new(&self.namespace, &self.region);
+        name.map_err(|error| Trouble::new("config", &error.to_string()))
+    }
+}
+
 impl SourceArgs {
     /// The whole key.
     pub(crate) fn whole(&self, key: &str) -> String {
@@ -110,7 +120,10 @@ impl Args {
     /// Where the servers are.
     pub(crate) fn url(&self) -> Result<&str, Trouble> {
         self.url.as_deref().filter(|url| !url.is_empty()).ok_or_else(|| {
-            Trouble::new("config", "which servers? Give --url redis://host:6379, or set MASTABA_URL")
+            Trouble::new(
+                "config",
+                "which servers? Give --url redis://host:6379 or memcached://host:11211, or set MASTABA_URL",
+            )
         })
     }
 }

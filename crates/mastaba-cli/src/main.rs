@@ -4,6 +4,7 @@ mod args;
 mod doctor;
 mod entry;
 mod output;
+mod secrets;
 mod store;
 mod trouble;
 mod voids;
@@ -15,6 +16,7 @@ use clap::Parser;
 
 use crate::args::{Args, Task};
 use crate::output::Printed;
+use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::trouble::Trouble;
 
@@ -25,7 +27,7 @@ const WRONG: u8 = 1;
 /// It could not be looked at: the arguments, the address, the password.
 const BLIND: u8 = 2;
 
-/// How long a look may take.
+/// How long a look may take, and how much longer for each ping of a doctor.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_FOR_A_PING: Duration = Duration::from_millis(100);
 
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(in_time(&args)),
+        Ok(runtime) => runtime.block_on(run(&args, PATIENCE)),
         Err(error) => Err(Trouble::new("runtime", &format!("no runtime can be made: {error}"))),
     };
     match done {
@@ -45,50 +47,66 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
         Err(trouble) => {
-            trouble.write(args.json);
+            trouble.masked(&Secrets::here()).write(args.json);
             ExitCode::from(BLIND)
         }
     }
 }
 
-/// A server may fall silent once it is connected to. What changes something has a budget of its own, and says what is not known.
-async fn in_time(args: &Args) -> Result<(Printed, u8), Trouble> {
-    let patience = match &args.task {
-        Task::Doctor(asked) => PATIENCE + asked.pings * PATIENCE_FOR_A_PING,
-        Task::Get(_) | Task::Explain(_) => PATIENCE,
-        Task::Invalidate(_) | Task::Clear(_) => return run(args).await,
-    };
-    let silent = |_| Err(Trouble::new("unreachable", "the server accepts connections, and does not answer"));
-    tokio::time::timeout(patience, run(args)).await.unwrap_or_else(silent)
-}
-
-async fn run(args: &Args) -> Result<(Printed, u8), Trouble> {
+/// What looks has an end, after so much patience. What changes something has a budget of its own, and says what is not known.
+async fn run(args: &Args, patience: Duration) -> Result<(Printed, u8), Trouble> {
     let url = args.url()?;
     match &args.task {
         Task::Doctor(asked) => {
-            let found = doctor::examine(url, asked).await?;
+            let patience = patience + asked.pings * PATIENCE_FOR_A_PING;
+            let found = patiently(patience, doctor::examine(url, asked)).await?;
             let code = if found.has_problem() { WRONG } else { FINE };
             Ok((found.printed(), code))
         }
         Task::Get(asked) => {
-            let found = Store::open(url).await?.find(asked).await?;
+            let found = patiently(patience, async { Store::open(url).await?.find(asked).await }).await?;
             let code = if found.is_there() { FINE } else { WRONG };
             Ok((found.printed(), code))
         }
-        Task::Explain(asked) => Ok((Store::open(url).await?.find(asked).await?.explained(), FINE)),
-        Task::Invalidate(asked) => Ok((Store::open(url).await?.invalidate(asked).await?, FINE)),
-        Task::Clear(asked) => Ok((Store::open(url).await?.clear(asked).await?, FINE)),
+        Task::Explain(asked) => {
+            let found = patiently(patience, async { Store::open(url).await?.find(asked).await }).await?;
+            Ok((found.explained(), FINE))
+        }
+        Task::Invalidate(asked) => {
+            let looks = async {
+                let store = Store::open(url).await?;
+                let before = store.before(asked).await?;
+                Ok((store, before))
+            };
+            let (store, before) = patiently(patience, looks).await?;
+            Ok((voids::printed(&store.invalidate(before).await?), FINE))
+        }
+        Task::Clear(asked) => {
+            let looks = async {
+                let store = Store::open(url).await?;
+                let known = store.known(asked).await?;
+                Ok((store, known))
+            };
+            let (store, known) = patiently(patience, looks).await?;
+            let done = store.clear(asked, &known).await?;
+            let code = if done.is_of_nobody() { WRONG } else { FINE };
+            Ok((voids::printed(&[done]), code))
+        }
     }
 }
 
-/// Arguments that cannot be understood, or a question for the manual. A URL that stands where none belongs is not repeated:
-/// there may be a password in it.
+/// A server may fall silent once it is connected to.
+async fn patiently<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    let silent = |_| Err(Trouble::new("unreachable", "the server accepts connections, and does not answer"));
+    tokio::time::timeout(patience, work).await.unwrap_or_else(silent)
+}
+
+/// Arguments that cannot be understood, or a question for the manual.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let shown = std::env::args_os()
-        .skip(1)
-        .map(|it| it.to_string_lossy().into_owned())
-        .filter(|it| it.contains('@') || it.contains("://"))
-        .fold(error.render().to_string(), |text, secret| text.replace(&secret, "***"));
+    let shown = Secrets::here().masked(&error.render().to_string());
     if error.use_stderr() {
         eprint!("{shown}");
         ExitCode::from(BLIND)
@@ -97,3 +115,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
         ExitCode::from(FINE)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,25 +2,49 @@
 
 use bytes::Bytes;
 use mastaba::Region;
-use mastaba::inspect::{EntryKey, Inspection};
+use mastaba::inspect::{EntryKey, Inspection, RegionInspection};
 use mastaba::shared::Shared;
+use mastaba_memcached::{Memcached, MemcachedConfig};
 use mastaba_redis::{AtStart, Redis, RedisConfig};
 
 use crate::args::{ClearArgs, EntryArgs, InvalidateArgs};
 use crate::entry::Found;
-use crate::output::Printed;
 use crate::trouble::Trouble;
-use crate::voids::{self, Target, VoidedKey};
+use crate::voids::{self, Target, Voided, VoidedKey};
 
 /// A backend that can be looked into.
 pub(crate) enum Store {
     /// Redis or Valkey.
     Redis(Redis, Box<RedisConfig>),
+    /// Memcached.
+    Memcached(Memcached, Box<MemcachedConfig>),
+}
+
+/// Keys of one region, and what stood there.
+pub(crate) struct Run {
+    places: Vec<EntryKey>,
+    keys: Vec<VoidedKey>,
+}
+
+/// The same with the backend, whichever it is.
+macro_rules! with_backend {
+    ($store:expr, $backend:ident => $work:expr) => {
+        match $store {
+            Store::Redis($backend, _) => $work,
+            Store::Memcached($backend, _) => $work,
+        }
+    };
 }
 
 impl Store {
-    /// Connects. Costs what the start of a program costs: a connection, and one trip for the greeting.
+    /// Connects. Costs what the start of a program costs: a connection to each server, and one trip for the greeting.
     pub(crate) async fn open(url: &str) -> Result<Self, Trouble> {
+        if is_memcached(url) {
+            let config = MemcachedConfig::from_url(url)?;
+            // a program with another list of servers would take them over
+            let memcached = Memcached::visit(config.clone()).await?;
+            return Ok(Self::Memcached(memcached, Box::new(config)));
+        }
         let mut config = RedisConfig::from_url(url)?;
         // a program may go on without its server; there is nothing to look at then
         config.at_start = AtStart::Required;
@@ -36,11 +60,11 @@ impl Store {
         Ok(Found::of(&place, self.full_key(&place), &look))
     }
 
-    /// Voids keys: of each run of one region together.
-    pub(crate) async fn invalidate(&self, asked: &InvalidateArgs) -> Result<Printed, Trouble> {
+    /// What stands under keys before they are voided: of each run of one region together. One trip for each.
+    pub(crate) async fn before(&self, asked: &InvalidateArgs) -> Result<Vec<Run>, Trouble> {
         let places = asked.keys.iter().map(|key| self.place(&asked.source.whole(key)));
         let places = places.collect::<Result<Vec<_>, _>>()?;
-        let mut done = Vec::new();
+        let mut runs = Vec::new();
         for run in
             places.chunk_by(|one, next| one.namespace() == next.namespace() && one.region() == next.region())
         {
@@ -49,27 +73,84 @@ impl Store {
                 let before = Found::of(place, self.full_key(place), &self.look(place, &[]).await?).kind();
                 keys.push(VoidedKey { key: self.full_key(place), before });
             }
-            let target = Target::Keys(run.to_vec(), keys);
-            done.push(voids::void(self.region(), run[0].namespace(), run[0].region(), target).await?);
+            runs.push(Run { places: run.to_vec(), keys });
         }
-        Ok(voids::printed(&done))
+        Ok(runs)
     }
 
-    /// Voids a region, or what has a tag.
-    pub(crate) async fn clear(&self, asked: &ClearArgs) -> Result<Printed, Trouble> {
-        let target = if asked.tag.is_empty() { Target::Region } else { Target::Tags(asked.tag.clone()) };
-        let done = voids::void(self.region(), &asked.namespace, &asked.region, target).await?;
-        Ok(voids::printed(&[done]))
+    /// Voids them.
+    pub(crate) async fn invalidate(&self, runs: Vec<Run>) -> Result<Vec<Voided>, Trouble> {
+        let mut done = Vec::new();
+        for Run { places, keys } in runs {
+            let (namespace, region) = (places[0].namespace().to_owned(), places[0].region().to_owned());
+            let target = Target::Keys(places, keys);
+            done.push(voids::void(self.region(), &namespace, &region, target).await?);
+        }
+        Ok(done)
+    }
+
+    /// What the store knows of a region, or of what has a tag, before it is voided. One trip.
+    pub(crate) async fn known(&self, asked: &ClearArgs) -> Result<RegionInspection, Trouble> {
+        if asked.tag.iter().any(|tag| tag.contains("://") && tag.contains('@')) {
+            // neither stored nor repeated: there may be a password in it
+            return Err(Trouble::new("config", "a URL stands where a tag belongs; give it with --url"));
+        }
+        let tags: Vec<&str> = asked.tag.iter().map(String::as_str).collect();
+        let name = asked.name()?;
+        Ok(with_backend!(self, backend => name.look(backend, &tags).await)?)
+    }
+
+    /// Voids it.
+    ///
+    /// Also where the store knows no such region: a load may be under way that began before the stamp was evicted. But the stamp that
+    /// this makes of a name that nobody uses is taken away again, for the next one who asks would take it for that of a region.
+    pub(crate) async fn clear(&self, asked: &ClearArgs, known: &RegionInspection) -> Result<Voided, Trouble> {
+        let target = match &asked.tag[..] {
+            [] => Target::Region,
+            tags => Target::Tags(tags.to_vec()),
+        };
+        let mut done = voids::void(self.region(), &asked.namespace, &asked.region, target).await?;
+        if asked.tag.is_empty() && known.generation.is_none() {
+            let key = [asked.name()?.generation_key().clone()];
+            // it is void with its stamp and without, so nothing depends on this
+            let _ = with_backend!(self, backend => backend.invalidate(&key, &[]).await);
+        }
+        done.know(known, self.listing(&asked.namespace));
+        Ok(done)
+    }
+
+    /// How somebody finds out which regions there are. The tool does not: it would look at every key of every server.
+    fn listing(&self, namespace: &str) -> String {
+        let stamps = format!("{}{namespace}:*:@generation", self.prefix());
+        match self {
+            Self::Redis(..) => {
+                format!(
+                    "`redis-cli --scan --pattern '{stamps}'` finds those that there are, and looks at every key for that"
+                )
+            }
+            Self::Memcached(..) => {
+                format!(
+                    "`lru_crawler metadump all` tells every key of a server; each region that there is has a key {stamps}"
+                )
+            }
+        }
+    }
+
+    /// The prefix of the configuration.
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            Self::Redis(_, config) => &config.prefix,
+            Self::Memcached(_, config) => &config.prefix,
+        }
     }
 
     /// Takes a key apart. One with the prefix of the configuration, as it stands in the store, will do.
     fn place(&self, key: &str) -> Result<EntryKey, Trouble> {
-        let Self::Redis(_, config) = self;
         if key.contains("://") {
             // it is not repeated: there may be a password in it
             return Err(Trouble::new("config", "a URL stands where a key belongs; give it with --url"));
         }
-        let without = key.strip_prefix(&config.prefix).map(EntryKey::of_key);
+        let without = key.strip_prefix(self.prefix()).map(EntryKey::of_key);
         match without {
             Some(Ok(place)) => Ok(place),
             _ => EntryKey::of_key(key).map_err(|error| Trouble::new("config", &error.to_string())),
@@ -77,18 +158,22 @@ impl Store {
     }
 
     async fn look(&self, place: &EntryKey, tags: &[&str]) -> Result<Inspection, Trouble> {
-        let Self::Redis(redis, _) = self;
-        Ok(place.look(redis, tags).await?)
+        Ok(with_backend!(self, backend => place.look(backend, tags).await)?)
     }
 
     fn full_key(&self, place: &EntryKey) -> String {
-        let Self::Redis(redis, _) = self;
-        let full = redis.full_key(&Bytes::copy_from_slice(place.whole().as_bytes()));
+        let key = Bytes::copy_from_slice(place.whole().as_bytes());
+        let full = with_backend!(self, backend => backend.full_key(&key));
         String::from_utf8_lossy(&full).into_owned()
     }
 
     fn region(&self) -> Region {
-        let Self::Redis(redis, _) = self;
-        Region::backend(redis.clone())
+        with_backend!(self, backend => Region::backend(backend.clone()))
     }
+}
+
+/// By the scheme, whatever else is wrong with it.
+fn is_memcached(url: &str) -> bool {
+    let scheme = url.trim().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    scheme.is_some_and(|scheme| scheme.starts_with("memcache"))
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use mastaba::inspect::EntryKey;
+use mastaba::inspect::{EntryKey, RegionInspection};
 use mastaba::{Cache, FOREVER, Outgoing, Region};
 use serde::Serialize;
 use serde_json::json;
@@ -25,6 +25,13 @@ pub(crate) struct Voided {
     tags: Vec<String>,
     /// The whole region.
     cleared: bool,
+    /// Whether the store had a stamp of the region, for `clear`: without one nothing of it was valid, or nobody has a region of this name.
+    region_known: Option<bool>,
+    /// Those of the tags of which it had none.
+    tags_unknown: Vec<String>,
+    /// How the regions of the store are found.
+    #[serde(skip)]
+    listing: String,
     /// In microseconds, for all of them.
     took_us: u64,
 }
@@ -75,7 +82,23 @@ pub(crate) async fn void(
     };
     let (namespace, region) = (namespace.to_owned(), region.to_owned());
     let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    Ok(Voided { namespace, region, keys, tags, cleared, took_us })
+    let (region_known, tags_unknown, listing) = (None, Vec::new(), String::new());
+    Ok(Voided { namespace, region, keys, tags, cleared, region_known, tags_unknown, listing, took_us })
+}
+
+impl Voided {
+    /// What the store knew before.
+    pub(crate) fn know(&mut self, before: &RegionInspection, listing: String) {
+        let unknown = before.tags.iter().filter(|(_, stamp)| stamp.is_none());
+        self.tags_unknown = unknown.map(|(tag, _)| tag.clone()).collect();
+        self.region_known = Some(before.generation.is_some());
+        self.listing = listing;
+    }
+
+    /// Whether nobody may have a region of this name.
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        self.region_known == Some(false)
+    }
 }
 
 /// What was done, region by region.
@@ -95,10 +118,23 @@ pub(crate) fn printed(all: &[Voided]) -> Printed {
             table.row("key", &format!("{key}: {before}"));
         }
         for tag in &voided.tags {
-            table
-                .row("tag", &format!("{tag}: all entries with it are void; they go when their time is over"));
+            let what = match voided.tags_unknown.contains(tag) {
+                true => {
+                    "the store knows no such tag of this region, so no entry with it was valid; is it spelt right?"
+                }
+                false => "all entries with it are void; they go when their time is over",
+            };
+            table.row("tag", &format!("{tag}: {what}"));
         }
-        if voided.cleared {
+        if voided.is_of_nobody() {
+            table.row(
+                "region",
+                "NOT FOUND: the store has no stamp of a region of this name, so no entry of it was valid. Is the name right? If it \
+                 is, nothing was stored, or the stamp was evicted, which voids the same; or the region has a mangler: then \
+                 clear it from the program",
+            );
+            table.row("its regions", &voided.listing);
+        } else if voided.cleared {
             table.row("region", "all of its entries are void; they go when their time is over");
         }
         let near = "near of every process is told, where the server notifies";

@@ -1,19 +1,17 @@
 //! Redis and Valkey: `mastaba_redis` connects and says what it learned, and here it is asked.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use mastaba::shared::{Listener, Shared};
 use mastaba_redis::{Deployment, Redis, RedisConfig, ServerFacts};
 
 use super::advice;
-use super::report::{Advice, Connected, Diagnosis, Examined, Level, Untold, Used};
+use super::report::{Advice, Connected, Diagnosis, Examined, Level, OfRedis, Own, Untold};
+use super::trips::Trips;
+use super::used;
 use crate::args::DoctorArgs;
 use crate::trouble::Trouble;
-
-/// The first trips show what a connection costs.
-const WARM_UP: u32 = 5;
 
 /// What came of doing what a program does.
 struct Tried {
@@ -39,7 +37,7 @@ pub(super) async fn examine(
     let tried = attempt(redis, config, &asked.namespace).await;
     // after it: what the server refused there is a loss by now
     let described = redis.describe().await?;
-    let trips = round_trips(redis, asked.pings).await;
+    let trips = Trips::take(asked.pings, || redis.ping()).await;
     let mut diagnosis = Diagnosis {
         backend: Redis::ABILITIES.name,
         place: described.place,
@@ -54,28 +52,27 @@ pub(super) async fn examine(
             password: described.password,
             nodelay: described.nodelay,
             pings: asked.pings,
-            round_trip_p50_us: trips.as_ref().map(|trips| percentile(trips, 50)),
-            round_trip_p99_us: trips.as_ref().map(|trips| percentile(trips, 99)),
+            round_trip_p50_us: trips.percentile(50),
+            round_trip_p99_us: trips.percentile(99),
         },
-        uses: described
-            .capabilities
-            .into_iter()
-            .map(|it| Used { what: it.name, used: it.used, how: it.how })
-            .collect(),
-        advice: described.servers.iter().flat_map(advice::of_settings).collect(),
-        servers: described.servers.into_iter().map(examined).collect(),
+        uses: used(described.capabilities),
+        advice: Vec::new(),
+        servers: Vec::new(),
     };
+    let warnings = described.servers.iter().flat_map(|facts| &facts.warnings);
+    diagnosis.advise(advice::of_warnings(warnings));
+    diagnosis.servers = described.servers.into_iter().map(examined).collect();
     if let Some(fault) = tried.untold
         && let Some(told) = diagnosis.uses.iter_mut().find(|it| it.what == "notifications")
     {
         (told.used, told.how) = (false, fault);
     }
-    diagnosis.advice.extend(tried.advice);
-    diagnosis.advice.extend(advice::of_losses(&described.losses));
-    diagnosis.advice.extend(advice::of_connection(&diagnosis, config));
-    diagnosis.advice.extend(diagnosis.servers.iter().flat_map(advice::of_server));
-    diagnosis.advice.sort_by_key(|it| std::cmp::Reverse(it.level));
-    diagnosis.advice.dedup();
+    diagnosis.advise(tried.advice);
+    diagnosis.advise(advice::redis::of_losses(&described.losses));
+    diagnosis.advise(advice::redis::of_deployment(&diagnosis, config));
+    diagnosis.advise(advice::of_trips(&diagnosis));
+    let each: Vec<_> = diagnosis.servers.iter().flat_map(advice::of_server).collect();
+    diagnosis.advise(each);
     Ok(diagnosis)
 }
 
@@ -93,6 +90,9 @@ async fn attempt(redis: &Redis, config: &RedisConfig, namespace: &str) -> Tried 
         );
         advice.push(problem("reading", sentence));
     }
+    // as a region of a program does: behind an address with several servers a key and its write stamp are two keys for a script,
+    // which only such a removal finds out (R16)
+    redis.stamps(prefix.as_bytes(), &Bytes::from(format!("{namespace}:doctor@writes")));
     if let Err(fault) = redis.invalidate(&key, &[]).await {
         let sentence = format!(
             "a key that begins with {shown:?} cannot be removed by a script, so no write is published and nothing stored: {fault}"
@@ -112,53 +112,24 @@ async fn attempt(redis: &Redis, config: &RedisConfig, namespace: &str) -> Tried 
     Tried { advice, untold }
 }
 
-/// `None`: the user may not ping.
-async fn round_trips(redis: &Redis, pings: u32) -> Option<Vec<Duration>> {
-    let mut all = Vec::new();
-    for number in 0..pings + WARM_UP {
-        let took = redis.ping().await.ok()?;
-        if number >= WARM_UP {
-            all.extend(took);
-        }
-    }
-    all.sort_unstable();
-    Some(all)
-}
-
-/// In microseconds.
-fn percentile(sorted: &[Duration], percent: usize) -> u64 {
-    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).map_or(0, |took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
-}
-
 fn examined(facts: ServerFacts) -> Examined {
     let port = || facts.port.map_or_else(String::new, |port| format!("port {port}"));
     Examined {
         place: if facts.place.is_empty() { port() } else { facts.place },
         software: facts.software,
         version: facts.version,
-        role: facts.role,
-        replicas: facts.replicas,
         uptime_s: facts.uptime.map(|time| time.as_secs()),
         memory_used_bytes: facts.memory_used,
         memory_limit_bytes: facts.memory_limit,
         eviction: facts.eviction,
         evicted_keys: facts.evicted,
-        snapshots: facts.snapshots,
-        append_only: facts.append_only,
         clock_ahead_ms: facts.clock_ahead_ms,
+        own: Own::Redis(OfRedis {
+            role: facts.role,
+            replicas: facts.replicas,
+            snapshots: facts.snapshots,
+            append_only: facts.append_only,
+        }),
         unknown: facts.unknown.into_iter().map(|(what, why)| Untold { what, why }).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_one_of_the_trips() {
-        let trips: Vec<_> = (1..=200).map(Duration::from_micros).collect();
-        assert_eq!([50, 99, 100].map(|percent| percentile(&trips, percent)), [100, 198, 200]);
-        assert_eq!(percentile(&trips[..1], 99), 1);
     }
 }

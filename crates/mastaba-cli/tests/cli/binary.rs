@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use serde_json::Value;
 use tokio::process::Command;
 
 /// What it said, and how it ended.
@@ -14,6 +15,16 @@ pub(crate) struct Ran {
 /// Runs it with these arguments, and nothing in its environment that it reads.
 pub(crate) async fn run(arguments: &[&str]) -> Ran {
     run_with(arguments, &[]).await
+}
+
+/// Runs it against a server and gives the JSON that it prints.
+///
+/// # Panics
+/// If it ends with another code.
+pub(crate) async fn json(url: &str, words: &[&str], code: i32) -> Value {
+    let ran = run(&[words, &["--json", "--url", url]].concat()).await;
+    assert_eq!((ran.code, ran.err.as_str()), (code, ""), "{}", ran.out);
+    serde_json::from_str(&ran.out).expect("it prints JSON")
 }
 
 /// The same with variables.

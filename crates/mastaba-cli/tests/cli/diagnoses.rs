@@ -3,9 +3,9 @@
 use mastaba_test::servers::{Cluster, RedisServer, Sentinels};
 use serde_json::Value;
 
-use crate::binary::{Ran, run, run_with};
+use crate::binary::{self, Ran, run, run_with};
 use crate::page::{check, steady};
-use crate::shape::shape;
+use crate::shape::{advised, shape};
 
 /// What the library needs, as its README says, and nothing else.
 const RIGHTS: &str =
@@ -16,9 +16,7 @@ async fn doctor(url: &str) -> Ran {
 }
 
 async fn json(url: &str, code: i32) -> Value {
-    let ran = run(&["doctor", "--json", "--pings", "20", "--url", url]).await;
-    assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
-    serde_json::from_str(&ran.out).expect("it prints JSON")
+    binary::json(url, &["doctor", "--pings", "20"], code).await
 }
 
 /// Whether its fills are scripts: the page shows a Redis that has nothing better.
@@ -29,13 +27,6 @@ async fn is_of_the_page(server: &RedisServer) -> bool {
         eprintln!("skipped: the page shows Redis 7, and this is another server");
     }
     is
-}
-
-fn advised(found: &Value) -> Vec<(&str, &str)> {
-    let all = found["advice"].as_array().expect("advice");
-    let all = all.iter().map(|it| (it["level"].as_str().unwrap_or(""), it["about"].as_str().unwrap_or("")));
-    // a busy machine is none of the server's
-    all.filter(|it| *it != ("warning", "round trip")).collect()
 }
 
 #[tokio::test]

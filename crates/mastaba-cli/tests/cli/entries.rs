@@ -3,19 +3,12 @@
 use mastaba_test::servers::RedisServer;
 use serde_json::Value;
 
-use crate::binary::run;
+use crate::binary::{json, run};
 use crate::page::{check, steady_entry};
 use crate::program::{BookById, Program};
 use crate::shape::shape;
 
 const KEY: &str = "mastaba:objects:book:7";
-
-async fn json(url: &str, words: &[&str], code: i32) -> Value {
-    let arguments: Vec<&str> = words.iter().copied().chain(["--json", "--url", url]).collect();
-    let ran = run(&arguments).await;
-    assert_eq!((ran.code, ran.err.as_str()), (code, ""), "{}", ran.out);
-    serde_json::from_str(&ran.out).expect("it prints JSON")
-}
 
 async fn verdict(url: &str) -> String {
     let found = json(url, &["explain", KEY], 0).await;

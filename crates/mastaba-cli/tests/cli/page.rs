@@ -34,8 +34,17 @@ const NOTHING: &str = "all is as it should be";
 
 /// What differs from run to run, replaced: ports, versions, times, sizes; and without what a busy machine adds.
 pub(crate) fn steady(printed: &str, ports: &[u16]) -> String {
+    steady_from(6379, printed, ports)
+}
+
+/// The same on the ports that Memcached has.
+pub(crate) fn steady_memcached(printed: &str, ports: &[u16]) -> String {
+    steady_from(11211, printed, ports)
+}
+
+fn steady_from(first: u16, printed: &str, ports: &[u16]) -> String {
     let mut text = printed.to_owned();
-    for (number, port) in (6379..).zip(ports) {
+    for (number, port) in (first..).zip(ports) {
         text = text
             .replace(&format!(":{port}"), &format!(":{number}"))
             .replace(&format!("port {port}"), &format!("port {number}"));
@@ -54,10 +63,12 @@ pub(crate) fn steady(printed: &str, ports: &[u16]) -> String {
             _ if row("running for") => value("3s"),
             _ if row("memory used") => value("1.1 MiB"),
             _ if row("round trip") => value("p50 0.05 ms, p99 0.11 ms, of 20 pings to each server"),
-            _ if row("clock") && !line.contains("not known") => {
+            _ if row("connections") => value("2 of 1024 (-c)"),
+            _ if row("clock") && !line.contains("not known") && first == 6379 => {
                 value("as of this machine, to a tenth of a second")
             }
             _ if line.starts_with("Redis ") || line.starts_with("Valkey ") => versionless(line),
+            _ if line.starts_with("Memcached 1.") => versionless(line),
             line => line.to_owned(),
         });
     }

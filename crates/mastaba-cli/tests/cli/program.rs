@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mastaba::{Cache, Coherence, LoadContext, NearConfig, Policy, Region, Rows, Source};
+use mastaba_memcached::{Memcached, MemcachedConfig};
 use mastaba_redis::{Redis, RedisConfig};
 use mastaba_test::world::{Control, Db, Watched};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,10 @@ pub(crate) struct Book {
     pub(crate) version: u32,
 }
 
-/// With a tag of its own.
+/// The key of its stamp is longer than Memcached takes.
+pub(crate) const LONG_TAG: [char; 240] = ['x'; 240];
+
+/// With a tag of its own; number 8 has a long one.
 pub(crate) struct BookById(pub(crate) Shelf);
 
 impl Source for BookById {
@@ -30,8 +34,8 @@ impl Source for BookById {
     const NAME: &'static str = "book";
     const REGION: &'static str = "objects";
 
-    fn tags(&self, _: &u32, _: &Book) -> Vec<String> {
-        vec!["books".to_owned()]
+    fn tags(&self, id: &u32, _: &Book) -> Vec<String> {
+        vec![if *id == 8 { LONG_TAG.iter().collect() } else { "books".to_owned() }]
     }
 
     fn policy(&self, region: &Policy) -> Policy {
@@ -58,8 +62,18 @@ impl Program {
     pub(crate) async fn start(url: &str) -> Self {
         let redis = Redis::connect(RedisConfig::from_url(url).unwrap()).await.unwrap();
         let near = NearConfig::entries(1000).coherence(Coherence::Fenced);
+        Self::with(Region::backend(redis).near(near)).await
+    }
+
+    /// Without near, for Memcached tells nobody of changes.
+    pub(crate) async fn over_memcached(url: &str) -> Self {
+        let memcached = Memcached::connect(MemcachedConfig::from_url(url).unwrap()).await.unwrap();
+        Self::with(Region::backend(memcached)).await
+    }
+
+    async fn with(region: Region) -> Self {
         let shelf = Shelf::default();
-        let region = Region::backend(redis).near(near).shared_budget(Duration::from_secs(5));
+        let region = region.shared_budget(Duration::from_secs(5));
         let builder = Cache::builder().region("objects", region).source(BookById(shelf.clone()));
         Self { cache: builder.build().await.unwrap(), shelf }
     }

@@ -24,3 +24,11 @@ pub(crate) fn shape(value: &Value) -> Vec<String> {
     found.sort();
     found
 }
+
+/// What a doctor advises: how much each matters, and of what it is.
+pub(crate) fn advised(found: &Value) -> Vec<(&str, &str)> {
+    let all = found["advice"].as_array().expect("advice");
+    let all = all.iter().map(|it| (it["level"].as_str().unwrap_or(""), it["about"].as_str().unwrap_or("")));
+    // a busy machine is none of the server's
+    all.filter(|it| *it != ("warning", "round trip")).collect()
+}

@@ -17,7 +17,7 @@ async fn fails(arguments: &[&str], sentence: &str) -> Ran {
 
 #[tokio::test]
 async fn arguments_that_cannot_be_understood_are_said_without_a_password() {
-    fails(&["doctor"], "Give --url redis://host:6379, or set MASTABA_URL").await;
+    fails(&["doctor"], "Give --url redis://host:6379 or memcached://host:11211, or set MASTABA_URL").await;
     fails(&["doctor", "--url", "localhost"], "has no scheme").await;
     fails(&["doctor", "--url", "http://:HUNTER@localhost"], "none of ours").await;
     fails(&["doctor", "--url", "redis://:HUNTER@localhost/first"], "no number").await;
