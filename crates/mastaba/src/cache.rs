@@ -105,6 +105,10 @@ impl Cache {
         RequestCache::new(self.core.clone())
     }
 
+    pub(crate) fn request_named(&self, name: String) -> RequestCache {
+        RequestCache::named(self.core.clone(), name)
+    }
+
     pub(crate) fn of(core: Arc<CacheCore>) -> Self {
         Self { core }
     }

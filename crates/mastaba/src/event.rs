@@ -185,6 +185,8 @@ pub enum Event {
         sources: Vec<&'static str>,
         /// Some of its keys, as text.
         sample: Vec<String>,
+        /// The route of its request, or the name of its job, where it has one: see [`Cache::scope`](crate::Cache::scope).
+        route: Option<String>,
     },
     /// The shared tier did not confirm an invalidation. It is kept and sent again until it is confirmed
     /// ([`InvalidationsConfirmed`](Self::InvalidationsConfirmed)); this process acts as if it had happened.
@@ -197,6 +199,8 @@ pub enum Event {
         collected: usize,
         /// Some of its keys, as text.
         sample: Vec<String>,
+        /// The route of the request that wrote, or the name of its job, where it has one.
+        route: Option<String>,
         /// Why it was not confirmed.
         fault: Fault,
     },
@@ -204,8 +208,14 @@ pub enum Event {
     InvalidationsConfirmed {
         /// The region.
         region: String,
+        /// The sources of their keys; none for tags and regions.
+        sources: Vec<&'static str>,
         /// How many keys, tags and regions they named.
         collected: usize,
+        /// Some of their keys, as text.
+        sample: Vec<String>,
+        /// Some of the routes whose requests wrote, and of the names of jobs.
+        routes: Vec<String>,
         /// How long after the first of them had failed.
         after: Duration,
     },
@@ -320,22 +330,23 @@ impl fmt::Display for Event {
                 "source {source}: its loader reads {reads}, so its rows depend on the request as well as on their \
                  keys: make what they depend on a part of the key, or set `Source::PRIVATE` (said once)"
             ),
-            Self::WriteDropped { collected, sources, sample } => write!(
+            Self::WriteDropped { collected, sources, sample, route } => write!(
                 f,
                 "a write was dropped before it was published: {} not invalidated{}",
                 were(*collected),
-                SourcesAndKeys { sources, sample }
+                Particulars { sources, sample, routes: route.as_slice() }
             ),
-            Self::InvalidationUnconfirmed { region, sources, collected, sample, fault } => write!(
+            Self::InvalidationUnconfirmed { region, sources, collected, sample, route, fault } => write!(
                 f,
                 "region {region}: the shared tier has not confirmed that {} invalidated, which is sent again{}: {fault}",
                 were(*collected),
-                SourcesAndKeys { sources, sample }
+                Particulars { sources, sample, routes: route.as_slice() }
             ),
-            Self::InvalidationsConfirmed { region, collected, after } => write!(
+            Self::InvalidationsConfirmed { region, sources, collected, sample, routes, after } => write!(
                 f,
-                "region {region}: the shared tier has confirmed, {after:.1?} later, that {} invalidated",
-                were(*collected)
+                "region {region}: the shared tier has confirmed, {after:.1?} later, that {} invalidated{}",
+                were(*collected),
+                Particulars { sources, sample, routes }
             ),
             Self::OutboxRelayed { table, writes, collected } => write!(
                 f,
@@ -364,6 +375,21 @@ impl fmt::Display for Event {
     }
 }
 
+impl Event {
+    /// The route of the request whose write it is about. As a field of the event, for the span that has it too is at level
+    /// `DEBUG`: it costs something in every request, and this only where something is wrong.
+    fn route(&self) -> Option<String> {
+        let routes = match self {
+            Self::WriteDropped { route, .. } | Self::InvalidationUnconfirmed { route, .. } => {
+                route.as_slice()
+            }
+            Self::InvalidationsConfirmed { routes, .. } => routes,
+            _ => &[],
+        };
+        (!routes.is_empty()).then(|| routes.join(", "))
+    }
+}
+
 /// `3 keys, tags or regions were`.
 fn were(collected: usize) -> String {
     match collected {
@@ -372,18 +398,23 @@ fn were(collected: usize) -> String {
     }
 }
 
-/// The sources of a write, and some of its keys.
-struct SourcesAndKeys<'a> {
+/// The sources of a write, some of its keys, and where it was made.
+struct Particulars<'a> {
     sources: &'a [&'static str],
     sample: &'a [String],
+    routes: &'a [String],
 }
 
-impl fmt::Display for SourcesAndKeys<'_> {
+impl fmt::Display for Particulars<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.sources, self.sample) {
-            ([], _) => Ok(()),
-            (sources, []) => write!(f, " ({})", sources.join(", ")),
-            (sources, sample) => write!(f, " ({}: {}, ..)", sources.join(", "), sample.join(", ")),
+            ([], _) => {}
+            (sources, []) => write!(f, " ({})", sources.join(", "))?,
+            (sources, sample) => write!(f, " ({}: {}, ..)", sources.join(", "), sample.join(", "))?,
+        }
+        match self.routes {
+            [] => Ok(()),
+            routes => write!(f, ", written by {}", routes.join(", ")),
         }
     }
 }
@@ -401,7 +432,7 @@ impl Events {
     #[allow(clippy::needless_pass_by_value)] // an event is made to be given away
     pub(crate) fn tell(&self, event: Event) {
         // neither a subscriber nor a listener takes a batch with it when it panics, nor the other one's event
-        let said = guard(|| tracing::warn!(target: "mastaba", "{event}"));
+        let said = guard(|| tracing::warn!(target: "mastaba", route = event.route(), "{event}"));
         let heard = self.listener.as_ref().map_or(Ok(()), |listener| guard(|| listener(&event)));
         if let (Ok(()), Err(why)) = (said, heard) {
             let _ = guard(|| tracing::warn!(target: "mastaba", "the listener of events panicked: {why}"));

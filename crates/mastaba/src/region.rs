@@ -27,10 +27,12 @@ use crate::sync::lock;
 use crate::telemetry;
 
 mod average;
+mod extent;
 mod unconfirmed;
 mod written;
 
 pub(crate) use average::Average;
+pub(crate) use extent::{Extent, SAMPLE};
 pub(crate) use unconfirmed::Behind;
 use unconfirmed::Unconfirmed;
 pub(crate) use written::What;

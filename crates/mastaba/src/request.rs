@@ -88,8 +88,12 @@ pub struct RequestCache {
 
 impl RequestCache {
     pub(crate) fn new(cache: Arc<CacheCore>) -> Self {
-        let inner = RequestCore::new(cache);
-        Self { inner, force: Force::No, nesting: None }
+        Self::named(cache, String::new())
+    }
+
+    /// With the route of a web service, or the name of a job.
+    pub(crate) fn named(cache: Arc<CacheCore>, name: String) -> Self {
+        Self { inner: RequestCore::new(cache, name), force: Force::No, nesting: None }
     }
 
     pub(crate) fn nested(inner: Arc<RequestCore>, nesting: Option<Arc<Nesting>>) -> Self {

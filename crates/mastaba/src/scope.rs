@@ -24,7 +24,6 @@ use crate::request::RequestCache;
 pub struct Scope {
     request: RequestCache,
     span: Span,
-    name: String,
     method: Option<String>,
     status: Option<u16>,
     end: ScopeEnd,
@@ -103,9 +102,8 @@ impl Cache {
     pub fn scope(&self, name: impl Into<String>) -> Scope {
         let name = name.into();
         Scope {
-            request: self.request(),
             span: tracing::debug_span!(target: "mastaba", "request_cache", route = name),
-            name,
+            request: self.request_named(name),
             method: None,
             status: None,
             end: ScopeEnd::Complete,
@@ -211,6 +209,10 @@ impl Scope {
         .await
     }
 
+    fn name(&self) -> &str {
+        &self.request.inner.name
+    }
+
     fn close(&self) {
         let budget = self.request.stash().get::<Budget>().map(|budget| *budget).or(self.budget);
         let told = tracing::event_enabled!(target: "mastaba::request", Level::DEBUG);
@@ -223,7 +225,7 @@ impl Scope {
         tracing::debug!(
             target: "mastaba::request",
             method = self.method,
-            route = self.name,
+            route = self.name(),
             status = self.status,
             end = %end,
             trips = report.shared_trips(),
@@ -236,7 +238,7 @@ impl Scope {
             if end == ScopeEnd::Complete { "request".to_owned() } else { format!("request, {end}") }
         );
         if let Some(budget) = budget.filter(|budget| !report.is_within(*budget)) {
-            self.warn(&OverBudget { name: self.name.clone(), budget, report });
+            self.warn(&OverBudget { name: self.name().to_owned(), budget, report });
         }
     }
 
@@ -293,7 +295,7 @@ impl fmt::Display for OverBudget {
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("budget", &self.budget)
             .finish_non_exhaustive()
     }

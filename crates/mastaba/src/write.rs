@@ -37,14 +37,11 @@ use crate::entry::random;
 use crate::error::{Error, Fault, OF_A_KEY};
 use crate::event::Event;
 use crate::guarded::{Panicked, Sheltered, guard};
-use crate::region::{RegionCore, What};
+use crate::region::{Extent, RegionCore, SAMPLE, What};
 use crate::registry::Registered;
 use crate::request::{RequestCache, Slot, collect};
 use crate::source::Source;
 use crate::sync::lock;
-
-/// How many keys an event shows.
-const SAMPLE: usize = 5;
 
 /// A write of this request, from before its transaction commits until it is published.
 ///
@@ -219,8 +216,11 @@ impl Write {
         let mut seen = HashSet::new();
         records.retain(|record| seen.insert(record.clone()));
         self.forget::<S>(&keys)?;
-        let collected = if stored { records.len() } else { keys.len() };
-        let sample = source.sample(keys.iter().take(SAMPLE));
+        let collected = Extent {
+            count: if stored { records.len() } else { keys.len() },
+            sources: vec![S::name()],
+            sample: source.sample(keys.iter().take(SAMPLE)),
+        };
         let region = source.region.clone();
         let request = self.request.clone();
         let keys = Arc::new(Sheltered::new(keys));
@@ -230,15 +230,7 @@ impl Write {
             forget: Box::new(move || forget::<S>(&request, &keys)),
             put: None,
         };
-        self.push(Step {
-            region,
-            what: What::Keys(records),
-            sources: vec![S::name()],
-            collected,
-            sample,
-            local: vec![local],
-            held: false,
-        });
+        self.push(Step { region, what: What::Keys(records), collected, local: vec![local], held: false });
         Ok(())
     }
 
@@ -421,7 +413,7 @@ impl Write {
         lock(&self.steps).push(step);
     }
 
-    fn wide(&self, region: &Arc<RegionCore>, what: What, collected: usize) {
+    fn wide(&self, region: &Arc<RegionCore>, what: What, count: usize) {
         self.request.inner.wrote.store(true, Ordering::Relaxed);
         self.wide.fetch_add(1, Ordering::Relaxed);
         {
@@ -439,9 +431,7 @@ impl Write {
         self.push(Step {
             region: region.clone(),
             what,
-            sources: Vec::new(),
-            collected,
-            sample: Vec::new(),
+            collected: Extent { count, ..Extent::default() },
             local: vec![local],
             held: false,
         });
@@ -514,32 +504,15 @@ impl Drop for Write {
         }
         // holds are left to run out: nobody knows what became of the transaction (R8)
         let mut plan = self.plan();
-        let mut dropped = Dropped::default();
-        plan.steps.iter().for_each(|step| dropped.add(step));
+        let mut dropped = Extent::default();
+        plan.steps.iter().for_each(|step| dropped.add(&step.collected));
         // what the request read inside the transaction may never have been committed
         plan.forget();
-        if dropped.collected > 0 {
-            let Dropped { collected, sources, sample } = dropped;
-            self.request.inner.cache.events.tell(Event::WriteDropped { collected, sources, sample });
+        if dropped.count > 0 {
+            let Extent { count: collected, sources, sample } = dropped;
+            let route = self.request.inner.route().map(str::to_owned);
+            self.request.inner.cache.events.tell(Event::WriteDropped { collected, sources, sample, route });
         }
-    }
-}
-
-/// What a write that was dropped had collected.
-#[derive(Default)]
-struct Dropped {
-    collected: usize,
-    sources: Vec<&'static str>,
-    sample: Vec<String>,
-}
-
-impl Dropped {
-    fn add(&mut self, step: &Step) {
-        self.collected += step.collected;
-        let new = step.sources.iter().filter(|source| !self.sources.contains(source));
-        let new: Vec<_> = new.copied().collect();
-        self.sources.extend(new);
-        self.sample.extend(step.sample.iter().take(SAMPLE - self.sample.len().min(SAMPLE)).cloned());
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Once};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
@@ -37,6 +38,11 @@ pub(crate) struct Log {
 impl Log {
     /// Listens to this thread, which a test of one thread does everything on.
     pub(crate) fn start() -> (Self, DefaultGuard) {
+        Self::at(LevelFilter::TRACE)
+    }
+
+    /// Listens to what is at least of this level, spans too.
+    pub(crate) fn at(level: LevelFilter) -> (Self, DefaultGuard) {
         // Whether anybody is interested in an event is remembered for the whole process. Where tests are threads of one
         // process, somebody has to be interested for good, or what one test does not look at is kept from another.
         static INTERESTED: Once = Once::new();
@@ -45,7 +51,9 @@ impl Log {
             let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         });
         let log = Self::default();
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+        let guard = tracing::subscriber::set_default(
+            tracing_subscriber::registry().with(log.clone().with_filter(level)),
+        );
         (log, guard)
     }
 

@@ -12,6 +12,7 @@ use mastaba_axum::{CacheLayer, RequestCache};
 use mastaba_test::world::{UserById, World};
 use tower::ServiceBuilder;
 use tracing::Instrument;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::http::{get as fetch, reply, send, serve};
 use crate::in_time;
@@ -117,6 +118,44 @@ async fn what_a_streaming_body_reads_stands_under_its_request_and_is_in_its_line
             assert_eq!(trip.spans, ["http", "request_cache", "read"], "{trip:?}");
         }
         assert_eq!(log.requests()[0].get("statements"), Some("3"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_log_at_info_says_of_a_write_that_went_wrong_names_its_route() {
+    in_time(async {
+        let (log, _guard) = Log::at(LevelFilter::INFO);
+        let world = World::new().await;
+        let unconfirmed = async |cache: RequestCache, Path(id): Path<u64>| {
+            cache.invalidate::<UserById>([id]).await.unwrap().is_confirmed().to_string()
+        };
+        let dropped = async |cache: RequestCache, Path(id): Path<u64>| {
+            cache.write().invalidate::<UserById>([id]).await.unwrap();
+        };
+        let app = Router::new()
+            .route("/user/{id}", post(unconfirmed))
+            .route("/user/{id}/name", post(dropped))
+            .layer(CacheLayer::new(world.cache.clone()));
+        let address = serve(app).await;
+        world.shared.down(&["invalidate"]);
+        assert_eq!(reply(send(address, "POST /user/7 HTTP/1.0\r\n\r\n").await).await.body, "false");
+        reply(send(address, "POST /user/8/name HTTP/1.0\r\n\r\n").await).await;
+        world.shared.down(&[]);
+        let said = |what: &str| log.warnings().into_iter().find(|line| line.message().contains(what));
+        while said("has confirmed").is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for (what, names, route) in [
+            ("has not confirmed", "(user: 7, ..), written by /user/{id}:", "/user/{id}"),
+            ("has confirmed", "(user: 7, ..), written by /user/{id}", "/user/{id}"),
+            ("was dropped", "(user: 8, ..), written by /user/{id}/name", "/user/{id}/name"),
+        ] {
+            let line = said(what).unwrap();
+            assert!(line.message().contains(names), "{line:?}");
+            assert_eq!(line.get("route"), Some(route), "{line:?}");
+            assert!(line.spans.is_empty(), "the span of a request is for DEBUG: {line:?}");
+        }
     })
     .await;
 }

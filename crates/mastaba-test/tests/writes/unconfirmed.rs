@@ -200,7 +200,7 @@ fn a_write_that_was_cut_off_by_the_end_of_its_runtime_is_sent_by_the_next_one() 
     first.block_on(async {
         assert_eq!(world.sees(1).await, 0);
         world.idle().await;
-        let write = world.request().write();
+        let write = world.cache.scope("rename everybody").write();
         write.invalidate::<UserById>([1]).await.unwrap();
         let gate = world.shared.before("invalidate");
         let (db, committed) =
@@ -218,6 +218,14 @@ fn a_write_that_was_cut_off_by_the_end_of_its_runtime_is_sent_by_the_next_one() 
         while other.sees(1).await != 1 {
             assert!(tokio::time::Instant::now() < until, "it was committed, and never sent");
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        world.idle().await;
+        // both are said outside of the task of the write, and of every span
+        for said in ["has not confirmed", "has confirmed"] {
+            let named = |event: &String| {
+                event.contains(said) && event.contains("(user: 1, ..), written by rename everybody")
+            };
+            assert!(world.events().iter().any(named), "{said}: {:?}", world.events());
         }
     });
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{RegionCore, What};
+use super::{Extent, RegionCore, SAMPLE, What};
 use crate::error::Fault;
 use crate::event::Event;
 use crate::sync::lock;
@@ -51,7 +51,10 @@ struct State {
     last: u64,
     /// When the first of the queue failed.
     since: Option<Instant>,
-    collected: usize,
+    /// Everything that was kept since then, for the event at the end.
+    collected: Extent,
+    /// Some of the routes whose requests wrote it.
+    routes: Vec<String>,
     sender: Option<Sender>,
 }
 
@@ -110,10 +113,17 @@ impl Unconfirmed {
         lock(&self.state).is_done(ticket)
     }
 
-    fn push(&self, what: What, after: Behind) -> u64 {
+    fn push(&self, what: What, after: Behind, collected: &Extent, route: Option<&str>) -> u64 {
         let mut state = lock(&self.state);
         state.since.get_or_insert_with(Instant::now);
-        state.collected = state.collected.saturating_add(what.len());
+        // a tag counts in each region whose queue it is in, and once in its write
+        state.collected.add(&Extent { count: what.len(), ..collected.clone() });
+        if let Some(route) = route
+            && state.routes.len() < SAMPLE
+            && state.routes.iter().all(|each| each != route)
+        {
+            state.routes.push(route.to_owned());
+        }
         if state.queue.len() + 1 > MOST_STEPS || state.keys.len() + what.len() > MOST_KEYS {
             return self.push_region(&mut state, after);
         }
@@ -161,8 +171,8 @@ impl Unconfirmed {
         None
     }
 
-    /// One was confirmed. Gives how many keys, tags and regions there were since when, if it was the last one.
-    fn done(&self, ticket: u64) -> Option<(usize, Duration)> {
+    /// One was confirmed. Gives the event that all are, if it was the last one.
+    fn done(&self, ticket: u64, region: &str) -> Option<Event> {
         let mut state = lock(&self.state);
         // the queue may have been replaced by the whole region meanwhile
         if state.queue.front().is_none_or(|kept| kept.ticket != ticket) {
@@ -172,8 +182,15 @@ impl Unconfirmed {
         state.uncount(&kept.what);
         self.count.store(state.queue.len(), Ordering::Release);
         let all = state.queue.is_empty().then(|| {
-            let since = state.since.take().map_or(Duration::ZERO, |since| since.elapsed());
-            (std::mem::take(&mut state.collected), since)
+            let Extent { count, sources, sample } = std::mem::take(&mut state.collected);
+            Event::InvalidationsConfirmed {
+                region: region.to_owned(),
+                sources,
+                collected: count,
+                sample,
+                routes: std::mem::take(&mut state.routes),
+                after: state.since.take().map_or(Duration::ZERO, |since| since.elapsed()),
+            }
         });
         drop(state);
         self.confirmed.notify_waiters();
@@ -229,9 +246,15 @@ impl State {
 impl RegionCore {
     /// Keeps an invalidation that was not confirmed, or that has to be sent again behind one of the same write that was
     /// not. Gives its ticket, for whoever waits for its confirmation.
-    pub(crate) fn keep(self: &Arc<Self>, what: What, mut after: Behind) -> u64 {
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        what: What,
+        mut after: Behind,
+        collected: &Extent,
+        route: Option<&str>,
+    ) -> u64 {
         after.retain(|(region, _)| !Arc::ptr_eq(region, self)); // one queue keeps its order
-        let ticket = self.unconfirmed.push(what, after);
+        let ticket = self.unconfirmed.push(what, after, collected, route);
         self.send_unconfirmed();
         ticket
     }
@@ -267,7 +290,7 @@ impl RegionCore {
             false
         };
         done.then_some(()).ok_or_else(|| {
-            let left = lock(&self.unconfirmed.state).collected;
+            let left = lock(&self.unconfirmed.state).collected.count;
             Fault::new(
                 crate::FaultKind::Down,
                 format!("{left} invalidated keys, tags and regions were not confirmed within {within:?}"),
@@ -296,12 +319,8 @@ async fn resend(region: Arc<RegionCore>) {
             continue;
         }
         pause = FIRST_PAUSE;
-        if let Some((collected, after)) = region.unconfirmed.done(ticket) {
-            region.events.tell(Event::InvalidationsConfirmed {
-                region: region.name.clone(),
-                collected,
-                after,
-            });
+        if let Some(all) = region.unconfirmed.done(ticket, &region.name) {
+            region.events.tell(all);
         }
     }
 }

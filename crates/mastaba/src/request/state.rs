@@ -31,6 +31,8 @@ use crate::telemetry;
 
 pub(crate) struct RequestCore {
     pub(crate) cache: Arc<CacheCore>,
+    /// The route of a web service, or the name of a job; empty if it has none.
+    pub(crate) name: String,
     pub(super) began: Instant,
     /// Who comes and goes, for those who wait to send.
     pub(crate) traffic: Traffic,
@@ -122,9 +124,10 @@ impl WakeSleepers for RequestCore {
 }
 
 impl RequestCore {
-    pub(super) fn new(cache: Arc<CacheCore>) -> Arc<Self> {
+    pub(super) fn new(cache: Arc<CacheCore>, name: String) -> Arc<Self> {
         Arc::new(Self {
             cache,
+            name,
             began: Instant::now(),
             traffic: Traffic::default(),
             stand_by: StandBy::default(),
@@ -148,6 +151,11 @@ impl RequestCore {
             stash: Stash::default(),
             onces: Onces::default(),
         })
+    }
+
+    /// Its route, or the name of its job, where it has one.
+    pub(crate) fn route(&self) -> Option<&str> {
+        Some(self.name.as_str()).filter(|name| !name.is_empty())
     }
 
     /// What it has cost up to now.

@@ -16,12 +16,12 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::step::{Local, Step};
-use super::{Published, SAMPLE, Write};
+use super::{Published, Write};
 use crate::cache::CacheCore;
 use crate::error::Error;
 use crate::inspect::EntryKey;
 use crate::policy::WriteMode;
-use crate::region::{RegionCore, What};
+use crate::region::{Extent, RegionCore, SAMPLE, What};
 use crate::request::RequestCache;
 use crate::sync::lock;
 
@@ -384,8 +384,8 @@ fn step(cache: &Arc<CacheCore>, region: Arc<RegionCore>, piece: &Outgoing) -> St
         forget: Box::new(|| ()),
         put: None,
     };
-    let collected = piece.len();
-    Step { region, what, sources: Vec::new(), collected, sample, local: vec![local], held: false }
+    let collected = Extent { count: piece.len(), sources: Vec::new(), sample };
+    Step { region, what, collected, local: vec![local], held: false }
 }
 
 #[cfg(test)]

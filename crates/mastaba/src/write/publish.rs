@@ -23,7 +23,7 @@ use crate::error::{Error, Fault, FaultKind};
 use crate::event::Event;
 use crate::guarded::{Panicked, guard};
 use crate::policy::WriteMode;
-use crate::region::{Behind, RegionCore};
+use crate::region::{Behind, Extent, RegionCore};
 use crate::report::{Meter, counted};
 use crate::request::RequestCache;
 use crate::shared::WriteOutcome;
@@ -149,7 +149,7 @@ impl Plan {
             // before near is voided: what is read from the shared tier from here on does not come into it
             match done {
                 Err(fault) => {
-                    let (ticket, error) = keep(step, fault, behind.clone());
+                    let (ticket, error) = keep(step, fault, behind.clone(), self.request.inner.route());
                     published.unconfirmed(&step.region, ticket, error);
                     behind.push((step.region.clone(), ticket));
                 }
@@ -157,7 +157,8 @@ impl Plan {
                 // Somebody may have made it anew from what was collected before it and is still there. It is void now, and
                 // once more when that is confirmed (R7).
                 Ok(()) => {
-                    let ticket = step.region.keep(step.what.clone(), behind.clone());
+                    let route = self.request.inner.route();
+                    let ticket = step.region.keep(step.what.clone(), behind.clone(), &step.collected, route);
                     published.waits_for(&step.region, ticket);
                     behind.push((step.region.clone(), ticket));
                 }
@@ -251,7 +252,7 @@ impl Drop for Plan {
         let mut behind = Behind::new();
         for step in self.steps.drain(..) {
             let ended = Fault::new(FaultKind::Down, "the runtime ended before it was sent");
-            let (ticket, _) = keep(&step, ended, behind.clone());
+            let (ticket, _) = keep(&step, ended, behind.clone(), self.request.inner.route());
             behind.push((step.region.clone(), ticket));
             step.void();
             step.forget();
@@ -284,15 +285,17 @@ async fn send(step: &Step, meter: &Meter, holder: u64, ends: bool) -> Result<(),
 }
 
 /// Keeps a step that was not confirmed, and says so.
-fn keep(step: &Step, fault: Fault, behind: Behind) -> (u64, Error) {
+fn keep(step: &Step, fault: Fault, behind: Behind, route: Option<&str>) -> (u64, Error) {
     let region = &step.region;
     let error = unconfirmed(&region.name, fault.clone());
-    let ticket = region.keep(step.what.clone(), behind);
+    let ticket = region.keep(step.what.clone(), behind, &step.collected, route);
+    let Extent { count, sources, sample } = step.collected.clone();
     region.events.tell(Event::InvalidationUnconfirmed {
         region: region.name.clone(),
-        sources: step.sources.clone(),
-        collected: step.collected,
-        sample: step.sample.clone(),
+        sources,
+        collected: count,
+        sample,
+        route: route.map(str::to_owned),
         fault,
     });
     (ticket, error)

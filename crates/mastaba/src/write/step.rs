@@ -4,18 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::guarded::guard;
-use crate::region::{RegionCore, What};
+use crate::region::{Extent, RegionCore, What};
 
 /// One thing that a write is going to void.
 pub(super) struct Step {
     pub(super) region: Arc<RegionCore>,
     pub(super) what: What,
-    /// The sources whose keys these are; none for tags and regions.
-    pub(super) sources: Vec<&'static str>,
-    /// How many keys, tags and regions it is.
-    pub(super) collected: usize,
-    /// Some of the keys, for the log.
-    pub(super) sample: Vec<String>,
+    /// For the log.
+    pub(super) collected: Extent,
     /// Flights, near and tier 1 of this process.
     pub(super) local: Vec<Local>,
     /// Its keys are held in the shared tier (write modes `Strict`, `Serve`, `Degrade`).
@@ -78,11 +74,7 @@ impl Step {
             }
             _ => {}
         }
-        let new = next.sources.into_iter().filter(|source| !self.sources.contains(source));
-        self.sources.extend(new.collect::<Vec<_>>());
-        self.sample.extend(next.sample);
-        self.sample.truncate(super::SAMPLE);
-        self.collected += next.collected;
+        self.collected.add(&next.collected);
         self.local.extend(next.local);
     }
 }
