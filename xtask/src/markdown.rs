@@ -18,8 +18,18 @@ pub(crate) struct Page {
     pub(crate) spans: Vec<Span>,
     /// Lines of rows of tables, with what stands between backticks in them, where a column of the table is called `test`.
     pub(crate) rows_with_tests: Vec<(usize, Vec<String>)>,
+    /// The rows of each table, without its head.
+    pub(crate) tables: Vec<Vec<TableRow>>,
     /// The first heading.
     pub(crate) title: String,
+}
+
+/// A row of a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TableRow {
+    pub(crate) line: usize,
+    /// What stands between backticks in each cell.
+    pub(crate) cells: Vec<Vec<String>>,
 }
 
 /// Where a link or an image leads to.
@@ -71,7 +81,7 @@ struct Reader<'t> {
     /// The text of a heading, up to here.
     heading: Option<String>,
     /// The row of a table, up to here.
-    row: Option<(usize, Vec<String>)>,
+    row: Option<TableRow>,
     table: Table,
 }
 
@@ -87,18 +97,31 @@ impl Reader<'_> {
             }
             Event::Start(Tag::Heading { .. }) => self.heading = Some(String::new()),
             Event::End(TagEnd::Heading(level)) => self.heading_ends(*level),
-            Event::Start(Tag::Table(_)) => self.table = Table::default(),
+            Event::Start(Tag::Table(_)) => {
+                self.table = Table::default();
+                self.page.tables.push(Vec::new());
+            }
             Event::Start(Tag::TableHead) => self.table.in_head = true,
             Event::End(TagEnd::TableHead) => self.table.in_head = false,
-            Event::Start(Tag::TableRow) => self.row = Some((line, Vec::new())),
+            Event::Start(Tag::TableRow) => self.row = Some(TableRow { line, cells: Vec::new() }),
+            Event::Start(Tag::TableCell) => {
+                if let Some(row) = &mut self.row {
+                    row.cells.push(Vec::new());
+                }
+            }
             Event::End(TagEnd::TableRow) => {
-                let row = self.row.take().filter(|_| self.table.names_tests);
-                self.page.rows_with_tests.extend(row);
+                let Some(row) = self.row.take() else { return };
+                if self.table.names_tests {
+                    self.page.rows_with_tests.push((row.line, row.cells.concat()));
+                }
+                if let Some(table) = self.page.tables.last_mut() {
+                    table.push(row);
+                }
             }
             Event::Code(code) => {
                 self.page.spans.push(Span { line, text: code.to_string() });
-                if let Some((_, spans)) = &mut self.row {
-                    spans.push(code.to_string());
+                if let Some(cell) = self.row.as_mut().and_then(|row| row.cells.last_mut()) {
+                    cell.push(code.to_string());
                 }
                 self.says(code);
             }

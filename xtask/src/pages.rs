@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::markdown::{Page, Pages, folder, resolve};
+use crate::markdown::{Page, Pages, TableRow, folder, resolve};
 use crate::workspace::Workspace;
 
 /// Where the pages of the book are.
@@ -70,6 +70,7 @@ impl Repository {
             }
             if path.starts_with(BOOK) {
                 problems.extend(self.unknown_tests(path, page));
+                problems.extend(cells_without_a_test(path, page));
             }
         }
         problems.extend(self.not_in_summary());
@@ -174,6 +175,25 @@ impl Repository {
         let bare = rows.filter(|(_, spans)| !spans.iter().any(|span| is_name_of_a_test(span)));
         bare.map(|(line, _)| format!("{GUARANTEES}:{line}: this promise names no test")).collect()
     }
+}
+
+/// Cells that owe a test: others of their column name one.
+fn cells_without_a_test(path: &str, page: &Page) -> Vec<String> {
+    let mut problems = Vec::new();
+    for table in &page.tables {
+        let columns = table.iter().map(|row| row.cells.len()).max().unwrap_or(0);
+        let names_one = |row: &TableRow, column: usize| {
+            row.cells.get(column).is_some_and(|spans| spans.iter().any(|span| is_name_of_a_test(span)))
+        };
+        for column in (0..columns).filter(|column| table.iter().any(|row| names_one(row, *column))) {
+            let bare = table.iter().filter(|row| !names_one(row, column));
+            problems.extend(bare.map(|row| {
+                let nth = column + 1;
+                format!("{path}:{}: column {nth} names no test here, and one in other rows", row.line)
+            }));
+        }
+    }
+    problems
 }
 
 /// `E0277`.

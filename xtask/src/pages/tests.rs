@@ -83,3 +83,20 @@ fn a_page_that_the_summary_leaves_out_and_a_promise_without_a_test_are_found() {
     assert!(found[0].contains("not in docs/book/src/SUMMARY.md"), "{found:?}");
     assert!(found[1].contains(":3: this promise names no test"), "{found:?}");
 }
+
+#[test]
+fn a_cell_without_a_test_is_found_where_others_of_its_column_name_one() {
+    let modes = |last: &str| {
+        format!(
+            "| mode | trips | I1 |\n| --- | --- | --- |\n| one | 1 | `it_is_as_it_was_before` |\n| two | 2 | {last} |\n"
+        )
+    };
+    assert_eq!(of_a_page(&modes("yes `it_is_as_it_was_before`"), &[]), [""; 0]);
+    let found = of_a_page(&modes("yes, by `hold_ttl`"), &[]);
+    assert_eq!(
+        found,
+        ["docs/book/src/one.md:4: column 3 names no test here, and one in other rows"],
+        "a promise that nothing shows"
+    );
+    assert_eq!(of_a_page("| a | b |\n| --- | --- |\n| `x` | |\n", &[]), [""; 0], "no table of promises");
+}
