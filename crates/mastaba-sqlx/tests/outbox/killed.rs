@@ -12,8 +12,30 @@ use sqlx::{PgPool, Postgres};
 
 use super::bases::{Sql, postgres, until};
 
-/// For the writer: where the database is, where the Redis is, and whether its region degrades.
+/// For the writer: where the database is, where the Redis is, and how it is killed.
 const WRITER: &str = "MASTABA_TEST_OUTBOX_WRITER";
+
+/// How a writer comes to be killed between COMMIT and its invalidation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Killed {
+    /// It waits for the answer of its invalidation.
+    Invalidating,
+    /// Its shared tier is out: it holds nothing, and commits all the same.
+    WithoutATier,
+    /// It holds its keys, and COMMIT takes long; when that comes through it reaches the shared tier no longer.
+    Holding,
+}
+
+impl Killed {
+    const ALL: [Self; 3] = [Self::Invalidating, Self::WithoutATier, Self::Holding];
+
+    fn mode(self) -> WriteMode {
+        if self == Self::Invalidating { WriteMode::Simple } else { WriteMode::Degrade }
+    }
+}
+
+/// How long a hold lives that nobody ends.
+const HOLD: Duration = Duration::from_secs(4);
 
 /// The versions of accounts.
 struct Account(PgPool);
@@ -36,7 +58,7 @@ async fn process(redis: &str, pool: &PgPool, mode: WriteMode) -> Cache {
     let redis = Redis::connect(RedisConfig::from_url(redis).unwrap()).await.unwrap();
     // nobody gives up while the test looks
     let region = Region::backend(redis).jitter(0.0).early_refresh(0.0).write_mode(mode);
-    let region = region.shared_budget(Duration::from_secs(60)).breaker_failures(0);
+    let region = region.shared_budget(Duration::from_secs(60)).breaker_failures(0).hold_ttl(HOLD);
     Cache::builder().region("objects", region).source(Account(pool.clone())).build().await.unwrap()
 }
 
@@ -46,18 +68,17 @@ fn outbox(pool: &PgPool) -> Outbox<Postgres> {
 
 async fn write(what: &str) {
     let mut words = what.split(' ');
-    let [base, redis, degrades] = [(); 3].map(|()| words.next().unwrap());
-    let degrades = degrades == "true";
+    let [base, redis, killed] = [(); 3].map(|()| words.next().unwrap());
+    let killed = Killed::ALL.into_iter().find(|each| format!("{each:?}") == killed).unwrap();
     let pool = PgPool::connect(base).await.unwrap();
-    let mode = if degrades { WriteMode::Degrade } else { WriteMode::Simple };
-    let cache = process(redis, &pool, mode).await;
+    let cache = process(redis, &pool, killed.mode()).await;
     outbox(&pool).attach(&cache);
     sqlx::query("insert into ready default values").execute(&pool).await.unwrap();
     until("a word", async || Postgres::number(&pool, "select count(*) from go".to_owned()).await == 1).await;
     let mut tx = cache.request().begin(&pool).await.unwrap();
     sqlx::query("update account set version = version + 1 where id = 1").execute(&mut *tx).await.unwrap();
     tx.invalidate::<Account>([1]).await.unwrap();
-    if !degrades {
+    if killed.mode() != WriteMode::Degrade {
         tx.with_outbox().unwrap();
     }
     let committed = tx.commit().await.unwrap();
@@ -84,7 +105,15 @@ async fn what_a_writer_leaves_that_is_killed_between_commit_and_invalidation_is_
         base.run(format!("create table {table}")).await;
     }
     base.run("insert into account values (1, 0)").await;
-    for (degrades, old) in [(false, 0), (true, 1)] {
+    for sql in [
+        "create function waits() returns trigger language plpgsql \
+         as $$ begin perform pg_advisory_xact_lock(7); return null; end $$",
+        "create constraint trigger waits after update on account deferrable initially deferred \
+         for each row execute function waits()",
+    ] {
+        base.run(sql).await;
+    }
+    for (killed, old) in Killed::ALL.into_iter().zip(0..) {
         base.run("truncate ready, go").await;
         let proxy = Proxy::to(redis.addr()).await;
         let reader = process(&redis.url(), &base.pool, WriteMode::Simple).await;
@@ -93,19 +122,29 @@ async fn what_a_writer_leaves_that_is_killed_between_commit_and_invalidation_is_
         let name = "what_a_writer_leaves_that_is_killed_between_commit_and_invalidation_is_voided_by_another_process";
         let mut writer = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", &format!("killed::{name}"), "--nocapture"])
-            .env(WRITER, format!("{} {} {degrades}", base.server.url(), proxy.url()))
+            .env(WRITER, format!("{} {} {killed:?}", base.server.url(), proxy.url()))
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         until("a writer", async || base.rows("ready").await == 1).await;
-        match degrades {
-            // it waits for the answer of its invalidation
-            false => proxy.half_open().await,
-            // its shared tier is out: it holds nothing, and commits all the same
-            true => proxy.refuse().await,
+        let mut session = base.pool.acquire().await.unwrap();
+        match killed {
+            Killed::Invalidating => proxy.half_open().await,
+            Killed::WithoutATier => proxy.refuse().await,
+            Killed::Holding => Postgres::on(&mut session, "select pg_advisory_lock(7)").await,
         }
         base.run("insert into go default values").await;
+        if killed == Killed::Holding {
+            until("a commit that waits", async || {
+                base.rows("pg_locks where locktype = 'advisory' and not granted").await == 1
+            })
+            .await;
+            assert_eq!(version(&reader).await, (old, Some(Tier::Source)), "not committed, and held");
+            proxy.half_open().await;
+            Postgres::on(&mut session, "select pg_advisory_unlock(7)").await;
+        }
+        drop(session);
         until("a commit", async || {
             base.rows("account where version > 0").await == 1 && {
                 let now = Postgres::number(&base.pool, "select version from account".to_owned()).await;
@@ -115,12 +154,26 @@ async fn what_a_writer_leaves_that_is_killed_between_commit_and_invalidation_is_
         .await;
         writer.kill().await.unwrap(); // -9
         assert_eq!(base.rows("mastaba_outbox").await, 1);
-        assert_eq!(version(&reader).await, (old, Some(Tier::Shared)), "nobody has voided it");
+        match killed {
+            Killed::Holding => {
+                assert_eq!(version(&reader).await, (old + 1, Some(Tier::Source)), "its hold stands (I2)");
+            }
+            _ => assert_eq!(version(&reader).await, (old, Some(Tier::Shared)), "nobody has voided it"),
+        }
         let relay = outbox(&base.pool).relay(&reader).await.unwrap();
         until("an empty outbox", async || base.rows("mastaba_outbox").await == 0).await;
         assert_eq!(version(&reader).await.0, old + 1);
         let third = process(&redis.url(), &base.pool, WriteMode::Simple).await;
-        assert_eq!(version(&third).await, (old + 1, Some(Tier::Shared)), "and is stored again");
+        until("it is stored again", async || {
+            let (now, tier) = version(&third).await;
+            assert_eq!(
+                now,
+                old + 1,
+                "{killed:?}: nothing old is read any more, while a hold stands and after it"
+            );
+            tier == Some(Tier::Shared)
+        })
+        .await;
         relay.stop().await;
     }
 }
