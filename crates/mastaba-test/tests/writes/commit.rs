@@ -391,6 +391,113 @@ async fn several_regions_are_held_at_once_and_each_in_its_own_mode() {
     assert_eq!(world.sees(1).await, 1);
 }
 
+/// A hundred thousand keys are ten pieces for this backend.
+#[tokio::test]
+async fn very_many_keys_are_held_and_ended_a_few_pieces_at_a_time() {
+    let world = World::with(|region| region.write_mode(WriteMode::Strict)).await;
+    let write = world.request().write();
+    write.invalidate::<UserById>(0..100_000).await.unwrap();
+    let done = {
+        let (holds, ends) = (world.shared.before("hold"), world.shared.before("end"));
+        let done = tokio::spawn(write.commit(commit(world.clone())));
+        for gate in [holds, ends] {
+            gate.arrived(4).await;
+            world.settle().await;
+            assert_eq!(gate.arrivals(), 4, "and no more before one of them is answered");
+            gate.open_for_good();
+        }
+        done
+    };
+    assert!(done.await.unwrap().unwrap().published.is_confirmed());
+    let trips = world.trips();
+    for operation in ["shared hold", "shared end"] {
+        let pieces = trips.iter().filter(|trip| trip.starts_with(operation)).count();
+        assert_eq!(pieces, 10, "{operation}");
+    }
+}
+
+/// The write of another cache carries the commit of this one.
+#[tokio::test]
+async fn one_commit_of_two_caches_is_published_by_both_or_by_neither() {
+    for mode in [WriteMode::Simple, WriteMode::Strict, WriteMode::Serve, WriteMode::Degrade] {
+        let [outer, inner] =
+            [warm(|region| region.write_mode(mode)).await, warm(|region| region.write_mode(mode)).await];
+        let knows = async |version: u32| {
+            for world in [&outer, &inner] {
+                world.idle().await;
+                assert_eq!((world.sees(1).await, world.loads().len()), (version, 0), "{mode:?}");
+                world.trips();
+            }
+        };
+
+        let both = {
+            let (outer, inner) = (outer.clone(), inner.clone());
+            async move { Ok::<_, String>((commit(outer).await?, commit(inner).await?)) }
+        };
+        let within = write_of(&inner, 1).await.commit(both);
+        let committed =
+            write_of(&outer, 1).await.commit_unless(within, CommitError::is_rolled_back).await.unwrap();
+        assert!(committed.published.is_confirmed() && committed.value.published.is_confirmed());
+        for world in [&outer, &inner] {
+            assert_eq!(world.sees(1).await, 1, "{mode:?}");
+            world.idle().await;
+            world.trips();
+        }
+        knows(1).await;
+
+        let conflict = || ready(Err::<(), _>("serialization failure"));
+        let within = write_of(&inner, 1).await.commit_unless(conflict(), |_| true);
+        let error =
+            write_of(&outer, 1).await.commit_unless(within, CommitError::is_rolled_back).await.unwrap_err();
+        assert!(matches!(error, CommitError::RolledBack(CommitError::RolledBack(_))), "{mode:?}: {error}");
+        knows(1).await;
+
+        if mode != WriteMode::Simple && mode != WriteMode::Degrade {
+            inner.shared.down(&["hold"]);
+            let within = write_of(&inner, 1).await.commit(commit(inner.clone()));
+            let error = write_of(&outer, 1)
+                .await
+                .commit_unless(within, CommitError::is_rolled_back)
+                .await
+                .unwrap_err();
+            assert!(matches!(error, CommitError::RolledBack(CommitError::Refused(_))), "{mode:?}: {error}");
+            inner.shared.down(&[]);
+            knows(1).await;
+            assert_eq!(inner.db.version(1), 1, "it was not begun");
+        }
+        assert_eq!(outer.events(), [""; 0]);
+
+        // an outer write that is not told so cannot know that it was rolled back
+        let within = write_of(&inner, 1).await.commit_unless(conflict(), |_| true);
+        let error = write_of(&outer, 1).await.commit(within).await.unwrap_err();
+        assert!(error.is_unknown() && error.cause().is_some_and(CommitError::is_rolled_back), "{error}");
+
+        // neither knows
+        for world in [&outer, &inner] {
+            world.idle().await;
+            world.trips();
+        }
+        let lost = {
+            let (outer, inner) = (outer.clone(), inner.clone());
+            async move {
+                (commit(outer).await?, commit(inner).await?);
+                Err::<(), _>("connection reset".to_owned())
+            }
+        };
+        let within = write_of(&inner, 1).await.commit(lost);
+        let error =
+            write_of(&outer, 1).await.commit_unless(within, CommitError::is_rolled_back).await.unwrap_err();
+        let CommitError::Unknown { cause: Lost::Failed(CommitError::Unknown { published, .. }), .. } = &error
+        else {
+            panic!("{error}")
+        };
+        assert!(published.is_confirmed());
+        for world in [&outer, &inner] {
+            assert_eq!(world.sees(1).await, 2, "{mode:?}");
+        }
+    }
+}
+
 #[test]
 fn a_commit_outside_of_a_runtime_is_refused() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,9 +1,11 @@
 //! What a write does to a region: it holds keys, ends the holds, and voids.
 
+use std::future::Future;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::RegionCore;
 use crate::entry::random;
@@ -28,6 +30,29 @@ impl What {
             Self::Region => 1,
         }
     }
+}
+
+/// So many pieces of a step are under way at a time.
+const PIECES: usize = 4;
+
+/// Sends the pieces of a step whose order has no meaning. A step of very many keys neither fills the connection, which others
+/// read through, nor has its last pieces wait for the first ones within their own budget. Behind one that failed, no more are sent.
+async fn few_at_a_time(
+    pieces: impl Iterator<Item = impl Future<Output = Result<(), Fault>>>,
+) -> Result<(), Fault> {
+    let mut under_way = FuturesUnordered::new();
+    for piece in pieces {
+        if under_way.len() == PIECES
+            && let Some(done) = under_way.next().await
+        {
+            done?;
+        }
+        under_way.push(piece);
+    }
+    while let Some(done) = under_way.next().await {
+        done?;
+    }
+    Ok(())
 }
 
 impl RegionCore {
@@ -87,7 +112,7 @@ impl RegionCore {
             let holds: Vec<_> = part.iter().map(hold).collect();
             self.trip(meter, Operation::Hold, part.len(), shared.hold(&holds)).await
         });
-        join_all(parts).await.into_iter().collect()
+        few_at_a_time(parts).await
     }
 
     /// Ends the holds of a write whose outcome is known; they may end in any order (`R7`).
@@ -104,7 +129,7 @@ impl RegionCore {
             let ends: Vec<_> = part.iter().map(end).collect();
             self.trip(meter, Operation::End, part.len(), shared.end(&ends)).await.map(drop)
         });
-        join_all(parts).await.into_iter().collect()
+        few_at_a_time(parts).await
     }
 
     /// Voids everything that is stored under these tags.
