@@ -63,6 +63,7 @@ mod scenarios {
             a_job_without_a_web_request_writes
             a_handler_that_is_dropped_in_its_commit_costs_nobody_the_invalidation
             keys_are_held_before_the_commit_which_is_refused_without
+            a_transaction_that_is_open_for_longer_than_its_holds_live_keeps_them
     }
     on_every_database! {
         collecting:
@@ -71,6 +72,8 @@ mod scenarios {
             rows_that_an_update_names_by_itself_are_voided_by_their_keys
             rows_that_nobody_can_name_are_voided_by_their_tag
             rows_that_a_cascade_deletes_are_voided_by_the_tag_of_their_owner
+            rows_that_a_trigger_changes_are_voided_by_the_tag_of_their_owner
+            a_loop_of_statements_that_stops_half_way_voids_what_is_committed
             a_whole_region_is_voided
     }
     on_every_database! {

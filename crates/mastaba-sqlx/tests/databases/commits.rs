@@ -1,5 +1,7 @@
 //! The beginning and the end of a transaction.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use mastaba::{BoxError, Budget, CommitError, WriteMode};
 use mastaba_sqlx::Begin;
@@ -192,4 +194,30 @@ pub(crate) async fn keys_are_held_before_the_commit_which_is_refused_without<DB:
     town.cache.idle().await;
     assert_eq!(town.trips(), ["shared hold [1]", "shared end [1]"]);
     assert_eq!(town.sees(1).await.0, "A");
+}
+
+pub(crate) async fn a_transaction_that_is_open_for_longer_than_its_holds_live_keeps_them<DB: Database>(
+    town: Town<DB>,
+) {
+    let ttl = Duration::from_millis(200);
+    let town = town.with(|region| region.write_mode(WriteMode::Strict).hold_ttl(ttl)).await.warm(&[1]).await;
+    let mut tx = town.request().begin(&town.pool).await.unwrap();
+    rename(&mut tx, 1, "A").await.unwrap();
+    tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
+    tx.hold().await.unwrap();
+    tokio::time::sleep(ttl * 5).await;
+    let held = town.trips();
+    assert!(held.len() > 3 && held.iter().all(|trip| trip == "shared hold [1]"), "renewed: {held:?}");
+    for _ in 0..2 {
+        let (name, trips) = town.sees(1).await;
+        let stored = trips.iter().any(|trip| trip.starts_with("shared fill"));
+        assert_eq!((name.as_str(), stored), ("a", false), "nobody stores what is about to go: {trips:?}");
+    }
+    assert!(tx.commit().await.unwrap().published.is_confirmed());
+    assert_eq!(town.sees(1).await.0, "A");
+    town.cache.idle().await;
+    town.trips();
+    tokio::time::sleep(ttl * 2).await;
+    assert_eq!(town.trips(), NOTHING, "and no longer");
+    assert_eq!(town.events(), NOTHING);
 }

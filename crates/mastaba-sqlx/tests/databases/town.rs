@@ -128,11 +128,10 @@ impl<DB: Database> Source for OwnerOf<DB> {
     async fn load_many(&self, _: &LoadContext<'_>, keys: &[i64]) -> sqlx::Result<Rows<Self>> {
         self.1.lock().unwrap().push(format!("load owner {keys:?}"));
         let list = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let sql = format!(
-            "select pet.number, name from pet join person on owner = person.number where pet.number in ({list})"
-        );
+        // one digit, as an owner has: `char` is one letter
+        let sql = format!("select number, cast(owner as char) from pet where number in ({list})");
         let rows = DB::select(&mut *self.0.acquire().await?, sql).await?;
-        Ok(rows.into_iter().map(|(pet, _)| (pet, pet / 10)).collect())
+        Ok(rows.into_iter().map(|(pet, owner)| (pet, owner.trim().parse().unwrap())).collect())
     }
 
     fn tags(&self, _: &i64, owner: &i64) -> Vec<String> {
@@ -231,7 +230,12 @@ impl<DB: Database> Town<DB> {
 
     /// The same database, and new tiers in this write mode.
     pub(crate) async fn in_mode(&self, mode: WriteMode) -> Self {
-        let near = |region: Region| region.near(NearConfig::entries(100)).write_mode(mode);
+        self.with(|region| region.write_mode(mode)).await
+    }
+
+    /// The same database, and new tiers of this configuration.
+    pub(crate) async fn with(&self, configure: impl Fn(Region) -> Region) -> Self {
+        let near = |region: Region| configure(region.near(NearConfig::entries(100)));
         Self::over::<false>(self.pool.clone(), self.url.clone(), Memory::default(), near).await
     }
 
