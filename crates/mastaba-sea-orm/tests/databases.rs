@@ -94,6 +94,7 @@ mod scenarios {
         outcomes:
             a_transaction_that_is_dropped_is_rolled_back_in_silence
             a_rollback_voids_nothing
+            a_pool_that_is_exhausted_is_named_and_nothing_is_collected
             a_handler_that_is_dropped_in_its_commit_costs_nobody_the_invalidation
             a_commit_after_a_failed_statement_says_what_the_database_did
             a_constraint_that_is_checked_at_the_commit_is_a_known_rollback

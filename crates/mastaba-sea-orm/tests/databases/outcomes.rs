@@ -4,10 +4,10 @@ use futures_util::FutureExt;
 use mastaba::{CommitError, Lost, WriteMode};
 use mastaba_sea_orm::{Begin, Entities};
 use mastaba_test::proxy::Proxy;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr};
 
 use crate::entities::book;
-use crate::library::{Library, run};
+use crate::library::{Library, connect, run};
 use crate::writing::titled;
 
 pub(crate) async fn a_transaction_that_is_dropped_is_rolled_back_in_silence(library: Library) {
@@ -42,6 +42,22 @@ pub(crate) async fn a_rollback_voids_nothing(library: Library) {
     assert_eq!(library.title(1).await, ("book 1".to_owned(), 0));
     assert_eq!(request.entity::<book::Entity>(1).await.unwrap().unwrap().title, "book 1");
     assert!(library.events().is_empty());
+}
+
+pub(crate) async fn a_pool_that_is_exhausted_is_named_and_nothing_is_collected(library: Library) {
+    let library = library.warm().await;
+    let (small, _) = connect(&library.url, 1).await;
+    let request = library.request();
+    let first = request.begin(&small).await.unwrap();
+    let error = request.begin(&small).await.map(drop).unwrap_err();
+    assert!(matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)), "{error:?}");
+    drop(first);
+    let second = request.begin(&small).await.unwrap();
+    second.update(titled(1, "new")).await.unwrap();
+    second.commit().await.unwrap();
+    assert_eq!(library.trips(), ["shared invalidate [1]"]);
+    assert_eq!(library.title(1).await.0, "new");
+    assert!(library.events().is_empty(), "{:?}", library.events());
 }
 
 /// Every await point: the caller is polled so many times, and then goes.
