@@ -14,6 +14,8 @@ use crate::schedules::Store;
 impl Store for MemcachedServer {
     type Backend = Memcached;
     const FORGETS: bool = true;
+    /// It counts in whole seconds.
+    const LINGERS: Duration = Duration::from_secs(2);
 
     async fn connect(&self, place: usize) -> Memcached {
         connect(&format!("{}?prefix=place{place}:", url(self))).await
@@ -30,6 +32,8 @@ struct Servers(Vec<MemcachedServer>);
 impl Store for Servers {
     type Backend = Memcached;
     const FORGETS: bool = true;
+    /// It counts in whole seconds.
+    const LINGERS: Duration = Duration::from_secs(2);
 
     async fn connect(&self, place: usize) -> Memcached {
         connect(&format!("{}?prefix=place{place}:", url_of(&self.0))).await

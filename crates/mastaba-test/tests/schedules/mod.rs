@@ -22,6 +22,9 @@ pub(crate) trait Store {
     /// Whether it can lose what is stored while it is open.
     const FORGETS: bool;
 
+    /// For how much longer it may keep what is to expire.
+    const LINGERS: Duration = Duration::ZERO;
+
     /// Loses everything that is stored at a place.
     async fn forget(&self, place: usize);
 }
@@ -43,6 +46,7 @@ macro_rules! every_row {
                 c3r_a_hold_whose_commit_may_still_come_is_not_released
                 c5_what_was_stored_in_the_place_of_a_lost_hold_is_void_when_the_write_is_acknowledged
                 c6_each_of_two_writers_ends_its_own_hold
+                a_hold_is_renewed_for_as_long_as_its_transaction_is_open
                 c7u_a_rollback_brings_nothing_back_after_the_commit_of_another_writer
                 n1_an_inner_object_is_voided_before_what_is_derived_from_it
                 n4_holds_over_inner_and_derived_objects_may_end_in_any_order

@@ -1,7 +1,7 @@
 //! The suite finds what it is there to find: backends with one thing wrong each.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use mastaba::shared::{
 };
 use mastaba::{Fault, FaultKind};
 use mastaba_test::conformance::{CHECKS, failures};
+
+use crate::schedules::{Store, rows};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -379,4 +381,43 @@ async fn every_wrong_is_seen_and_every_check_can_fail() {
     assert!(missed.is_empty(), "not seen:\n{}", missed.join("\n"));
     let unable: Vec<_> = CHECKS.iter().filter(|it| !able.contains(*it)).collect();
     assert!(unable.is_empty(), "nothing makes these fail: {unable:?}");
+}
+
+/// What is wrong, one store for each place.
+struct Stores(Wrong, Mutex<HashMap<usize, Arc<Broken>>>);
+
+impl Store for Stores {
+    type Backend = Arc<Broken>;
+    const FORGETS: bool = true;
+
+    async fn connect(&self, place: usize) -> Arc<Broken> {
+        self.1.lock().unwrap().entry(place).or_insert_with(|| Arc::new(Broken::new(self.0))).clone()
+    }
+
+    async fn forget(&self, place: usize) {
+        self.connect(place).await.inner.restart();
+    }
+}
+
+/// The schedules that are about what a store does: each fails over one that lacks its rule.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedules_fail_over_a_store_that_lacks_their_rule() {
+    macro_rules! fails {
+        ($($row:ident over $($wrong:ident)*;)*) => {$(
+            for wrong in [Wrong::Nothing, $(Wrong::$wrong),*] {
+                let run = async move { rows::$row(&Stores(wrong, Mutex::default())).await };
+                // one that hangs has not passed either
+                let done = tokio::time::timeout(Duration::from_secs(20), tokio::spawn(run)).await;
+                let passes = matches!(done, Ok(Ok(())));
+                assert_eq!(passes, wrong == Wrong::Nothing, "{} over {wrong:?}", stringify!($row));
+            }
+        )*};
+    }
+    fails! {
+        a1_a_fill_replaces_nothing_that_came_after_an_invalidation over FillsBlindly;
+        a4_a_fill_is_not_stored_where_nothing_stands over FillsBlindly;
+        a6_a_fill_is_refused_when_what_voided_its_lease_is_gone_too over FillsBlindly;
+        c6_each_of_two_writers_ends_its_own_hold over EndsAllHolds OneHolder;
+        c7u_a_rollback_brings_nothing_back_after_the_commit_of_another_writer over RestoresAlways;
+    }
 }
