@@ -480,7 +480,8 @@ async fn one_commit_of_two_caches_is_published_by_both_or_by_neither() {
         let lost = {
             let (outer, inner) = (outer.clone(), inner.clone());
             async move {
-                (commit(outer).await?, commit(inner).await?);
+                commit(outer).await?;
+                commit(inner).await?;
                 Err::<(), _>("connection reset".to_owned())
             }
         };
