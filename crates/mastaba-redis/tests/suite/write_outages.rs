@@ -15,46 +15,63 @@ use mastaba_test::proxy::Proxy;
 use mastaba_test::servers::RedisServer;
 use mastaba_test::world::{Db, UserById};
 
-const WRITERS: u64 = 4;
+const MODES: [WriteMode; 4] = [WriteMode::Simple, WriteMode::Strict, WriteMode::Serve, WriteMode::Degrade];
 const WRITES: usize = 10_000;
+/// Of each mode.
+const WRITERS: usize = 4;
 const KEYS: u64 = 32;
 const LONG: Duration = Duration::from_secs(60);
 
-/// Ten thousand writes by four writers of one process, whose connections are cut again and again; another process reads.
+/// Ten thousand writes by processes of each mode, with four writers each, whose connections are cut again and again. All of
+/// them read, and one that does nothing else.
 async fn writes_over_connections_that_are_cut(server: &RedisServer, url: &str, cut: impl AsyncFn()) {
     let db = Arc::new(Db::default());
     let patient = |region: Region| region.shared_budget(Duration::from_secs(5));
-    let writer = Process::with(url, &db, patient).await;
+    let writers =
+        join_all(MODES.map(|mode| Process::with(url, &db, move |it| patient(it).write_mode(mode)))).await;
     let reader = Process::with(&server.url(), &db, patient).await;
     let confirmed: Vec<AtomicU32> = (0..=KEYS).map(|_| AtomicU32::new(0)).collect();
-    let (cuts, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (writes, cuts, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
 
-    let write = async |number: u64| {
-        let mut last = None;
-        let mine = KEYS / WRITERS;
-        for nth in 0.. {
-            if nth >= WRITES / WRITERS as usize && cuts.load(Ordering::SeqCst) >= 30 {
-                break;
+    // as many as each can until they are done: a mode that holds takes longer over one
+    let write = async |number: usize| {
+        let (writer, mode) = (&writers[number % MODES.len()], MODES[number % MODES.len()]);
+        let mine = KEYS / (MODES.len() * WRITERS) as u64;
+        let (mut last, mut its) = (None, 0);
+        while writes.load(Ordering::SeqCst) < WRITES || cuts.load(Ordering::SeqCst) < 30 {
+            let key = 1 + number as u64 * mine + its as u64 % mine;
+            let write = writer.request().write();
+            write.invalidate::<UserById>([key]).await.unwrap();
+            let commit = {
+                let db = db.clone();
+                async move { Ok::<_, String>(db.update(key)) }
+            };
+            let committed = match write.commit(commit).await {
+                Ok(committed) => committed,
+                // a connection was cut under its hold: nothing is committed
+                Err(CommitError::Refused(_)) => continue,
+                Err(error) => panic!("{mode:?}: {error}"),
+            };
+            writes.fetch_add(1, Ordering::SeqCst);
+            its += 1;
+            if committed.published.is_confirmed() {
+                confirmed[key as usize].fetch_max(committed.value, Ordering::SeqCst);
             }
-            let key = 1 + number * mine + nth as u64 % mine;
-            let version = db.update(key);
-            let published = writer.request().invalidate::<UserById>([key]).await.unwrap();
-            if published.is_confirmed() {
-                confirmed[key as usize].fetch_max(version, Ordering::SeqCst);
-            }
-            last = Some(published);
+            last = Some(committed.published);
         }
+        assert!(its >= 20, "{mode:?}: {its}");
         last.unwrap()
     };
-    let writers = async {
-        let last = join_all((0..WRITERS).map(write)).await;
+    let written = async {
+        let last = join_all((0..MODES.len() * WRITERS).map(write)).await;
         done.store(true, Ordering::SeqCst);
         last
     };
     let read = async {
+        let mut writer = writers.iter().cycle();
         while !done.load(Ordering::SeqCst) {
             let floors: Vec<_> = confirmed.iter().map(|version| version.load(Ordering::SeqCst)).collect();
-            for process in [&reader, &writer] {
+            for process in [&reader].into_iter().chain(writer.next()) {
                 let users = process.request().get_many::<UserById>(1..=KEYS).await.unwrap();
                 for (key, user) in users.found() {
                     assert!(user.version >= floors[*key as usize], "user {key}: {} is old", user.version);
@@ -66,22 +83,28 @@ async fn writes_over_connections_that_are_cut(server: &RedisServer, url: &str, c
         while !done.load(Ordering::SeqCst) {
             cut().await;
             cuts.fetch_add(1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(3)).await;
+            // time enough for a hold, a commit and an end, and not for many
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let (last, (), ()) = tokio::join!(writers, read, cutting);
+    let (last, (), ()) = tokio::join!(written, read, cutting);
 
     for published in last {
         published.confirmed(LONG).await.unwrap();
     }
-    for process in [&reader, &writer] {
+    for process in writers.iter().chain([&reader]) {
         let users = process.request().get_many::<UserById>(1..=KEYS).await.unwrap();
         let seen: Vec<_> = users.found().map(|(key, user)| (*key, user.version)).collect();
         let committed: Vec<_> = (1..=KEYS).map(|key| (key, db.version(key))).collect();
         assert_eq!(seen, committed, "the last of them are confirmed");
     }
     assert!((1..=KEYS).map(|key| db.version(key) as usize).sum::<usize>() >= WRITES);
-    writer.cache.close().await.expect("nothing is left to be sent");
+    for writer in writers {
+        writer.cache.close().await.expect("nothing is left to be sent");
+        let dropped: Vec<_> =
+            writer.events().into_iter().filter(|event| event.contains("was dropped")).collect();
+        assert_eq!(dropped, [""; 0], "each of them went to its end");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
