@@ -28,6 +28,9 @@ use crate::request::{Lane, Nesting, RequestCache, inside};
 use crate::source::{Fetched, LoadContext, Source};
 use crate::telemetry;
 
+#[cfg(test)]
+mod tests;
+
 /// How long others are waited for at least, once what was ours to load has come.
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -63,7 +66,7 @@ impl<S: Source> Loading for Claim<S> {
                     break;
                 }
                 let (region, meter, ready) = (self.source.region.clone(), self.meter.clone(), self.ready);
-                crate::read::lease(&region, &mut [&mut *self], ready, &meter).await;
+                crate::read::lease(&region, &mut [&mut *self], ready, &meter).boxed().await;
             }
         }
         .boxed()
@@ -129,53 +132,10 @@ impl<S: Source> Claim<S> {
     async fn bring(&mut self, own: Vec<usize>) {
         let (waiting, now): (Vec<_>, Vec<_>) =
             own.into_iter().partition(|at| self.items[*at].elsewhere.is_some());
-        let mut brought = if waiting.is_empty() {
-            self.patiently(self.load_own(&now)).await
-        } else {
-            let began = Instant::now();
-            let mut until = later(began, self.source.policy.lease_patience);
-            let both = async {
-                let loads = async {
-                    let brought = self.load_own(&now).await;
-                    // others may wait for these just as we wait for theirs
-                    let early = self.fill_early(&brought).await;
-                    (brought, early)
-                };
-                let waits = self.await_fills(waiting.clone(), until);
-                tokio::pin!(loads, waits);
-                tokio::select! {
-                    biased;
-                    waited = &mut waits => (loads.await, waited),
-                    brought = &mut loads => {
-                        if !now.is_empty() {
-                            // Who joined what we loaded waits for the rest; and what has tags of its own, and others
-                            // may wait for, is not stored before all of it has come.
-                            until = until.min(later(Instant::now(), began.elapsed().saturating_mul(2).max(SHORT)));
-                        }
-                        match timeout_at(until, &mut waits).await {
-                            Ok(waited) => (brought, waited),
-                            Err(_) => (brought, self.await_fills(waiting.clone(), until).await),
-                        }
-                    }
-                }
-            };
-            let (brought, waited) = self.patiently(both).await;
-            let (brought, early) = brought;
-            for (at, stored) in early {
-                self.items[at].stored = Some(stored);
-            }
-            self.settle_leases(waited, until).await;
-            let late: Vec<_> = waiting.into_iter().filter(|at| self.items[*at].answer.is_none()).collect();
-            let outcome = match late.is_empty() {
-                true => "filled",
-                false if Instant::now() < until => "taken_over",
-                false => "out_of_patience",
-            };
-            telemetry::lease_wait(S::name(), &self.source.region.name, began.elapsed(), outcome);
-            let mut brought = brought;
-            brought.extend(self.patiently(self.load_own(&late)).await);
-            brought.sort_unstable_by_key(|(at, ..)| *at);
-            brought
+        // In boxes: a future is as large as all that it may ever wait for, twice where it is pinned, and is copied when it begins.
+        let mut brought = match waiting.is_empty() {
+            true => self.patiently(self.load_own(&now).boxed()).await,
+            false => self.bring_beside(&now, waiting).boxed().await,
         };
         self.land(&brought);
         for (at, landed, loaded) in brought.drain(..) {
@@ -189,6 +149,53 @@ impl<S: Source> Claim<S> {
             });
             self.items[at].loaded = loaded.map(Box::new);
         }
+    }
+
+    /// Loads what is ours while it waits for the fills of other processes, and then what they did not bring.
+    async fn bring_beside(&mut self, now: &[usize], waiting: Vec<usize>) -> Vec<Brought<S>> {
+        let began = Instant::now();
+        let mut until = later(began, self.source.policy.lease_patience);
+        let both = async {
+            let mut loads = async {
+                let brought = self.load_own(now).await;
+                // others may wait for these just as we wait for theirs
+                let early = self.fill_early(&brought).await;
+                (brought, early)
+            }
+            .boxed();
+            let mut waits = self.await_fills(waiting.clone(), until).boxed();
+            tokio::select! {
+                biased;
+                waited = &mut waits => (loads.await, waited),
+                brought = &mut loads => {
+                    if !now.is_empty() {
+                        // Who joined what we loaded waits for the rest; and what has tags of its own, and others
+                        // may wait for, is not stored before all of it has come.
+                        until = until.min(later(Instant::now(), began.elapsed().saturating_mul(2).max(SHORT)));
+                    }
+                    match timeout_at(until, &mut waits).await {
+                        Ok(waited) => (brought, waited),
+                        Err(_) => (brought, self.await_fills(waiting.clone(), until).await),
+                    }
+                }
+            }
+        };
+        let (brought, waited) = self.patiently(both.boxed()).await;
+        let (mut brought, early) = brought;
+        for (at, stored) in early {
+            self.items[at].stored = Some(stored);
+        }
+        self.settle_leases(waited, until).await;
+        let late: Vec<_> = waiting.into_iter().filter(|at| self.items[*at].answer.is_none()).collect();
+        let outcome = match late.is_empty() {
+            true => "filled",
+            false if Instant::now() < until => "taken_over",
+            false => "out_of_patience",
+        };
+        telemetry::lease_wait(S::name(), &self.source.region.name, began.elapsed(), outcome);
+        brought.extend(self.patiently(self.load_own(&late).boxed()).await);
+        brought.sort_unstable_by_key(|(at, ..)| *at);
+        brought
     }
 
     /// Whether a lease of another process is worth waiting for.
