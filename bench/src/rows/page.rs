@@ -140,6 +140,7 @@ fn pages(
     let names: Vec<&'static str> = cases.iter().map(|case| case.name).collect();
     let serving = runtime();
     let sites: Vec<_> = cases.iter().map(|case| site(&serving, case, database)).collect();
+    let served = serving.handle().clone();
     // the servers run while the client measures
     let _serving = std::thread::spawn(move || serving.block_on(std::future::pending::<()>()));
     let pages = if effort.quick { 10 } else { 256 };
@@ -161,7 +162,10 @@ fn pages(
                     let site = &sites[at];
                     // a naive page takes long, and depends on nothing that was read before
                     let users = if cases[at].way == "naive SQL" { &users[..pages / 8] } else { &users[..] };
-                    starting.block_on(site.reader.prepare(users, cold));
+                    // where its connections are
+                    let (reader, ids) = (site.reader.clone(), users.to_vec());
+                    let prepared = served.spawn(async move { reader.prepare(&ids, cold).await });
+                    starting.block_on(prepared).expect("no panic");
                     let before = cpu(shared[0]);
                     let mut run = visit(site, users, connections, client, database);
                     starting.block_on(site.reader.idle());
