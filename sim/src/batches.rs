@@ -4,21 +4,26 @@
 //! carries a part follows `read.rs` and the settlement of `claim.rs`. Readers are dropped at any poll, and
 //! carriers before they have sent, after, and not at all.
 
+mod carrier;
+mod waiting;
+
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::join_all;
 use shuttle::future::batch_semaphore::{BatchSemaphore as Semaphore, Fairness};
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
 
-use crate::batch::{Part, Phase, Sink};
+use self::carrier::Carrier;
+use self::waiting::Waiting;
+use crate::batch::{Part, Sink};
 use crate::lookout::Lookout;
-use crate::standby::{Place, StandBy};
-use crate::steps::{cut_after, trip};
+use crate::standby::StandBy;
+use crate::steps::cut_after;
 use crate::sync::{Arc, Mutex, lock};
 
 /// What is modelled.
@@ -259,8 +264,7 @@ impl Request {
                 ledger.0.get_mut(&(sink.id, *at)).expect("a key that was waited for").sent += 1;
             });
         }
-        let asking = Asking::new(self);
-        let carrier = Carrier { request: self.clone(), sink: Some(sink), coming, asking: Some(asking) };
+        let carrier = Carrier::of(self, sink, coming);
         let cut = self.scene.cut_off
             && thread_rng().gen_range(0..2) == 0
             && self.cuts.fetch_add(1, Ordering::Relaxed) < MOST_CUTS;
@@ -333,191 +337,6 @@ impl Ledger {
     }
 }
 
-/// As `Waiting`.
-struct Waiting {
-    request: Arc<Request>,
-    parts: Vec<(Arc<ThePart>, Option<usize>)>,
-    tickets: Vec<(usize, usize, usize)>,
-    seen: usize,
-    done: bool,
-    stands: Option<Place>,
-    gathering: usize,
-    looks_out: bool,
-    sleeps: Option<Waker>,
-}
-
-impl Waiting {
-    fn new(request: Arc<Request>) -> Self {
-        Self {
-            request,
-            parts: Vec::new(),
-            tickets: Vec::new(),
-            seen: 0,
-            done: false,
-            stands: None,
-            gathering: 0,
-            looks_out: false,
-            sleeps: None,
-        }
-    }
-
-    fn add(&mut self, nth: usize, part: Arc<ThePart>, at: usize) {
-        let known = self.parts.iter().rposition(|(each, _)| Arc::ptr_eq(each, &part));
-        let part = known.unwrap_or_else(|| {
-            self.parts.push((part, None));
-            self.parts.len() - 1
-        });
-        self.tickets.push((nth, part, at));
-    }
-
-    fn deliver(&self, answers: &mut [Option<u32>]) -> bool {
-        let mut all = true;
-        for (nth, part, at) in &self.tickets {
-            self.parts[*part].0.answers(std::iter::once(*at), |_, _, answer| answers[*nth] = answer);
-            all &= answers[*nth].is_some();
-        }
-        all
-    }
-}
-
-impl Waiting {
-    /// As `Waiting::phase`.
-    fn phase(&mut self, cx: &mut Context<'_>, sleeps: bool) -> Phase {
-        let careless = self.request.scene.broken == Some(BatchRule::ReadersLeaveAWaker);
-        let (mut settled, mut gathering) = (true, false);
-        for (nth, (part, place)) in self.parts.iter_mut().enumerate() {
-            let phase = if careless {
-                part.poll(&mut Context::from_waker(Waker::noop()), place, sleeps)
-            } else {
-                part.poll(cx, place, sleeps)
-            };
-            settled &= match phase {
-                Phase::Settled => true,
-                Phase::Partly => {
-                    let ours = self.tickets.iter().filter(|(_, part, _)| *part == nth).map(|(.., at)| *at);
-                    let hasty = self.request.scene.broken == Some(BatchRule::ReadersLookForAllTheirKeys);
-                    let has = hasty || part.has(ours);
-                    if has {
-                        part.forget(place.take());
-                    }
-                    has
-                }
-                Phase::Gathering | Phase::Sent => false,
-            };
-            gathering |= phase == Phase::Gathering;
-        }
-        match settled {
-            true => Phase::Settled,
-            false if gathering => Phase::Gathering,
-            false => Phase::Sent,
-        }
-    }
-
-    /// As `Waiting::looks_out`.
-    fn looks_out(&mut self) -> bool {
-        self.looks_out = self.looks_out || self.request.lookout.take(self.gathering);
-        self.looks_out
-    }
-
-    /// As `Waiting::sleeps_on`.
-    fn sleeps_on(&self, cx: &Context<'_>) -> bool {
-        !self.looks_out
-            && self.sleeps.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
-            && self.parts.iter().all(|(part, _)| part.gathers())
-            && !self.request.lookout.can_take(self.gathering)
-    }
-
-    /// As `Waiting::sleep`.
-    fn sleep(&mut self, cx: &mut Context<'_>) -> Phase {
-        let phase = self.phase(cx, true);
-        if phase != Phase::Gathering {
-            return phase;
-        }
-        if !self.request.lookout.sleeps(self.gathering) {
-            return self.phase(cx, false);
-        }
-        if !self.looks_out() {
-            match self.request.is_minded(self.gathering) {
-                true => self.sleeps = Some(cx.waker().clone()),
-                false => self.looks_out = true,
-            }
-        }
-        phase
-    }
-}
-
-impl Future for &mut Waiting {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut **self;
-        if this.sleeps_on(cx) {
-            return Poll::Pending;
-        }
-        let mut phase = this.phase(cx, false);
-        if phase == Phase::Gathering && !this.looks_out() {
-            phase = this.sleep(cx);
-            if phase == Phase::Gathering && !this.looks_out {
-                return Poll::Pending;
-            }
-        }
-        if phase == Phase::Gathering && this.request.stand_by.waits(|| Some(()), cx, &mut this.stands) {
-            return Poll::Pending;
-        }
-        if phase == Phase::Gathering {
-            let mut state = lock(&this.request.state);
-            if state.gathered == this.seen {
-                this.request.send(&mut state);
-                drop(state);
-                let told = this.request.scene.broken != Some(BatchRule::SendersLookAgain);
-                phase = if told { this.phase(cx, false) } else { Phase::Sent };
-            } else {
-                this.seen = state.gathered;
-            }
-        }
-        match phase {
-            Phase::Settled => {
-                this.done = true;
-                return Poll::Ready(());
-            }
-            Phase::Gathering => cx.waker().wake_by_ref(),
-            Phase::Sent | Phase::Partly => {}
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if self.done {
-            for (_, part, at) in &self.tickets {
-                self.request.tell(|ledger| ledger.leaves(self.parts[*part].0.id, *at, None));
-            }
-            return;
-        }
-        let mut state = lock(&self.request.state);
-        let mut given_back = 0;
-        for (_, part, at) in &self.tickets {
-            let part = &self.parts[*part].0;
-            let back = part.leave(*at);
-            self.request.tell(|ledger| ledger.leaves(part.id, *at, back));
-            if let Some(key) = back {
-                given_back += 1;
-                state.give_back(key, part);
-            }
-        }
-        state.gathered = state.gathered.saturating_sub(given_back);
-        drop(state);
-        for (part, place) in &self.parts {
-            part.forget(*place);
-        }
-        let gone = self.looks_out && self.request.lookout.leave(self.gathering);
-        if gone && self.request.scene.broken != Some(BatchRule::LookoutIsHandedOver) {
-            self.request.wake_sleepers();
-        }
-    }
-}
-
 impl State {
     fn want(&mut self, key: u32) -> (Arc<ThePart>, usize) {
         let next = &mut self.next_part;
@@ -535,113 +354,6 @@ impl State {
     fn give_back(&mut self, key: u32, part: &Arc<ThePart>) {
         if matches!(self.cells.get(&key), Some(Cell::Coming(of, _)) if Arc::ptr_eq(of, part)) {
             self.cells.remove(&key);
-        }
-    }
-}
-
-/// The task that carries a part: a `Bound` until the task runs, then a `Claim`. Neither touches tier 1 when it is dropped:
-/// who finds a key coming with a part that is settled claims it anew.
-struct Carrier {
-    request: Arc<Request>,
-    sink: Option<Sink<u32, u32>>,
-    coming: Vec<(usize, u32)>,
-    asking: Option<Asking>,
-}
-
-/// As `Asking` in `request/state.rs`.
-struct Asking {
-    request: Arc<Request>,
-    id: u64,
-    ended: bool,
-}
-
-impl Asking {
-    fn new(request: &Arc<Request>) -> Self {
-        Self { request: request.clone(), id: request.stand_by.begin(()), ended: false }
-    }
-
-    /// Its millisecond is over at once.
-    async fn was_long(&self) {
-        std::future::poll_fn(|cx| self.request.stand_by.is_waited_for(self.id, cx)).await;
-    }
-
-    fn end(mut self) {
-        self.ended = true;
-        self.request.stand_by.end(self.id);
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        if !self.ended && self.request.scene.broken != Some(BatchRule::CarriersEndTheStandBy) {
-            self.request.stand_by.end(self.id);
-        }
-    }
-}
-
-impl Carrier {
-    async fn carry(mut self) {
-        if self.coming.is_empty() {
-            return; // everybody has gone
-        }
-        trip().await;
-        if self.request.scene.hangs && self.coming.iter().all(|(_, key)| *key == 0) {
-            self.hang().await;
-        }
-        self.has_asked();
-        if self.request.scene.slow && thread_rng().gen_range(0..2) == 0 {
-            // as `Claim::answer_early`: what is known does not wait for the load
-            let known: Vec<_> = self.coming.extract_if(.., |_| thread_rng().gen_range(0..2) == 0).collect();
-            self.remember(&known);
-            self.sink().answer_early(known.into_iter().map(|(at, key)| (at, key * 10)));
-            trip().await;
-        }
-        let count = self.coming.last().map_or(0, |(at, _)| at + 1);
-        let mut answers = vec![None; count];
-        self.coming.iter().for_each(|(at, key)| answers[*at] = Some(key * 10));
-        self.remember(&self.coming);
-        self.sink().settle(answers);
-    }
-
-    fn sink(&mut self) -> &mut Sink<u32, u32> {
-        self.sink.as_mut().expect("it is there until the carrier is dropped")
-    }
-
-    /// Waits for what comes after it, and is not waited for meanwhile.
-    async fn hang(&mut self) {
-        let request = self.request.clone();
-        let mut hangs = pin!(request.second.acquire(1));
-        if request.scene.broken != Some(BatchRule::StandByIsBounded)
-            && let Some(asking) = self.asking.take()
-        {
-            // one that nobody stands by for goes on counting
-            let answered = matches!(select(pin!(asking.was_long()), hangs.as_mut()).await, Either::Right(_));
-            asking.end();
-            if answered {
-                return;
-            }
-        }
-        hangs.await.expect("it is never closed");
-    }
-
-    fn has_asked(&mut self) {
-        if let Some(asking) = self.asking.take() {
-            asking.end();
-        }
-    }
-
-    fn remember(&self, keys: &[(usize, u32)]) {
-        let mut state = lock(&self.request.state);
-        for (_, key) in keys {
-            state.cells.insert(*key, Cell::Known(key * 10));
-        }
-    }
-}
-
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        if self.request.scene.broken == Some(BatchRule::CarriersGiveBack) {
-            std::mem::forget(self.sink.take());
         }
     }
 }
