@@ -25,12 +25,9 @@ const CIRCLES: [(&str, &str, &str); 2] = [
 ];
 
 /// Names that several types may have, and why.
-const NAMES: [(&str, &str); 12] = [
+const NAMES: [(&str, &str); 9] = [
     ("State", "what is behind the lock of one file, and private to it"),
     ("Inner", "what is behind the `Arc` of one type, and private to its file"),
-    ("AtStart", "the same for Redis and for Memcached"),
-    ("ConnectError", "the same for Redis and for Memcached"),
-    ("ConnectErrorKind", "the same for Redis and for Memcached"),
     ("CacheService", "the same for axum and for actix"),
     ("Options", "the same for axum and for actix"),
     ("ResponseFuture", "the same for axum and for actix"),

@@ -1,6 +1,7 @@
 //! Why nothing could be looked at.
 
 use mastaba::{Fault, FaultKind};
+use mastaba_redis::ConnectError;
 use serde::Serialize;
 
 use crate::secrets::Secrets;
@@ -33,25 +34,15 @@ impl Trouble {
     }
 }
 
-/// One of the two backends could not be connected to.
-fn of_connecting(is_config: bool, is_refused: bool, error: &dyn std::fmt::Display) -> Trouble {
-    let kind = match (is_config, is_refused) {
-        (true, _) => "config",
-        (_, true) => "refused",
-        _ => "unreachable",
-    };
-    Trouble::new(kind, &error.to_string())
-}
-
-impl From<mastaba_redis::ConnectError> for Trouble {
-    fn from(error: mastaba_redis::ConnectError) -> Self {
-        of_connecting(error.is_config(), error.is_refused(), &error)
-    }
-}
-
-impl From<mastaba_memcached::ConnectError> for Trouble {
-    fn from(error: mastaba_memcached::ConnectError) -> Self {
-        of_connecting(error.is_config(), error.is_refused(), &error)
+/// The same type for both backends.
+impl From<ConnectError> for Trouble {
+    fn from(error: ConnectError) -> Self {
+        let kind = match &error {
+            error if error.is_config() => "config",
+            error if error.is_refused() => "refused",
+            _ => "unreachable",
+        };
+        Self::new(kind, &error.to_string())
     }
 }
 

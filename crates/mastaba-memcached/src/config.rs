@@ -4,12 +4,9 @@ mod url;
 
 use std::time::Duration;
 
+use mastaba::shared::connections::{AtStart, ConnectError, urls};
 use mastaba::{Arguments, BoxError};
 
-use crate::error::ConnectError;
-
-/// A server that does not answer within a day is not waited for; and twice as long is within the reach of every clock.
-const LONGEST_TO_CONNECT: Duration = Duration::from_secs(24 * 60 * 60);
 /// What of a key is left for the prefix.
 const LONGEST_PREFIX: usize = 50;
 
@@ -36,16 +33,6 @@ pub struct MemcachedConfig {
     pub at_start: AtStart,
     /// The most bytes of fills that may be under way. What comes beyond is not stored. Default: 64 MiB.
     pub max_fill_bytes: u64,
-}
-
-/// What to do when a server cannot be reached at start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AtStart {
-    /// Fail, with a sentence that says why.
-    #[default]
-    Required,
-    /// Warn, serve from the source alone what has its place there, and go on trying.
-    Optional,
 }
 
 /// Every argument but the two that say where the servers are.
@@ -93,8 +80,10 @@ impl MemcachedConfig {
         let mut config = match (arguments.take("url"), arguments.take("servers")) {
             (Some(url), None) => Self::from_url(&url)?,
             (None, Some(servers)) => {
-                let wrong = |what| format!("arguments.servers = {servers:?}: it {what}");
-                Self::new(url::hosts(&servers).map_err(wrong)?)
+                let wrong = |what: urls::WrongHosts| {
+                    format!("arguments.servers = {servers:?}: it {}", what.without_text())
+                };
+                Self::new(urls::hosts(&servers, url::PORT).map_err(wrong)?)
             }
             (Some(_), Some(_)) => return Err("memcached takes only one of the arguments url, servers".into()),
             (None, None) => {
@@ -127,16 +116,9 @@ impl MemcachedConfig {
             "prefix" => value.clone_into(&mut self.prefix),
             "max_fill_bytes" => self.max_fill_bytes = mastaba::Settings::parse_bytes(value)?,
             "connect_timeout" => self.connect_timeout = mastaba::Settings::parse_duration(value)?,
-            "at_start" => {
-                self.at_start = match value {
-                    "required" => AtStart::Required,
-                    "optional" => AtStart::Optional,
-                    _ => return Err("`required` or `optional` is needed".into()),
-                };
-            }
+            "at_start" => self.at_start = value.parse()?,
             _ => {
-                let none = || format!("there is no such argument; there are: {}", ARGUMENTS.join(", "));
-                return Err(lacking(name).unwrap_or_else(none));
+                return Err(lacking(name).unwrap_or_else(|| urls::no_such_argument(&ARGUMENTS)));
             }
         }
         Ok(())
@@ -158,7 +140,7 @@ impl MemcachedConfig {
             return wrong("memcached: at least one server is needed".to_owned());
         }
         for (at, (host, port)) in self.servers.iter().enumerate() {
-            if host.contains('@') || host.contains('/') {
+            if urls::is_no_host(host) {
                 return wrong(format!(
                     "memcached: a host has no `@` and no `/`; {}",
                     lacking("password").unwrap_or_default()
@@ -179,8 +161,8 @@ impl MemcachedConfig {
                 self.prefix
             ));
         }
-        if self.connect_timeout.is_zero() || self.connect_timeout > LONGEST_TO_CONNECT {
-            return wrong("memcached: connect_timeout has to be above zero, and at most a day".to_owned());
+        if let Err(needed) = urls::check_connect_timeout(self.connect_timeout) {
+            return wrong(format!("memcached: {needed}"));
         }
         Ok(())
     }

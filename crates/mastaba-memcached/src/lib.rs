@@ -47,14 +47,13 @@
 
 mod config;
 mod describe;
-mod error;
 mod hub;
 mod operations;
 mod wire;
 
-pub use config::{AtStart, MemcachedConfig};
+pub use config::MemcachedConfig;
 pub use describe::{ListRecord, MemcachedDescription, MemcachedFacts};
-pub use error::ConnectError;
+pub use mastaba::shared::connections::{AtStart, ConnectError};
 pub use operations::Memcached;
 
 use mastaba::{Arguments, Backend, BoxError};

@@ -17,9 +17,9 @@ use mastaba::{Fault, FaultKind, lease as transitions};
 
 use self::transform::Decided;
 use crate::config::MemcachedConfig;
-use crate::error::ConnectError;
 use crate::hub::ServerList;
 use crate::wire::{ItemCommand, ItemReply, Pipe, Pipes};
+use mastaba::shared::connections::ConnectError;
 
 /// A backend over Memcached. Clones share its connections.
 ///

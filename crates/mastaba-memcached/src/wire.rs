@@ -19,9 +19,9 @@ use memcache::exp::{
 pub(crate) use self::connection::Pipe;
 pub(crate) use self::greet::{NEVER_EVICTS, is_ours, look_at_list};
 use self::link::Links;
-use crate::config::AtStart;
-use crate::error::ConnectError;
+use crate::AtStart;
 use crate::hub::ServerList;
+use mastaba::shared::connections::ConnectError;
 
 /// The mark of a hold, among the flags that a client may give an item: an invalidation need not read a value to know that it
 /// is none.

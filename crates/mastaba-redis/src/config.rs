@@ -7,10 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::ConnectError;
-
-/// A server that does not answer within a day is not waited for; and twice as long is within the reach of every clock.
-const LONGEST_TO_CONNECT: Duration = Duration::from_secs(24 * 60 * 60);
+use mastaba::shared::connections::{AtStart, ConnectError, urls};
 
 /// How to reach Redis or Valkey.
 ///
@@ -87,16 +84,6 @@ pub struct Tls {
     pub key: Option<PathBuf>,
 }
 
-/// What to do when no server can be reached at start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AtStart {
-    /// Fail, with a sentence that says why.
-    #[default]
-    Required,
-    /// Warn, serve from the source alone, and go on trying.
-    Optional,
-}
-
 impl RedisConfig {
     /// The defaults, for these servers.
     #[must_use]
@@ -154,8 +141,8 @@ impl RedisConfig {
             Servers::Socket(_) if self.tls.is_some() => return wrong("there is no TLS over a unix socket"),
             _ => {}
         }
-        if self.connect_timeout.is_zero() || self.connect_timeout > LONGEST_TO_CONNECT {
-            return wrong("connect_timeout has to be above zero, and at most a day");
+        if let Err(needed) = urls::check_connect_timeout(self.connect_timeout) {
+            return wrong(needed);
         }
         if self.quarantine.is_some_and(|time| time.is_zero()) {
             return wrong("quarantine has to be above zero; to have none, leave it out");
@@ -163,15 +150,13 @@ impl RedisConfig {
         if self.database < 0 {
             return wrong("the number of the database is 0 or more");
         }
-        let hosts: &[(String, u16)] = match &self.servers {
-            Servers::One(host, _) if host.contains('@') || host.contains('/') => {
-                return wrong("a host has no `@` and no `/`; a user goes into `username` and `password`");
-            }
+        let several: &[(String, u16)] = match &self.servers {
             Servers::Sentinel { sentinels, .. } => sentinels,
             Servers::Cluster(nodes) => nodes,
             _ => &[],
         };
-        if hosts.iter().any(|(host, _)| host.contains('@') || host.contains('/')) {
+        let one = if let Servers::One(host, _) = &self.servers { Some(host) } else { None };
+        if several.iter().map(|(host, _)| host).chain(one).any(|host| urls::is_no_host(host)) {
             return wrong("a host has no `@` and no `/`; a user goes into `username` and `password`");
         }
         let files = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();

@@ -53,7 +53,6 @@
 
 mod config;
 mod describe;
-mod error;
 mod greeting;
 mod hub;
 mod loss;
@@ -62,11 +61,11 @@ mod own;
 mod script;
 mod wire;
 
-pub use config::{AtStart, RedisConfig, Servers, Tls};
+pub use config::{RedisConfig, Servers, Tls};
 pub use describe::{Deployment, Description, ServerFacts};
-pub use error::ConnectError;
 pub use loss::Loss;
 pub use mastaba::inspect::Capability;
+pub use mastaba::shared::connections::{AtStart, ConnectError};
 pub use operations::Redis;
 
 use mastaba::{Arguments, Backend, BoxError};

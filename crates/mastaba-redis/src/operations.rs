@@ -17,12 +17,12 @@ use mastaba::shared::{
 use mastaba::{Fault, FaultKind, lease};
 
 use crate::config::RedisConfig;
-use crate::error::ConnectError;
 use crate::hub::{Hub, Means};
 use crate::loss::Loss;
 use crate::own::OwnChange;
 use crate::script;
 use crate::wire::{Command, ServerReply, Wire};
+use mastaba::shared::connections::ConnectError;
 
 /// A backend over Redis or Valkey. Clones share its connections.
 ///

@@ -19,10 +19,11 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, RedisWrite, ToRedisArgs, Va
 
 use self::per_runtime::PerRuntime;
 pub(crate) use self::per_runtime::lacks;
-use crate::config::{AtStart, Servers};
-use crate::error::ConnectError;
+use crate::AtStart;
+use crate::config::Servers;
 use crate::hub::Hub;
 use crate::script::Script;
+use mastaba::shared::connections::ConnectError;
 
 /// The connections of a backend, one set per runtime that uses it. Clones share them.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::connection::{Incoming, Pipe};
 use super::{ItemCommand, ItemReply};
-use crate::error::ConnectError;
 use crate::hub::ServerList;
+use mastaba::shared::connections::ConnectError;
 
 /// What is older was not tried: the first versions had other words in their commands.
 const OLDEST: [u32; 3] = [1, 6, 18];

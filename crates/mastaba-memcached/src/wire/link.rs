@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::Pipe;
 use super::greet;
-use crate::error::ConnectError;
 use crate::hub::{LOOK_EVERY, ServerList};
+use mastaba::shared::connections::ConnectError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -3,9 +3,10 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use mastaba::shared::connections::urls;
 use mastaba::{Arguments, BoxError};
 
-use super::{AtStart, RedisConfig, Servers, url};
+use super::{RedisConfig, Servers};
 
 /// Every argument, in the order in which they are listed. The first ones say where the servers are.
 const ARGUMENTS: [&str; 23] = [
@@ -85,7 +86,7 @@ impl RedisConfig {
                 let wrong = "it takes hosts alone; a user goes into `username` and `password`, and an address into `url`";
                 return Err(format!("arguments.{name}: {wrong}"));
             }
-            url::hosts(value, default)
+            urls::hosts(value, default)
                 .map_err(|what| format!("arguments.{name} = {value:?}: it {}", what.with_text()))
         };
         let servers = match name {
@@ -123,13 +124,7 @@ impl RedisConfig {
             "tls_ca" => self.tls.get_or_insert_default().ca = Some(path(value)?),
             "tls_cert" => self.tls.get_or_insert_default().cert = Some(path(value)?),
             "tls_key" => self.tls.get_or_insert_default().key = Some(path(value)?),
-            "at_start" => {
-                self.at_start = match value {
-                    "required" => AtStart::Required,
-                    "optional" => AtStart::Optional,
-                    _ => return Err("`required` or `optional` is needed".into()),
-                };
-            }
+            "at_start" => self.at_start = value.parse()?,
             "port" => match &mut self.servers {
                 Servers::One(_, port) => *port = number::<NonZeroU16>(value)?.get(),
                 _ => return Err("only `host` has a port beside it; others are written host:port".into()),
@@ -143,12 +138,7 @@ impl RedisConfig {
                     ),
                 }
             }
-            _ => {
-                return Err(format!(
-                    "there is no such argument; there are: {}",
-                    ARGUMENTS[PLACES..].join(", ")
-                ));
-            }
+            _ => return Err(urls::no_such_argument(&ARGUMENTS[PLACES..])),
         }
         Ok(())
     }

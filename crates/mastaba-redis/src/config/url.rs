@@ -1,20 +1,19 @@
 //! URLs of servers: the one notation for a single server, a socket, sentinels and a cluster.
 
-use percent_encoding::percent_decode_str;
+use mastaba::shared::connections::ConnectError;
+use mastaba::shared::connections::urls::{self, decode};
 
 use super::arguments::is_argument;
 use super::{RedisConfig, Servers, Tls};
-use crate::error::ConnectError;
 
 const FORMS: &str = "redis://host:6379/0, redis+unix:///path, redis-sentinel://host:26379/master, \
                      redis-cluster://host:6379,host:6380; with TLS rediss://, rediss-sentinel://, rediss-cluster://";
 
-pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
-    // Never with a piece of the URL in a sentence. Where a password was written raw, a `@`, `:`, `/` or `?` in it moves the
-    // borders, and what is taken for a host, a port, a database or the name of an argument is a part of the password.
+pub(super) fn parse(text: &str) -> Result<RedisConfig, ConnectError> {
+    // never with a piece of the URL in a sentence: see the module `urls`
     let wrong = |what: String| ConnectError::config(format!("the redis URL {what}; valid forms: {FORMS}"));
-    let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| wrong("has no scheme".to_owned()))?;
-    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let (scheme, rest) = text.trim().split_once("://").ok_or_else(|| wrong("has no scheme".to_owned()))?;
+    let (rest, query) = urls::split_query(rest);
     let scheme = scheme.to_ascii_lowercase().replace("valkey", "redis");
     let hidden = |text: &str| text.contains('@') && scheme_has_hosts(&scheme);
     let authority = rest.split('/').next().unwrap_or_default();
@@ -38,7 +37,7 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
         let (user, hosts) =
             authority.rsplit_once('@').map_or((None, authority), |(user, it)| (Some(user), it));
         let default = if scheme.ends_with("-sentinel") { 26379 } else { 6379 };
-        let hosts = self::hosts(hosts, default).map_err(|what| wrong(what.without_text()))?;
+        let hosts = urls::hosts(hosts, default).map_err(|what| wrong(what.without_text()))?;
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let servers = match scheme.strip_prefix("rediss").or(scheme.strip_prefix("redis")) {
             Some("") => match &hosts[..] {
@@ -78,15 +77,7 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig, ConnectError> {
         }
         config
     };
-    for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
-        let set = decode(value).and_then(|value| config.set(name, &value));
-        set.map_err(|needed| {
-            // one that is known says nothing of a password
-            let shown = if is_argument(name) { format!("{name:?}") } else { "an argument".to_owned() };
-            ConnectError::config(format!("the redis URL has {shown} after the `?`: {needed}"))
-        })?;
-    }
+    urls::set_each("redis", query, is_argument, |name, value| config.set(name, value))?;
     config.check()?;
     Ok(config)
 }
@@ -106,62 +97,6 @@ fn is_named(query: &str) -> bool {
 /// As schemes are written.
 fn is_word(text: &str) -> bool {
     text.len() <= 20 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+')
-}
-
-/// What is wrong with hosts.
-pub(super) enum Wrong {
-    What(&'static str),
-    Port(String),
-    Decoding(String),
-}
-
-impl Wrong {
-    /// For a text that may be a part of a password.
-    fn without_text(self) -> String {
-        match self {
-            Self::Port(_) => "has a port that is none: a number from 1 to 65535 is needed".to_owned(),
-            Self::What(what) => what.to_owned(),
-            Self::Decoding(what) => what,
-        }
-    }
-
-    pub(super) fn with_text(self) -> String {
-        match self {
-            Self::Port(port) => format!("has the port {port:?}, which is none"),
-            other => other.without_text(),
-        }
-    }
-}
-
-/// Hosts with commas between them.
-pub(super) fn hosts(text: &str, default: u16) -> Result<Vec<(String, u16)>, Wrong> {
-    text.split(',').map(|host| address(host.trim(), default)).collect()
-}
-
-fn address(text: &str, default: u16) -> Result<(String, u16), Wrong> {
-    let bad_port = |port: &str| Wrong::Port(port.to_owned());
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or(Wrong::What("has an IPv6 address without its `]`"))?;
-        (host, rest.strip_prefix(':'))
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    if host.is_empty() {
-        return Err(Wrong::What("names no host"));
-    }
-    let port = match port {
-        None => default,
-        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| bad_port(port))?,
-    };
-    Ok((decode(host).map_err(Wrong::Decoding)?, port))
-}
-
-fn decode(text: &str) -> Result<String, String> {
-    let decoded = percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned);
-    decoded.map_err(|_| "has percent signs that stand for no UTF-8".to_owned())
 }
 
 #[cfg(test)]

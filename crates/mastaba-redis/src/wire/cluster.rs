@@ -21,9 +21,9 @@ use super::greet;
 use super::per_runtime::{Keeping, PerRuntime, current, per_runtime};
 use super::single::address;
 use super::tcp_settings;
-use crate::error::ConnectError;
 use crate::greeting::Greeting;
 use crate::hub::{Hub, LOOK_EVERY};
+use mastaba::shared::connections::ConnectError;
 
 /// Between attempts at a slot that is on its way.
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);

@@ -3,7 +3,7 @@
 use redis::{ErrorKind, RedisError};
 
 use crate::config::{RedisConfig, Servers};
-use crate::error::ConnectError;
+use mastaba::shared::connections::ConnectError;
 
 /// What a first attempt that failed means for the start: an error, or a warning where the servers are optional.
 pub(super) fn at_start(

@@ -17,10 +17,10 @@ use super::greet::{self, Tracker};
 use super::per_runtime::{Keeping, PerRuntime, current, per_runtime};
 use super::{identity, tcp_settings};
 use crate::config::{RedisConfig, Servers};
-use crate::error::ConnectError;
 use crate::greeting::Greeting;
 use crate::hub::{Hub, LOOK_EVERY};
 use crate::loss::Loss;
+use mastaba::shared::connections::ConnectError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

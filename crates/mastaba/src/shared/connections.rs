@@ -1,4 +1,5 @@
-//! For backends over connections: one link per runtime (feature `connections`).
+//! For backends over connections (feature `connections`): one link per runtime, why there is [none at start](ConnectError), and
+//! what their [URLs](urls) have in common.
 //!
 //! A connection is driven by the runtime that it was made on, and by no other. Where that runtime has ended, or nobody drives
 //! it any longer, a connection answers nobody. So each runtime gets its own when it asks for the first time, and takes it
@@ -15,6 +16,9 @@
 //! # });
 //! ```
 
+mod start;
+pub mod urls;
+
 use std::future::Future;
 use std::panic::catch_unwind;
 use std::pin::Pin;
@@ -23,6 +27,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
+
+pub use start::{AtStart, ConnectError};
 
 /// What keeps a link, in a task on its runtime.
 pub type Keeping = Pin<Box<dyn Future<Output = ()> + Send>>;
