@@ -57,7 +57,7 @@ impl Memcached {
     ///
     /// # Errors
     /// If the runtime cannot be used. A server that does not answer is one of which nothing is known
-    /// ([`MemcachedFacts::down`]).
+    /// ([`MemcachedFacts::down`](field@MemcachedFacts::down)).
     pub async fn describe(&self) -> Result<MemcachedDescription, Fault> {
         let hub = self.hub();
         let mut servers = Vec::with_capacity(hub.servers());
