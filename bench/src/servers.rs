@@ -224,8 +224,10 @@ pub(crate) enum Store {
 impl Store {
     /// One of each kind that is installed; Redis comes first.
     pub(crate) fn all() -> Vec<Self> {
+        // the reference
+        let Some(redis) = Redis::start() else { return Vec::new() };
         let stores = [
-            Redis::start().map(Self::Redis7),
+            Some(Self::Redis7(redis)),
             Redis::start_as(Program::Valkey9).map(Self::Valkey9),
             OneMemcached::start().map(Self::Memcached),
         ];
@@ -272,9 +274,9 @@ const MEMCACHED: &str = "memcached://";
 pub(crate) async fn hand(url: &str) -> Hand {
     match url.strip_prefix(MEMCACHED) {
         Some(addr) => {
-            // as patient as the client of Redis, and with a connection for each page that is read at a time
+            // as patient as the client of Redis, and with a connection for each of the two reads that a page makes at a time
             let limit = Some(Duration::from_secs(10));
-            let client = AsyncMetaClient::builder().io_timeout(limit).connect_timeout(limit).max_idle(32);
+            let client = AsyncMetaClient::builder().io_timeout(limit).connect_timeout(limit).max_idle(64);
             Hand::Memcached(Arc::new(client.connect_async(addr).await.expect("a connection")))
         }
         None => Hand::Redis(connect(url).await),

@@ -126,8 +126,9 @@ fn shared_map(runtime: &Runtime, clients: &MgetClients, place: &str, size: i64, 
     let case = |name, work: Work| case(runtime, clients, (name, size, calls), work);
     let by_hand: Work = |mut clients, ids| {
         Box::pin(async move {
-            let users = by_hand::mget(&mut clients.redis, &ids).await.into_iter().flatten();
-            let users: HashMap<i64, Arc<User>> = users.map(|user| (user.id, Arc::new(user))).collect();
+            let found = by_hand::mget(&mut clients.redis, &ids).await.into_iter().flatten();
+            let mut users: HashMap<i64, Arc<User>> = HashMap::with_capacity(ids.len());
+            users.extend(found.map(|user| (user.id, Arc::new(user))));
             drop(black_box(users));
         })
     };

@@ -137,7 +137,7 @@ impl<K, A: Clone> Part<K, A> {
         if state.phase != Phase::Gathering {
             return None;
         }
-        if state.readers.len() == FEW {
+        if state.keys.len() >= FEW && state.keys.len() == state.keys.capacity() {
             // keys that come one by one, as those of a page do
             state.keys.reserve(MORE);
             state.readers.reserve(MORE);

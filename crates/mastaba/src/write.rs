@@ -230,7 +230,14 @@ impl Write {
             forget: Box::new(move || forget::<S>(&request, &keys)),
             put: None,
         };
-        self.push(Step { region, what: What::Keys(records), collected, local: vec![local], held: false });
+        self.push(Step {
+            region,
+            what: What::Keys(records),
+            collected,
+            local: vec![local],
+            held: false,
+            tried: false,
+        });
         Ok(())
     }
 
@@ -434,6 +441,7 @@ impl Write {
             collected: Extent { count, ..Extent::default() },
             local: vec![local],
             held: false,
+            tried: false,
         });
     }
 

@@ -199,13 +199,13 @@ pub(crate) async fn keys_are_held_before_the_commit_which_is_refused_without<DB:
 pub(crate) async fn a_transaction_that_is_open_for_longer_than_its_holds_live_keeps_them<DB: Database>(
     town: Town<DB>,
 ) {
-    let ttl = Duration::from_millis(200);
+    let ttl = Duration::from_millis(600);
     let town = town.with(|region| region.write_mode(WriteMode::Strict).hold_ttl(ttl)).await.warm(&[1]).await;
     let mut tx = town.request().begin(&town.pool).await.unwrap();
     rename(&mut tx, 1, "A").await.unwrap();
     tx.invalidate::<NameOf<DB>>([1]).await.unwrap();
     tx.hold().await.unwrap();
-    tokio::time::sleep(ttl * 5).await;
+    tokio::time::sleep(ttl * 2).await;
     let held = town.trips();
     assert!(held.len() > 3 && held.iter().all(|trip| trip == "shared hold [1]"), "renewed: {held:?}");
     for _ in 0..2 {

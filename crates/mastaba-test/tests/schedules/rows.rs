@@ -192,7 +192,7 @@ pub(crate) async fn c5_what_was_stored_in_the_place_of_a_lost_hold_is_void_when_
 /// A transaction stays open for longer than its holds live. They are renewed: nobody stores meanwhile what it is about to
 /// void, and from its commit on nobody reads it.
 pub(crate) async fn a_hold_is_renewed_for_as_long_as_its_transaction_is_open<S: Store>(store: &S) {
-    let ttl = Duration::from_millis(200);
+    let ttl = Duration::from_millis(600);
     let mut stages = Vec::new();
     for mode in [strict as fn(_) -> Region, degrade] {
         stages.extend(Stage::all(store, |region| mode(region).hold_ttl(ttl)).await);
@@ -203,12 +203,12 @@ pub(crate) async fn a_hold_is_renewed_for_as_long_as_its_transaction_is_open<S: 
         let write = stage.writer.write().await;
         write.hold().await.unwrap();
         let began = Instant::now();
-        while began.elapsed() < ttl * 5 + S::LINGERS {
+        while began.elapsed() < ttl * 3 + S::LINGERS {
             let users = stage.reader.request().get_outcomes::<UserById>([1]).await;
             assert_eq!(users[&1].value().unwrap().unwrap().version, 0, "not committed yet");
             assert_eq!(users[&1].tier(), Some(Tier::Source), "held, after {:?}", began.elapsed());
             stage.reader.cache.idle().await; // its fill, if there were one
-            tokio::time::sleep(ttl / 4).await;
+            tokio::time::sleep(ttl / 12).await;
         }
         stage.db.update(1);
         assert_eq!(stage.reader.sees(1).await, 1, "from COMMIT on (I2)");

@@ -416,6 +416,51 @@ async fn very_many_keys_are_held_and_ended_a_few_pieces_at_a_time() {
     }
 }
 
+/// A piece that fails keeps no other one back: what is not ended would stay held until its time is over.
+#[tokio::test]
+async fn a_piece_that_fails_keeps_none_of_the_others_from_being_ended() {
+    let pieces = |world: &World, operation: &str| {
+        world.trips().iter().filter(|trip| trip.starts_with(operation)).count()
+    };
+    let world = World::with(|region| region.write_mode(WriteMode::Strict)).await;
+    let write = world.request().write();
+    write.invalidate::<UserById>(0..100_000).await.unwrap();
+    world.shared.refuse(&["end"]);
+    let committed = write.commit(commit(world.clone())).await.unwrap();
+    assert!(!committed.published.is_confirmed());
+    assert_eq!(pieces(&world, "shared end"), 10);
+    committed.published.confirmed(Duration::from_secs(20)).await.unwrap();
+
+    // and of a write that was refused, what it holds is given back
+    world.shared.refuse(&["hold"]);
+    let write = world.request().write();
+    write.invalidate::<UserById>(0..100_000).await.unwrap();
+    world.trips();
+    let refused = write.commit(commit(world.clone())).await;
+    assert!(matches!(refused, Err(CommitError::Refused(_))), "{refused:?}");
+    world.idle().await;
+    let trips = world.trips();
+    for operation in ["shared hold", "shared end"] {
+        let pieces = trips.iter().filter(|trip| trip.starts_with(operation)).count();
+        assert_eq!(pieces, 10, "{operation}");
+    }
+}
+
+/// Holds that take as long to be placed as they live would not stand all at one time (R7).
+#[tokio::test]
+async fn holds_that_cannot_all_stand_at_one_time_refuse_the_write() {
+    let world =
+        World::with(|region| region.write_mode(WriteMode::Strict).hold_ttl(Duration::from_millis(300))).await;
+    let write = world.request().write();
+    write.invalidate::<UserById>(0..100_000).await.unwrap();
+    // ten pieces, four at a time
+    world.shared.slow(Duration::from_millis(100));
+    let refused = write.commit(commit(world.clone())).await;
+    let Err(CommitError::Refused(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.to_string().contains("a hold lives for 300ms"), "{why}");
+    assert_eq!(world.db.version(1), 0);
+}
+
 /// The write of another cache carries the commit of this one.
 #[tokio::test]
 async fn one_commit_of_two_caches_is_published_by_both_or_by_neither() {

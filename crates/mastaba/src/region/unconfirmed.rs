@@ -290,7 +290,7 @@ impl RegionCore {
             false
         };
         done.then_some(()).ok_or_else(|| {
-            let left = lock(&self.unconfirmed.state).collected.count;
+            let left: usize = lock(&self.unconfirmed.state).queue.iter().map(|kept| kept.what.len()).sum();
             Fault::new(
                 crate::FaultKind::Down,
                 format!("{left} invalidated keys, tags and regions were not confirmed within {within:?}"),

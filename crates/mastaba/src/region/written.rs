@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 
 use super::RegionCore;
 use crate::entry::random;
-use crate::error::Fault;
+use crate::error::{Fault, FaultKind};
 use crate::report::{Meter, Operation};
 use crate::shared::{End, Hold, Stamp, WriteOutcome};
 
@@ -36,23 +37,24 @@ impl What {
 const PIECES: usize = 4;
 
 /// Sends the pieces of a step whose order has no meaning. A step of very many keys neither fills the connection, which others
-/// read through, nor has its last pieces wait for the first ones within their own budget. Behind one that failed, no more are sent.
+/// read through, nor has its last pieces wait for the first ones within their own budget. A piece that fails keeps none back:
+/// the others are held, renewed and ended all the same.
 async fn few_at_a_time(
     pieces: impl Iterator<Item = impl Future<Output = Result<(), Fault>>>,
 ) -> Result<(), Fault> {
-    let mut under_way = FuturesUnordered::new();
+    let (mut under_way, mut all) = (FuturesUnordered::new(), Ok(()));
     for piece in pieces {
         if under_way.len() == PIECES
             && let Some(done) = under_way.next().await
         {
-            done?;
+            all = all.and(done);
         }
         under_way.push(piece);
     }
     while let Some(done) = under_way.next().await {
-        done?;
+        all = all.and(done);
     }
-    Ok(())
+    all
 }
 
 impl RegionCore {
@@ -105,14 +107,21 @@ impl RegionCore {
     /// Holds keys, so that nobody fills them until the hold is ended or has run out (`R7`).
     pub(crate) async fn hold(&self, meter: &Meter, keys: &[Bytes], holder: u64) -> Result<(), Fault> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        let ttl = self.policy.hold_ttl;
+        let (ttl, began) = (self.policy.hold_ttl, Instant::now());
         // kept: `Serve` goes on serving it, and both restore it after a rollback (R10)
         let hold = |key: &Bytes| Hold { key: key.clone(), holder, ttl, keep: true };
         let parts = keys.chunks(self.abilities.max_batch.max(1)).map(|part| async move {
             let holds: Vec<_> = part.iter().map(hold).collect();
             self.trip(meter, Operation::Hold, part.len(), shared.hold(&holds)).await
         });
-        few_at_a_time(parts).await
+        few_at_a_time(parts).await?;
+        let took = began.elapsed();
+        if took > ttl / 3 * 2 {
+            // all of them have to stand at one time, and be renewed before the first one runs out (R7)
+            let why = format!("to hold {} keys took {took:.1?}, and a hold lives for {ttl:?}", keys.len());
+            return Err(Fault::new(FaultKind::Timeout, why));
+        }
+        Ok(())
     }
 
     /// Ends the holds of a write whose outcome is known; they may end in any order (`R7`).

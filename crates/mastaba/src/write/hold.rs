@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Write, publish};
 use crate::error::Error;
+use crate::limits::later;
 use crate::policy::WriteMode;
 use crate::report::Meter;
 use crate::sync::lock;
@@ -40,20 +41,21 @@ impl Write {
             let steps = lock(&self.steps);
             (publish::to_hold(steps.iter()), steps.len())
         };
-        let meter = Meter::new(self.request.inner.clone(), true);
+        let (meter, began) = (Meter::new(self.request.inner.clone(), true), Instant::now());
         let (held, refused) = publish::place(&regions, self.holder, &meter).await;
         for step in lock(&self.steps).iter_mut().take(count) {
+            step.tried |= regions.iter().any(|(region, _)| Arc::ptr_eq(region, &step.region));
             step.held |= step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region));
             if step.held && step.region.policy.write_mode != WriteMode::Serve {
                 step.void();
             }
         }
-        self.go_on_holding();
+        self.go_on_holding(began);
         refused.map_or(Ok(()), Err)
     }
 
-    /// Renews what is held now, and nothing else.
-    pub(super) fn go_on_holding(&self) {
+    /// Renews what is held now, by holds of which the first was placed then, and nothing else.
+    pub(super) fn go_on_holding(&self, began: Instant) {
         let mut renewal = lock(&self.renewal);
         let regions = {
             let steps = lock(&self.steps);
@@ -67,8 +69,11 @@ impl Write {
         let holder = self.holder;
         // not one of the tasks that the cache waits for when it is closed: the write may stay open for long
         let task = runtime.spawn(async move {
+            let mut began = began;
             loop {
-                sleep(ttl / 3).await;
+                // from when the first of them was placed: very many take their time
+                sleep_until(later(began, ttl / 3)).await;
+                began = Instant::now();
                 // what was not renewed this time may be the next time; the commit places all of them anew
                 let _ = publish::place(&regions, holder, &meter).await;
             }

@@ -385,7 +385,7 @@ fn step(cache: &Arc<CacheCore>, region: Arc<RegionCore>, piece: &Outgoing) -> St
         put: None,
     };
     let collected = Extent { count: piece.len(), sources: Vec::new(), sample };
-    Step { region, what, collected, local: vec![local], held: false }
+    Step { region, what, collected, local: vec![local], held: false, tried: false }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::outcome::{CommitError, Committed, Lost, Published};
 use super::outgoing::{Afterwards, Settled};
@@ -22,6 +22,7 @@ use super::{Narrow, unconfirmed};
 use crate::error::{Error, Fault, FaultKind};
 use crate::event::Event;
 use crate::guarded::{Panicked, guard};
+use crate::limits::later;
 use crate::policy::WriteMode;
 use crate::region::{Behind, Extent, RegionCore};
 use crate::report::{Meter, counted};
@@ -96,11 +97,13 @@ impl Plan {
         Meter::new(self.request.inner.clone(), true)
     }
 
-    /// Places the holds of what has to be held (`R7`: all of them before COMMIT). Gives what is held.
-    async fn hold(&mut self) -> Result<OfRegions, Error> {
+    /// Places the holds of what has to be held (`R7`: all of them before COMMIT). Gives what is held, and since when.
+    async fn hold(&mut self) -> Result<(OfRegions, Instant), Error> {
+        let began = Instant::now();
         let mut regions = to_hold(self.steps.iter());
         let (held, refused) = place(&regions, self.holder, &self.meter()).await;
         for step in &mut self.steps {
+            step.tried |= regions.iter().any(|(region, _)| Arc::ptr_eq(region, &step.region));
             if step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region)) {
                 step.held = true;
             }
@@ -110,16 +113,18 @@ impl Plan {
             }
         }
         regions.retain(|(region, _)| held.iter().any(|each| Arc::ptr_eq(each, region)));
-        refused.map_or(Ok(regions), Err)
+        refused.map_or(Ok((regions, began)), Err)
     }
 
     /// Runs the commit, and renews the holds for as long as it takes.
-    async fn over<T>(&self, regions: &OfRegions, commit: impl Future<Output = T>) -> T {
+    async fn over<T>(&self, regions: &OfRegions, mut began: Instant, commit: impl Future<Output = T>) -> T {
         let Some(ttl) = shortest(regions) else { return commit.await };
         let (meter, holder) = (self.meter(), self.holder);
         let renewals = async {
             loop {
-                sleep(ttl / 3).await;
+                // from when the first of them was placed: very many take their time
+                sleep_until(later(began, ttl / 3)).await;
+                began = Instant::now();
                 // where it fails they run out: what is stored then is void before the write is acknowledged
                 let _ = place(regions, holder, &meter).await;
             }
@@ -177,7 +182,8 @@ impl Plan {
         self.begun = false;
         self.forget();
         for step in std::mem::take(&mut self.steps) {
-            if let (true, Some(keys)) = (step.held, step.keys()) {
+            // of a write that was refused too: some of its keys are held, and nobody knows which (R9: no other hold ends by it)
+            if let (true, Some(keys)) = (step.held || step.tried, step.keys()) {
                 // what is not ended runs out by itself
                 let _ = step.region.end(&meter, keys, self.holder, WriteOutcome::RolledBack).await;
             }
@@ -208,8 +214,8 @@ impl Plan {
         is_rolled_back: impl FnOnce(&E) -> bool,
         answer: oneshot::Sender<Result<Committed<T>, CommitError<E>>>,
     ) {
-        let held = match self.hold().await {
-            Ok(held) => held,
+        let (held, began) = match self.hold().await {
+            Ok(placed) => placed,
             Err(error) => {
                 drop(commit); // which rolls back
                 let _ = answer.send(Err(CommitError::Refused(error)));
@@ -217,7 +223,7 @@ impl Plan {
             }
         };
         self.begun = true;
-        let done = self.over(&held, AssertUnwindSafe(commit).catch_unwind()).await;
+        let done = self.over(&held, began, AssertUnwindSafe(commit).catch_unwind()).await;
         let rolled_back = |error: &E| {
             // user code: if it panics, nothing is certain
             guard(|| is_rolled_back(error)).unwrap_or(false)

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::publish::OfRegions;
@@ -60,7 +61,7 @@ impl Write {
             return;
         }
         let (meter, holder) = (Meter::new(self.request.inner.clone(), false), self.holder);
-        self.go_on_holding();
+        self.go_on_holding(Instant::now());
         let ends = async move {
             for (region, keys) in held {
                 // what is not ended runs out by itself

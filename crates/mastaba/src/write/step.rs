@@ -16,6 +16,8 @@ pub(super) struct Step {
     pub(super) local: Vec<Local>,
     /// Its keys are held in the shared tier (write modes `Strict`, `Serve`, `Degrade`).
     pub(super) held: bool,
+    /// It was tried to hold them, so some of them may be held.
+    pub(super) tried: bool,
 }
 
 /// What a step does in this process.

@@ -9,10 +9,12 @@
 //! let hosts = urls::hosts("one,[::1]:7", 6379).unwrap();
 //! assert_eq!(hosts, [("one".to_owned(), 6379), ("::1".to_owned(), 7)]);
 //! let told = urls::hosts("user:secret", 6379).unwrap_err().without_text();
+//! assert!(!format!("{:?}", urls::hosts("user:secret", 6379)).contains("secret"));
 //! assert_eq!(told, "has a port that is none: a number from 1 to 65535 is needed");
 //! ```
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -22,11 +24,17 @@ use super::ConnectError;
 /// A server that does not answer within a day is not waited for; and twice as long is within the reach of every clock.
 const LONGEST_TO_CONNECT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is wrong with hosts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is wrong with hosts. As `Debug` it shows no piece of them, which may be a part of a password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct WrongHosts(Wrong);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Debug for WrongHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WrongHosts").field(&self.clone().without_text()).finish()
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
 enum Wrong {
     What(String),
     Port(String),
