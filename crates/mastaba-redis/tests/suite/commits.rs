@@ -56,8 +56,11 @@ async fn a_hundred_thousand_keys_are_committed_in_bounded_pieces() {
     let Some(server) = RedisServer::start().await else { return };
     for mode in [WriteMode::Simple, WriteMode::Strict] {
         let table = Table::new();
-        // one piece is slow enough on a busy machine, and nobody waits for all of them within one budget
-        let configure = |region: Region| region.write_mode(mode).shared_budget(Duration::from_secs(10));
+        // patient: one piece is slow on a busy machine, and all of them have to stand at one time
+        let configure = |region: Region| {
+            let region = region.write_mode(mode).hold_ttl(Duration::from_secs(180));
+            region.shared_budget(Duration::from_secs(60))
+        };
         let (writer, reader) = (
             process(&server.url(), &table, configure).await,
             process(&server.url(), &table, configure).await,
