@@ -80,6 +80,12 @@ impl MemcachedConfig {
         let mut config = match (arguments.take("url"), arguments.take("servers")) {
             (Some(url), None) => Self::from_url(&url)?,
             (None, Some(servers)) => {
+                // there may be a password in it
+                if servers.contains('@') || servers.contains("://") {
+                    let wrong =
+                        "it takes hosts alone; this client has no passwords, and an address goes into `url`";
+                    return Err(format!("arguments.servers: {wrong}").into());
+                }
                 let wrong = |what: urls::WrongHosts| {
                     format!("arguments.servers = {servers:?}: it {}", what.without_text())
                 };

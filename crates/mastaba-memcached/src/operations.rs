@@ -75,8 +75,9 @@ impl Memcached {
     ///
     /// A program that comes with another list of servers than those before it takes the servers over. This does not, and does
     /// not write its list where there is none: where another list is in use every operation is refused with a sentence that
-    /// says so. A server of several that cannot be reached is no error, whatever
-    /// [`at_start`](MemcachedConfig::at_start) says, for [`describe`](Memcached::describe) tells why; its keys have a fault.
+    /// says so, and an invalidation is not acknowledged where none is in use. A server of several that cannot be reached is no
+    /// error, whatever [`at_start`](MemcachedConfig::at_start) says, for [`describe`](Memcached::describe) tells why; its keys
+    /// have a fault.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -229,10 +230,16 @@ impl Shared for Memcached {
     }
 
     async fn invalidate(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
+        let visits = self.hub().visits();
+        if visits {
+            // what a person does with a wrong list is nothing that anybody waits for
+            self.hub().is_in_use()?;
+        }
         let done = self.void(keys, stamps).await;
         // It is tried all the same. It is not acknowledged where another list is in use, nor before all who use another one can have
         // noticed ours: they read from other servers until then.
-        self.hub().known_incarnation().and(done)
+        self.hub().known_incarnation().and(done)?;
+        if visits { self.find_list(keys, stamps).await } else { Ok(()) }
     }
 
     async fn hold(&self, holds: &[Hold]) -> Result<(), Fault> {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mastaba::Fault;
-use mastaba::lease;
 use mastaba::shared::Stamp;
+use mastaba::{Fault, FaultKind, lease};
 
 use super::transform::{Decided, TRIES, pause};
 use super::{Memcached, again_and_again, unexpected};
-use crate::wire::{HOLD, ItemCommand, ItemReply, Pipe};
+use crate::wire::{self, HOLD, ItemCommand, ItemReply, Pipe};
 
 impl Memcached {
     pub(super) async fn void(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
@@ -22,6 +21,36 @@ impl Memcached {
             // R7: they were removed in no order. What was derived meanwhile from an inner object that was still to go is void
             // after the second time.
             self.void_keys(keys).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether our list is in use at the servers that were asked. A visitor does not write it, so where there is none the prefix or
+    /// the servers may be wrong, and what was to be voided stands elsewhere.
+    pub(super) async fn find_list(&self, keys: &[Bytes], stamps: &[Stamp]) -> Result<(), Fault> {
+        let hub = self.hub();
+        for part in self.parts(keys.iter().chain(stamps.iter().map(|ask| &ask.key))) {
+            let connection = self.to(part.server).await?;
+            match connection.run(vec![wire::look_at_list(hub)]).await?.pop() {
+                Some(ItemReply::Done(item))
+                    if wire::is_ours(hub, item.record.as_deref().unwrap_or_default()) => {}
+                Some(ItemReply::Done(_)) => {
+                    hub.found_elsewhere(part.server);
+                    hub.is_in_use()?;
+                }
+                Some(ItemReply::Missing) => {
+                    let sentence = format!(
+                        "memcached at {}: no list of servers is known there: is the list, and the prefix, right? After a restart \
+                         whoever uses the server writes the list again within seconds",
+                        hub.name(part.server)
+                    );
+                    return Err(Fault::new(FaultKind::Refused, sentence));
+                }
+                other => {
+                    let reply = other.unwrap_or(ItemReply::Other);
+                    return Err(unexpected("a look at its list of servers", &reply));
+                }
+            }
         }
         Ok(())
     }

@@ -131,6 +131,9 @@ async fn a_visitor_takes_no_server_over() {
         let Some(servers) = three().await else { return };
         let nobody = visit(&url(&servers[0])).await;
         assert_eq!(nobody.describe().await.unwrap().servers[0].list, Some(ListRecord::Missing));
+        let key = [Bytes::from("mastaba:objects:user:1")];
+        let refused = nobody.invalidate(&key, &[]).await.unwrap_err().to_string();
+        assert!(refused.contains("no list of servers is known there"), "{refused}");
         drop(nobody);
         assert_eq!(servers[0].stats("").await["curr_items"], "0", "a visitor leaves nothing behind");
 
@@ -141,10 +144,13 @@ async fn a_visitor_takes_no_server_over() {
         let found = wrong.describe().await.unwrap();
         assert_eq!(found.servers[0].list, Some(ListRecord::Another));
         assert!(found.refuses.unwrap().contains("another list of servers"));
-        let key = [Bytes::from("mastaba:objects:user:1")];
         for refused in [wrong.read(&key).await.map(drop), wrong.invalidate(&key, &[]).await] {
             assert!(refused.unwrap_err().to_string().contains("another list of servers"));
         }
+        // the only place of all keys, by a list of one
+        assert_eq!(servers[0].command("ms mine 1\r\nx\r\n").await, "HD\r\n");
+        assert!(visit(&url(&servers[0])).await.invalidate(&[Bytes::from("mine")], &[]).await.is_err());
+        assert_eq!(servers[0].command("mg mine s\r\n").await, "HD s1\r\n", "refused, and done all the same");
         // past its look every two seconds
         tokio::time::sleep(Duration::from_millis(2500)).await;
         process.write(1).await.unwrap();
@@ -157,6 +163,15 @@ async fn a_visitor_takes_no_server_over() {
         assert!(right.read(&key).await.unwrap()[0].is_some());
         right.invalidate(&key, &[]).await.unwrap();
         assert!(right.read(&key).await.unwrap()[0].is_none());
+        // a server that lost its records while somebody looks, and nobody has written its list again
+        drop(process);
+        for server in &servers {
+            assert_eq!(server.command("flush_all\r\n").await, "OK\r\n");
+        }
+        let refused = right.invalidate(&key, &[]).await.unwrap_err().to_string();
+        assert!(refused.contains("no list of servers is known there"), "{refused}");
+        let _uses = connect(&url_of(&servers)).await;
+        right.invalidate(&key, &[]).await.unwrap();
     })
     .await;
 }

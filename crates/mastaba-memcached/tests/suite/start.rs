@@ -121,6 +121,15 @@ async fn a_configuration_opens_it_and_near_is_refused() {
         cache.request().get::<UserById>(7).await.unwrap();
         cache.idle().await;
         assert!(server.command("mg shop:mastaba:objects:user:7 s\r\n").await.starts_with("HD"));
+        for servers in ["cache:secret@h", "memcached://cache:secret@h", "secret@h:port"] {
+            let settings = format!(
+                "[cache.objects]\nbackend = \"memcached\"\narguments = {{ servers = \"{servers}\" }}\n"
+            );
+            let cache = Cache::from_toml(&settings).backend("memcached", mastaba_memcached::open);
+            let error = cache.source(UserById(Arc::new(Db::default()))).build().await.unwrap_err();
+            assert!(error.to_string().contains("it takes hosts alone"), "{error}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
         let error = open("near = { max_entries = 10 }").await.unwrap_err();
         assert!(error.is_config() && error.to_string().contains("memcached does not"), "{error}");
     })
