@@ -106,14 +106,21 @@ async fn patiently<T>(
 
 /// Arguments that cannot be understood, or a question for the manual.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let shown = Secrets::here().masked(&error.render().to_string());
-    if error.use_stderr() {
-        eprint!("{shown}");
-        ExitCode::from(BLIND)
-    } else {
-        print!("{shown}");
-        ExitCode::from(FINE)
+    let secrets = Secrets::here();
+    let shown = error.render().to_string();
+    if !error.use_stderr() {
+        print!("{}", secrets.masked(&shown));
+        return ExitCode::from(FINE);
     }
+    // clap repeats an argument as it was written: of one that may be a URL nothing is shown
+    let arguments = std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned());
+    let shown = arguments.fold(shown, |shown, argument| {
+        let (name, value) = argument.split_once('=').unwrap_or_default();
+        let urls = [&argument, name, value].into_iter().filter(|it| it.contains("://") || it.contains('@'));
+        urls.fold(shown, |shown, url| shown.replace(url, "***"))
+    });
+    eprint!("{}", secrets.masked(&shown));
+    ExitCode::from(BLIND)
 }
 
 #[cfg(test)]

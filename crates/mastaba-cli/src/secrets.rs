@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 const SHORTEST: usize = 4;
 const MASK: &str = "***";
 /// Arguments of a URL that are secret.
-const PARAMETERS: [&str; 1] = ["password"];
+const PARAMETERS: [&str; 2] = ["password", "sentinel_password"];
 
 /// Passwords, as they were written and as they are meant.
 #[derive(Debug, Default)]
@@ -59,7 +59,8 @@ impl Secrets {
         }
     }
 
-    /// The text without any of them, and without what stands before the `@` of any URL.
+    /// The text without any of them, without what stands before the `@` of any URL, and without its arguments that are secret,
+    /// however short they are.
     pub(crate) fn masked(&self, text: &str) -> String {
         let mut secrets: Vec<_> = self.0.iter().collect();
         // one may be part of another
@@ -69,8 +70,28 @@ impl Secrets {
             let quoted = format!("{secret:?}");
             text.replace(secret.as_str(), MASK).replace(quoted.trim_matches('"'), MASK)
         });
-        without_users(&text)
+        without_parameters(without_users(&text))
     }
+}
+
+fn without_parameters(text: String) -> String {
+    PARAMETERS.iter().fold(text, |text, name| {
+        let name = format!("{name}=");
+        let mut pieces = text.split(&name);
+        let mut shown = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let end = piece.find(|c: char| c == '&' || ends_url(c)).unwrap_or(piece.len());
+            shown.push_str(&name);
+            shown.push_str(MASK);
+            shown.push_str(&piece[end..]);
+        }
+        shown
+    })
+}
+
+/// Whether it cannot stand in a URL, so the URL ends before it.
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '`')
 }
 
 fn without_users(text: &str) -> String {
@@ -79,8 +100,7 @@ fn without_users(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         shown.push_str(before);
         shown.push_str("://");
-        let end =
-            after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`')).unwrap_or(after.len());
+        let end = after.find(ends_url).unwrap_or(after.len());
         let (url, more) = after.split_at(end);
         match url.rsplit_once('@') {
             Some((_, host)) => {
@@ -123,6 +143,14 @@ mod tests {
         assert_eq!(masked(&["redis://u:a@HUNTER@h"], "a@HUNTER"), "***");
         assert_eq!(masked(&["redis://:HUN?TER@h"], "HUN?TER"), "***");
         assert_eq!(masked(&["redis://:HU\"NTER@h"], "HU\\\"NTER HU\"NTER"), "*** ***");
+    }
+
+    #[test]
+    fn a_password_that_is_an_argument_is_masked_however_short_it_is() {
+        let url = "redis-sentinel://h/m?sentinel_password=HUNTER2&password=ab&tls=true";
+        let shown = "redis-sentinel://h/m?sentinel_password=***&password=***&tls=true";
+        assert_eq!(masked(&[url], &format!("HUNTER2: '{url}' is none")), format!("***: '{shown}' is none"));
+        assert_eq!(masked(&[], "redis://h?sentinel_password=a"), "redis://h?sentinel_password=***");
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Store {
     /// What stands under a key. One trip, and one more for an entry with tags of its own.
     pub(crate) async fn find(&self, asked: &EntryArgs) -> Result<Found, Trouble> {
         let place = self.place(&asked.source.whole(&asked.key))?;
+        refuse_urls(&asked.fixed_tags, "a tag")?;
         let tags: Vec<&str> = asked.fixed_tags.iter().map(String::as_str).collect();
         let look = self.look(&place, &tags).await?;
         Ok(Found::of(&place, self.full_key(&place), &look))
@@ -91,10 +92,7 @@ impl Store {
 
     /// What the store knows of a region, or of what has a tag, before it is voided. One trip.
     pub(crate) async fn known(&self, asked: &ClearArgs) -> Result<RegionInspection, Trouble> {
-        if asked.tag.iter().any(|tag| tag.contains("://") && tag.contains('@')) {
-            // neither stored nor repeated: there may be a password in it
-            return Err(Trouble::new("config", "a URL stands where a tag belongs; give it with --url"));
-        }
+        refuse_urls(&asked.tag, "a tag")?;
         let tags: Vec<&str> = asked.tag.iter().map(String::as_str).collect();
         let name = asked.name()?;
         Ok(with_backend!(self, backend => name.look(backend, &tags).await)?)
@@ -102,21 +100,39 @@ impl Store {
 
     /// Voids it.
     ///
-    /// Also where the store knows no such region: a load may be under way that began before the stamp was evicted. But the stamp that
-    /// this makes of a name that nobody uses is taken away again, for the next one who asks would take it for that of a region.
+    /// Also where the store knows no such region or tag: a load may be under way that began before the stamp was evicted. But the
+    /// stamp that this makes of a name that nobody uses is taken away again, for the next one who asks would take it for that of a
+    /// region or tag.
     pub(crate) async fn clear(&self, asked: &ClearArgs, known: &RegionInspection) -> Result<Voided, Trouble> {
         let target = match &asked.tag[..] {
             [] => Target::Region,
             tags => Target::Tags(tags.to_vec()),
         };
-        let mut done = voids::void(self.region(), &asked.namespace, &asked.region, target).await?;
-        if asked.tag.is_empty() && known.generation.is_none() {
-            let key = [asked.name()?.generation_key().clone()];
-            // it is void with its stamp and without, so nothing depends on this
-            let _ = with_backend!(self, backend => backend.invalidate(&key, &[]).await);
+        let done = voids::void(self.region(), &asked.namespace, &asked.region, target).await;
+        let made = self.made_stamps(asked, known)?;
+        if !made.is_empty() {
+            // they are void with their stamps and without, so nothing depends on this
+            let remove = async { with_backend!(self, backend => backend.invalidate(&made, &[]).await) };
+            let _ = tokio::time::timeout(voids::BUDGET, remove).await;
         }
+        let mut done = done?;
         done.know(known, self.listing(&asked.namespace));
         Ok(done)
+    }
+
+    /// The keys of stamps that were not there before.
+    fn made_stamps(&self, asked: &ClearArgs, known: &RegionInspection) -> Result<Vec<Bytes>, Trouble> {
+        let region = asked.name()?.generation_key().clone();
+        if asked.tag.is_empty() {
+            return Ok(if known.generation.is_none() { vec![region] } else { Vec::new() });
+        }
+        let Some(region) = region.strip_suffix(b"@generation") else { return Ok(Vec::new()) };
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'%');
+        let unknown = known.tags.iter().filter(|(_, stamp)| stamp.is_none()).map(|(tag, _)| tag);
+        // one that is written otherwise in its key, which is rare, keeps its stamp
+        let plain = unknown.filter(|tag| tag.bytes().all(is_plain) && !tag.starts_with('!'));
+        let keys = plain.map(|tag| Bytes::from([region, b"#", tag.as_bytes()].concat()));
+        Ok(keys.filter(|key| key.len() <= self.max_key()).collect())
     }
 
     /// How somebody finds out which regions there are. The tool does not: it would look at every key of every server.
@@ -146,15 +162,26 @@ impl Store {
 
     /// Takes a key apart. One with the prefix of the configuration, as it stands in the store, will do.
     fn place(&self, key: &str) -> Result<EntryKey, Trouble> {
-        if key.contains("://") {
-            // it is not repeated: there may be a password in it
-            return Err(Trouble::new("config", "a URL stands where a key belongs; give it with --url"));
-        }
+        refuse_urls([key], "a key")?;
         let without = key.strip_prefix(self.prefix()).map(EntryKey::of_key);
-        match without {
-            Some(Ok(place)) => Ok(place),
-            _ => EntryKey::of_key(key).map_err(|error| Trouble::new("config", &error.to_string())),
+        let place = match without {
+            Some(Ok(place)) => place,
+            _ => EntryKey::of_key(key).map_err(|error| Trouble::new("config", &error.to_string()))?,
+        };
+        // the library stores it under a hash, so nothing ever stands there
+        let (length, most) = (place.whole().len(), self.max_key());
+        if length > most {
+            let sentence = format!(
+                "the key has {length} bytes, which is longer than the {most} that this store takes: give it as Cache::key_of \
+                 gives it"
+            );
+            return Err(Trouble::new("config", &sentence));
         }
+        Ok(place)
+    }
+
+    fn max_key(&self) -> usize {
+        with_backend!(self, backend => backend.abilities().max_key)
     }
 
     async fn look(&self, place: &EntryKey, tags: &[&str]) -> Result<Inspection, Trouble> {
@@ -169,6 +196,16 @@ impl Store {
 
     fn region(&self) -> Region {
         with_backend!(self, backend => Region::backend(backend.clone()))
+    }
+}
+
+/// There may be a password in it, so it is neither stored nor repeated.
+fn refuse_urls(texts: impl IntoIterator<Item = impl AsRef<str>>, what: &str) -> Result<(), Trouble> {
+    match texts.into_iter().any(|text| text.as_ref().contains("://")) {
+        true => {
+            Err(Trouble::new("config", &format!("a URL stands where {what} belongs; give it with --url")))
+        }
+        false => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::output::{Printed, Table};
 use crate::trouble::Trouble;
 
 /// A person waits longer than a request.
-const BUDGET: Duration = Duration::from_secs(10);
+pub(crate) const BUDGET: Duration = Duration::from_secs(10);
 
 /// What was voided. The names of its fields are those of the JSON, which stay.
 #[derive(Debug, Serialize)]

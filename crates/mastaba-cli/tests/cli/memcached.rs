@@ -150,6 +150,14 @@ async fn what_stands_under_a_key_is_shown_explained_and_voided() {
         assert_eq!(verdict(&url).await, after, "{words:?}");
         assert_eq!(program.sees(7).await, version + 1, "{words:?}");
     }
+    // the library has it under a hash
+    let long = format!("mastaba:objects:book:{}", "7".repeat(180));
+    for words in [["get", &long], ["explain", &long], ["invalidate", &long]] {
+        let refused = json(&url, &words, 2).await;
+        assert_eq!(refused["kind"], "config", "{words:?}");
+        assert!(refused["error"].as_str().unwrap().contains("longer than the 200"), "{refused}");
+    }
+    json(&url, &["invalidate", &long[..200]], 0).await;
     // the load that holds it is not stored
     let lease = mastaba::entry::lease(mastaba::entry::Fence(5), 9);
     let length = lease.len();
@@ -177,6 +185,27 @@ async fn a_region_that_nobody_has_is_not_said_to_be_void() {
     let items = server.command("mg mastaba:object:@generation s\r\n").await;
     assert_eq!(items, "EN\r\n", "a name that nobody has leaves nothing behind");
     assert_eq!(json(&url, &["clear", "objects"], 0).await[0]["region_known"], true);
+}
+
+/// What nobody may use is not said to be void: a wrong prefix looks so, and a server that has lost everything.
+#[tokio::test]
+async fn what_is_voided_where_nobody_has_a_list_is_not_confirmed() {
+    let Some(server) = MemcachedServer::start().await else { return };
+    let url = url_of(&[&server]);
+    let program = Program::over_memcached(&url).await;
+    program.sees(7).await;
+    let wrong = format!("{url}?prefix=shop:");
+    for words in [&["invalidate", KEY][..], &["clear", "objects"], &["clear", "objects", "--tag", "films"]] {
+        let refused = json(&wrong, words, 2).await;
+        assert_eq!(refused["kind"], "unconfirmed", "{words:?}");
+        assert!(refused["error"].as_str().unwrap().contains("no list of servers is known"), "{refused}");
+    }
+    for key in ["shop:mastaba:objects:@generation", "shop:mastaba:objects:#films"] {
+        assert_eq!(server.command(&format!("mg {key} s\r\n")).await, "EN\r\n", "{key}");
+    }
+    assert_eq!(verdict(&url).await, "fresh");
+    json(&url, &["clear", "objects", "--tag", "films"], 0).await;
+    json(&url, &["invalidate", KEY], 0).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ const MEANT: &str = "p:HUN@TER/?#1";
 
 fn repeats_nothing(ran: &Ran, of: &str) {
     let all = format!("{}{}", ran.out, ran.err);
-    for piece in [MEANT, WRITTEN, "HUN", "TER/", "TER%2F", "TER\\/"] {
+    for piece in [MEANT, WRITTEN, "HUN", "TER/", "TER%2F", "TER\\/", "=abc"] {
         assert!(!all.contains(piece), "{of}: {piece} is in {all}");
     }
 }
@@ -28,8 +28,14 @@ async fn fails(words: &[&str], variables: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn a_url_where_none_belongs_is_not_repeated() {
-    for scheme in ["redis", "memcached"] {
-        let url = format!("{scheme}://cache:{WRITTEN}@127.0.0.1:1");
+    for url in [
+        format!("redis://cache:{WRITTEN}@127.0.0.1:1"),
+        format!("memcached://cache:{WRITTEN}@127.0.0.1:1"),
+        format!("redis-sentinel://h/m?sentinel_password={WRITTEN}"),
+        "redis-sentinel://h/m?sentinel_password=abc".to_owned(),
+        "redis://h?password=abc".to_owned(),
+        "HUNTER2@h:1".to_owned(),
+    ] {
         let set = &[("MASTABA_URL", "redis://127.0.0.1:1?connect_timeout=300ms")];
         for words in [
             &["doctor", &url][..],
@@ -49,22 +55,26 @@ async fn a_url_where_none_belongs_is_not_repeated() {
 #[tokio::test]
 async fn a_url_for_a_name_or_a_key_is_neither_repeated_nor_stored() {
     let Some(server) = RedisServer::start().await else { return };
-    let (url, at) = (format!("redis://cache:{WRITTEN}@h"), server.url());
+    let at = server.url();
     let set = &[("MASTABA_URL", at.as_str())];
-    for words in [
-        &["get", &url][..],
-        &["explain", &url],
-        &["invalidate", "mastaba:objects:book:7", &url],
-        &["get", "7", "--region", &url, "--source", "book"],
-        &["get", "7", "--region", "objects", "--source", &url],
-        &["clear", &url],
-        &["clear", "objects", "--namespace", &url],
-        &["clear", "objects", "--tag", &url],
-    ] {
-        fails(words, set).await;
+    for url in
+        [format!("redis://cache:{WRITTEN}@h"), format!("redis-sentinel://h?sentinel_password={WRITTEN}")]
+    {
+        for words in [
+            &["get", &url][..],
+            &["get", "mastaba:objects:book:7", "--fixed-tags", &url],
+            &["explain", &url],
+            &["invalidate", "mastaba:objects:book:7", &url],
+            &["get", "7", "--region", &url, "--source", "book"],
+            &["get", "7", "--region", "objects", "--source", &url],
+            &["clear", &url],
+            &["clear", "objects", "--namespace", &url],
+            &["clear", "objects", "--tag", &url],
+        ] {
+            fails(words, set).await;
+        }
     }
-    let keys = server.command(&["KEYS", "*"]).await;
-    assert!(!keys.contains("HUN"), "{keys}");
+    assert_eq!(server.command(&["KEYS", "*"]).await, "", "nothing is stored");
 }
 
 #[tokio::test]

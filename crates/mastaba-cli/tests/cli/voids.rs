@@ -118,9 +118,19 @@ async fn what_was_done_is_said() {
         (&cleared[0]["tags"], &cleared[0]["cleared"]),
         (&serde_json::json!(["a", "b"]), &Value::from(false))
     );
-    for key in ["mastaba:objects:#a", "mastaba:objects:#b", "mastaba:objects:@tags"] {
-        assert_eq!(server.command(&["STRLEN", key]).await, "8", "{key}");
+    assert_eq!(server.command(&["STRLEN", "mastaba:objects:@tags"]).await, "8");
+    for key in ["mastaba:objects:#a", "mastaba:objects:#b"] {
+        assert_eq!(
+            server.command(&["STRLEN", key]).await,
+            "0",
+            "nobody has it, and it is not left behind: {key}"
+        );
     }
+    let books = async || server.command(&["GET", "mastaba:objects:#books"]).await;
+    let before = books().await;
+    does(&url, &["clear", "objects", "--tag", "books"]).await;
+    let after = books().await;
+    assert!(after != before && !after.is_empty(), "one that somebody has stays, renewed");
 }
 
 /// Not confirmed is never said to be done.
