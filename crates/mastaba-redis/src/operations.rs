@@ -285,7 +285,9 @@ impl Redis {
             };
             done = done.and(its);
         }
-        done.map(|()| !again && (!self.is_cluster() || keys.len() == 1))
+        // of one key there is no order, also where the server had to be told the script first: a second time would only take away the
+        // lease of somebody who loads what is new
+        done.map(|()| keys.len() == 1 || (!again && !self.is_cluster()))
     }
 
     /// Sets stamps. A store that is full does not take them: there a stamp is removed, which voids the same, and
