@@ -24,6 +24,10 @@ pub(crate) fn decode(bytes: &[u8]) -> User {
     postcard::from_bytes(bytes).expect("a user")
 }
 
+fn decoded(found: Vec<Option<Vec<u8>>>) -> Vec<Option<User>> {
+    found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
+}
+
 /// A client of the shared tier.
 #[derive(Clone)]
 pub(crate) enum Hand {
@@ -86,8 +90,7 @@ impl Hand {
 
     /// Users, in the order of their ids.
     pub(crate) async fn users(&self, ids: &[i64]) -> Vec<Option<User>> {
-        let found = self.mget(ids.iter().map(|id| key(*id)).collect()).await;
-        found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
+        decoded(self.mget(ids.iter().map(|id| key(*id)).collect()).await)
     }
 
     pub(crate) async fn user(&self, id: i64) -> Option<User> {
@@ -114,8 +117,7 @@ pub(crate) async fn mget(redis: &mut MultiplexedConnection, ids: &[i64]) -> Vec<
 
 /// The same of these keys, from one server or a cluster.
 pub(crate) async fn mget_keys(redis: &mut impl AsyncCommands, keys: Vec<String>) -> Vec<Option<User>> {
-    let found: Vec<Option<Vec<u8>>> = redis.mget(keys).await.expect("an answer");
-    found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
+    decoded(redis.mget(keys).await.expect("an answer"))
 }
 
 /// `GET`, decoded.
@@ -130,17 +132,7 @@ pub(crate) async fn pipelined(redis: &mut MultiplexedConnection, ids: &[i64]) ->
     ids.iter().for_each(|id| {
         pipeline.get(key(*id));
     });
-    let found: Vec<Option<Vec<u8>>> = pipeline.query_async(redis).await.expect("an answer");
-    found.into_iter().map(|bytes| bytes.map(|bytes| decode(&bytes))).collect()
-}
-
-/// All `SET .. EX` in one pipeline.
-pub(crate) async fn fill(redis: &mut MultiplexedConnection, users: &[User]) {
-    let mut pipeline = Pipeline::with_capacity(users.len());
-    for user in users {
-        pipeline.set_ex(key(user.id), postcard::to_stdvec(user).expect("bytes"), TTL_S).ignore();
-    }
-    let () = pipeline.query_async(redis).await.expect("an answer");
+    decoded(pipeline.query_async(redis).await.expect("an answer"))
 }
 
 impl FromRow<'_, PgRow> for User {

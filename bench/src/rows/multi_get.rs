@@ -20,7 +20,7 @@ use crate::rounds::{Case, Effort, Table, measure};
 use crate::servers::{self, Redis};
 use crate::task::{Job, per_call};
 
-const SIZES: [i64; 4] = [1, 10, 100, 1000];
+pub(super) const SIZES: [i64; 4] = [1, 10, 100, 1000];
 /// One by one is measured up to this many keys.
 const FEW: i64 = 100;
 
@@ -40,14 +40,14 @@ impl MgetClients {
         let url = server.url();
         let most = SIZES[SIZES.len() - 1];
         server.empty();
-        let (mut redis, fred, backend) = runtime.block_on(async {
+        let (redis, fred, backend) = runtime.block_on(async {
             let config = fred::types::config::Config::from_url(&url).expect("a URL");
             let fred = fred::types::Builder::from_config(config).build().expect("a client");
             fred.init().await.expect("a connection");
             (servers::connect(&url).await, fred, servers::backend(&url).await)
         });
         let users: Vec<_> = (0..most).map(user).collect();
-        runtime.block_on(by_hand::fill(&mut redis, &users));
+        runtime.block_on(Hand::Redis(redis.clone()).fill(&users));
         let cache = cache(runtime, Region::backend(backend), 0..most);
         Self { redis, fred, cache }
     }
@@ -98,12 +98,12 @@ pub(crate) fn distant(effort: Effort) -> Vec<Table> {
     sizes(effort).iter().map(|size| timed(*size)).collect()
 }
 
-fn sizes(effort: Effort) -> &'static [i64] {
+pub(super) fn sizes(effort: Effort) -> &'static [i64] {
     if effort.quick { &[1, 100] } else { &SIZES }
 }
 
 /// How many calls of this size are one round.
-fn calls(size: i64, most: u32, effort: Effort) -> u32 {
+pub(super) fn calls(size: i64, most: u32, effort: Effort) -> u32 {
     if effort.quick { 1 } else { u32::try_from(2000 / size).unwrap_or(1).clamp(5, most) }
 }
 

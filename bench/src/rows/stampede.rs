@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 use async_graphql::dataloader::{DataLoader, Loader};
 use futures_util::future::{BoxFuture, join_all};
 use mastaba::{Cache, LoadContext, Region, Rows, Source};
-use redis::aio::MultiplexedConnection;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-use crate::by_hand;
+use crate::by_hand::{self, Hand};
 use crate::fixture::{User, user};
 use crate::rounds::{Effort, Table, recorded};
 use crate::servers::{self, Redis};
@@ -44,7 +43,7 @@ struct Counts {
 /// The database, and Redis before it for those who do by hand what they do.
 #[derive(Clone)]
 struct StampedeTiers {
-    redis: MultiplexedConnection,
+    hand: Hand,
     counts: Arc<Counts>,
 }
 
@@ -58,13 +57,12 @@ impl StampedeTiers {
     }
 
     async fn two_pass(&self, ids: &[i64]) -> Vec<User> {
-        let mut redis = self.redis.clone();
-        let found = by_hand::mget(&mut redis, ids).await;
+        let found = self.hand.users(ids).await;
         let missing = by_hand::missing(ids, &found);
         let mut users: Vec<_> = found.into_iter().flatten().collect();
         if !missing.is_empty() {
             let loaded = self.select(&missing).await;
-            by_hand::fill(&mut redis, &loaded).await;
+            self.hand.fill(&loaded).await;
             users.extend(loaded);
         }
         users
@@ -104,7 +102,7 @@ struct Party {
 
 impl Party {
     async fn new(case: &str, url: &str) -> Self {
-        let tiers = StampedeTiers { redis: servers::connect(url).await, counts: Arc::default() };
+        let tiers = StampedeTiers { hand: servers::hand(url).await, counts: Arc::default() };
         let own = tiers.clone();
         let mut ours = None;
         let answer: Answer = match case {

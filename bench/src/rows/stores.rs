@@ -14,9 +14,8 @@ use crate::rounds::{Case, Effort, Table, measure};
 use crate::servers::{self, Store};
 use crate::task::{Job, per_call};
 
+use super::multi_get::{SIZES, calls, sizes};
 use super::{page, two_pass};
-
-const SIZES: [i64; 4] = [1, 10, 100, 1000];
 
 pub(crate) fn measured(effort: Effort) -> Vec<Table> {
     let stores = Store::all();
@@ -60,15 +59,14 @@ fn ours(clients: StoreClients, ids: Arc<[i64]>) -> BoxFuture<'static, ()> {
 }
 
 fn multi_get(stores: &[Store], effort: Effort) -> Vec<Table> {
-    let sizes: &[i64] = if effort.quick { &[1, 100] } else { &SIZES };
     let pids: Vec<u32> = stores.iter().map(Store::pid).collect();
     let mut tables = Vec::new();
     for placement in placements() {
         let _held = placement.hold(&pids);
         let runtime = &runtime();
         let clients: Vec<_> = stores.iter().map(|store| StoreClients::new(store, runtime)).collect();
-        for &size in sizes {
-            let calls = if effort.quick { 1 } else { u32::try_from(2000 / size).unwrap_or(1).clamp(5, 200) };
+        for &size in sizes(effort) {
+            let calls = calls(size, 200, effort);
             let ids: Arc<[i64]> = (0..size).collect();
             let case = |name, clients: &StoreClients, work: Work| {
                 let (clients, ids) = (clients.clone(), ids.clone());
