@@ -270,9 +270,9 @@ impl Redis {
     async fn invalidate_keys(&self, keys: &[Bytes]) -> Result<bool, Fault> {
         match self.inner.hub.means() {
             Means::Scripts => {}
-            Means::Compare => return self.void_by_compare(keys).await.map(|()| keys.len() == 1),
+            Means::Compare => return self.void_by_compare(keys).await.map(|()| false),
             // all stamps went before all keys, and not each before its own (R18)
-            Means::Nothing => return self.void_plainly(keys).await.map(|()| keys.len() == 1),
+            Means::Nothing => return self.void_plainly(keys).await.map(|()| false),
         }
         let (replies, again) = self.renew_and_remove(keys).await?;
         // all of them, whatever one was answered with: a key whose stamp was not renewed is removed (R16)
@@ -285,9 +285,7 @@ impl Redis {
             };
             done = done.and(its);
         }
-        // of one key there is no order, also where the server had to be told the script first: a second time would only take away the
-        // lease of somebody who loads what is new
-        done.map(|()| keys.len() == 1 || (!again && !self.is_cluster()))
+        done.map(|()| !again && !self.is_cluster())
     }
 
     /// Sets stamps. A store that is full does not take them: there a stamp is removed, which voids the same, and
@@ -383,7 +381,9 @@ impl Shared for Redis {
         let (first, rest) = stamps.split_at(alone);
         self.renew(first).await?;
         self.renew(rest).await?;
-        if !keys.is_empty() && !self.invalidate_keys(keys).await? {
+        let in_order = keys.is_empty() || self.invalidate_keys(keys).await?;
+        // of one key there is no order: a second time would only take away the lease of somebody who loads what is new
+        if !in_order && keys.len() > 1 {
             // R7: they were carried out in no order, on several nodes or because some had to be sent again. What was
             // derived meanwhile from an inner object that was still to go is void after the second time.
             self.invalidate_keys(keys).await?;
