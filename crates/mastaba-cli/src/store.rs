@@ -122,17 +122,14 @@ impl Store {
 
     /// The keys of stamps that were not there before.
     fn made_stamps(&self, asked: &ClearArgs, known: &RegionInspection) -> Result<Vec<Bytes>, Trouble> {
-        let region = asked.name()?.generation_key().clone();
+        let name = asked.name()?;
         if asked.tag.is_empty() {
-            return Ok(if known.generation.is_none() { vec![region] } else { Vec::new() });
+            let made = known.generation.is_none().then(|| name.generation_key().clone());
+            return Ok(made.into_iter().collect());
         }
-        let Some(region) = region.strip_suffix(b"@generation") else { return Ok(Vec::new()) };
-        let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'%');
         let unknown = known.tags.iter().filter(|(_, stamp)| stamp.is_none()).map(|(tag, _)| tag);
-        // one that is written otherwise in its key, which is rare, keeps its stamp
-        let plain = unknown.filter(|tag| tag.bytes().all(is_plain) && !tag.starts_with('!'));
-        let keys = plain.map(|tag| Bytes::from([region, b"#", tag.as_bytes()].concat()));
-        Ok(keys.filter(|key| key.len() <= self.max_key()).collect())
+        let keys = unknown.map(|tag| with_backend!(self, backend => name.tag_key(backend, tag)));
+        Ok(keys.collect::<Result<_, _>>()?)
     }
 
     /// How somebody finds out which regions there are. The tool does not: it would look at every key of every server.

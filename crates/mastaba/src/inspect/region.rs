@@ -33,6 +33,19 @@ impl RegionName {
         &self.generation
     }
 
+    /// The key of the stamp of a tag, in this store: where it is long, that is a hash.
+    ///
+    /// # Errors
+    /// A refusal, where the names of the region cannot be in a key.
+    pub fn tag_key<B: Shared>(&self, backend: &B, tag: &str) -> Result<Bytes, Fault> {
+        Ok(self.space(backend)?.tag(tag))
+    }
+
+    fn space<B: Shared>(&self, backend: &B) -> Result<KeySpace, Fault> {
+        let space = space(&self.namespace, &self.region, backend.abilities().max_key);
+        space.map_err(|why| Fault::new(crate::FaultKind::Refused, why))
+    }
+
     /// Reads the stamps of the region and of these tags. One trip; changes nothing.
     ///
     /// ```
@@ -52,9 +65,7 @@ impl RegionName {
     /// # Errors
     /// The backend's.
     pub async fn look<B: Shared>(&self, backend: &B, tags: &[&str]) -> Result<RegionInspection, Fault> {
-        // the key of a long tag is a hash
-        let space = space(&self.namespace, &self.region, backend.abilities().max_key);
-        let space = space.map_err(|why| Fault::new(crate::FaultKind::Refused, why))?;
+        let space = self.space(backend)?;
         let mut keys = vec![self.generation.clone()];
         keys.extend(tags.iter().map(|tag| space.tag(tag)));
         let mut stamps = backend.read(&keys).await?.into_iter().map(|record| stamp(record.as_deref()));
