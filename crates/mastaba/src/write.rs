@@ -387,7 +387,7 @@ impl Write {
         plan.forget();
         // without a runtime the holds run out by themselves
         if let Ok(home) = home
-            && (plan.steps.iter().any(|step| step.held) || !lock(&plan.afterwards).is_empty())
+            && (plan.steps.iter().any(|step| step.tried) || !lock(&plan.afterwards).is_empty())
         {
             home.spawn(plan.roll_back().in_current_span());
         }

@@ -1,15 +1,12 @@
 //! Holds that are placed before the commit begins, and renewed for as long as the transaction is open.
 
-use std::sync::Arc;
-
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use super::step::Step;
 use super::{Write, publish};
 use crate::error::Error;
-use crate::limits::later;
-use crate::policy::WriteMode;
 use crate::report::Meter;
 use crate::sync::lock;
 
@@ -43,13 +40,8 @@ impl Write {
         };
         let (meter, began) = (Meter::new(self.request.inner.clone(), true), Instant::now());
         let (held, refused) = publish::place(&regions, self.holder, &meter).await;
-        for step in lock(&self.steps).iter_mut().take(count) {
-            step.tried |= regions.iter().any(|(region, _)| Arc::ptr_eq(region, &step.region));
-            step.held |= step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region));
-            if step.held && step.region.policy.write_mode != WriteMode::Serve {
-                step.void();
-            }
-        }
+        let placed = |step: &mut Step| step.was_held(&regions, &held);
+        lock(&self.steps).iter_mut().take(count).for_each(placed);
         self.go_on_holding(began);
         refused.map_or(Ok(()), Err)
     }
@@ -62,22 +54,15 @@ impl Write {
             publish::to_hold(steps.iter().filter(|step| step.held))
         };
         *renewal = None;
-        let Some(ttl) = publish::shortest(&regions) else { return };
+        if regions.is_empty() {
+            return;
+        }
         // A savepoint may be dropped anywhere. Holds that nobody renews run out, and the commit places them anew.
         let Ok(runtime) = Handle::try_current() else { return };
         let meter = Meter::new(self.request.inner.clone(), false);
         let holder = self.holder;
         // not one of the tasks that the cache waits for when it is closed: the write may stay open for long
-        let task = runtime.spawn(async move {
-            let mut began = began;
-            loop {
-                // from when the first of them was placed: very many take their time
-                sleep_until(later(began, ttl / 3)).await;
-                began = Instant::now();
-                // what was not renewed this time may be the next time; the commit places all of them anew
-                let _ = publish::place(&regions, holder, &meter).await;
-            }
-        });
+        let task = runtime.spawn(async move { publish::renew(&regions, holder, &meter, began).await });
         *renewal = Some(Renewal(task.abort_handle()));
     }
 }

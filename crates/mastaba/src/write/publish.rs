@@ -4,7 +4,8 @@
 //! must not cost the invalidation of what is committed.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, pending};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -102,37 +103,18 @@ impl Plan {
         let began = Instant::now();
         let mut regions = to_hold(self.steps.iter());
         let (held, refused) = place(&regions, self.holder, &self.meter()).await;
-        for step in &mut self.steps {
-            step.tried |= regions.iter().any(|(region, _)| Arc::ptr_eq(region, &step.region));
-            if step.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &step.region)) {
-                step.held = true;
-            }
-            if step.held && step.region.policy.write_mode != WriteMode::Serve {
-                // from COMMIT on nobody may find here what was before it (I2)
-                step.void();
-            }
-        }
+        self.steps.iter_mut().for_each(|step| step.was_held(&regions, &held));
         regions.retain(|(region, _)| held.iter().any(|each| Arc::ptr_eq(each, region)));
         refused.map_or(Ok((regions, began)), Err)
     }
 
     /// Runs the commit, and renews the holds for as long as it takes.
-    async fn over<T>(&self, regions: &OfRegions, mut began: Instant, commit: impl Future<Output = T>) -> T {
-        let Some(ttl) = shortest(regions) else { return commit.await };
-        let (meter, holder) = (self.meter(), self.holder);
-        let renewals = async {
-            loop {
-                // from when the first of them was placed: very many take their time
-                sleep_until(later(began, ttl / 3)).await;
-                began = Instant::now();
-                // where it fails they run out: what is stored then is void before the write is acknowledged
-                let _ = place(regions, holder, &meter).await;
-            }
-        };
+    async fn over<T>(&self, regions: &OfRegions, began: Instant, commit: impl Future<Output = T>) -> T {
+        let meter = self.meter();
         tokio::select! {
             biased;
             done = commit => done,
-            () = renewals => unreachable!("renewals go on for ever"),
+            never = renew(regions, self.holder, &meter, began) => match never {},
         }
     }
 
@@ -183,7 +165,7 @@ impl Plan {
         self.forget();
         for step in std::mem::take(&mut self.steps) {
             // of a write that was refused too: some of its keys are held, and nobody knows which (R9: no other hold ends by it)
-            if let (true, Some(keys)) = (step.held || step.tried, step.keys()) {
+            if let (true, Some(keys)) = (step.tried, step.keys()) {
                 // what is not ended runs out by itself
                 let _ = step.region.end(&meter, keys, self.holder, WriteOutcome::RolledBack).await;
             }
@@ -266,8 +248,18 @@ impl Drop for Plan {
     }
 }
 
-pub(super) fn shortest(regions: &OfRegions) -> Option<Duration> {
-    regions.iter().map(|(region, _)| region.policy.hold_ttl).min()
+/// Renews holds, of which the first was placed then: very many take their time. It goes on for as long as it is polled.
+pub(super) async fn renew(regions: &OfRegions, holder: u64, meter: &Meter, mut began: Instant) -> Infallible {
+    let Some(ttl) = regions.iter().map(|(region, _)| region.policy.hold_ttl).min() else {
+        return pending().await;
+    };
+    loop {
+        sleep_until(later(began, ttl / 3)).await;
+        began = Instant::now();
+        // What was not renewed this time may be the next time. What is stored where a hold ran out is void before the write is
+        // acknowledged.
+        let _ = place(regions, holder, meter).await;
+    }
 }
 
 /// Sends one step: as the end of its hold, or as an invalidation. Once more where a connection was lost.

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::publish::OfRegions;
 use crate::guarded::guard;
+use crate::policy::WriteMode;
 use crate::region::{Extent, RegionCore, What};
 
 /// One thing that a write is going to void.
@@ -16,7 +18,7 @@ pub(super) struct Step {
     pub(super) local: Vec<Local>,
     /// Its keys are held in the shared tier (write modes `Strict`, `Serve`, `Degrade`).
     pub(super) held: bool,
-    /// It was tried to hold them, so some of them may be held.
+    /// It was tried to hold them, so some of them may be held, and all are where `held` says so.
     pub(super) tried: bool,
 }
 
@@ -48,6 +50,16 @@ impl Step {
             guard(&local.forget).unwrap_or_default();
             // in this order: what was collected after it has the last word
             local.put.iter().for_each(|put| guard(put).unwrap_or_default());
+        }
+    }
+
+    /// What came of placing holds: where it was tried, and what is held.
+    pub(super) fn was_held(&mut self, tried: &OfRegions, held: &[Arc<RegionCore>]) {
+        self.tried |= tried.iter().any(|(region, _)| Arc::ptr_eq(region, &self.region));
+        self.held |= self.keys().is_some() && held.iter().any(|region| Arc::ptr_eq(region, &self.region));
+        if self.held && self.region.policy.write_mode != WriteMode::Serve {
+            // from COMMIT on nobody may find here what was before it (I2)
+            self.void();
         }
     }
 
