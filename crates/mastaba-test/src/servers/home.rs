@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::process::{Process, Running, Signal, Started, free_port, signal};
+use super::process::{Process, Running, Signal, Started, free_port, freeze, signal};
 
 /// Where a server lives. Dropping it ends the process, and removes the folder.
 #[derive(Debug)]
@@ -81,6 +81,11 @@ impl ServerHome {
         self.process.kill().await;
     }
 
+    /// Freezes a process that runs.
+    pub(super) async fn freeze(&self) {
+        freeze(self.pid().expect("only what runs can be paused")).await;
+    }
+
     /// Sends a signal to a process that runs.
     pub(super) fn signal(&self, what: Signal) {
         signal(self.pid().expect("only what runs can be paused, or go on"), what);
@@ -145,9 +150,10 @@ macro_rules! lives_at_home {
                 self.home.kill().await;
             }
 
-            /// Freezes it (`SIGSTOP`): connections stay open and new ones are made, but nothing is answered.
+            /// Freezes it (`SIGSTOP`): connections stay open and new ones are made, but nothing is answered once this has
+            /// returned.
             pub async fn pause(&self) {
-                self.home.signal($crate::servers::Signal::Stop);
+                self.home.freeze().await;
             }
 
             /// Lets it go on after [`pause`](Self::pause); it then answers all that came in meanwhile.

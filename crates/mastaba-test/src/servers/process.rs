@@ -167,6 +167,29 @@ fn send(pid: u32, signal: Signal) -> std::io::Result<()> {
     Ok(rustix::process::kill_process(pid, signal)?)
 }
 
+/// Freezes a child, and waits until each of its threads stands still: the signal alone does not, so that a thread which runs
+/// on another core may still answer somebody after it was sent.
+///
+/// # Panics
+///
+/// When it does not run, or is no child of ours.
+pub(super) async fn freeze(pid: u32) {
+    signal(pid, Signal::Stop);
+    wait::until("a process that stands still", async || stands_still(pid)).await;
+}
+
+/// Whether the system has told of a child that it stopped, which it does once all of its threads have.
+fn stands_still(pid: u32) -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    let child = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let child = child.expect("a process has a number");
+    // what is asked for is only that it stopped: its end stays to be told to the one who waits for that
+    let told =
+        waitid(WaitId::Pid(child), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
+    told.unwrap_or_else(|error| panic!("process {pid} could not be asked for: {error}")).is_some()
+}
+
 /// A loopback port where nothing listens now.
 ///
 /// Below the range from which systems take the ports of outgoing connections: none of them can then take the port of

@@ -10,7 +10,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::outcome::{CommitError, Committed, Lost, Published};
 use super::outgoing::{Afterwards, Settled};
-use super::step::Step;
+use super::step::{OfRegions, Step};
 use super::{Narrow, unconfirmed};
 use crate::error::{Error, Fault, FaultKind};
 use crate::event::Event;
@@ -45,9 +44,6 @@ pub(super) struct Plan {
     /// To be run at the end.
     pub(super) afterwards: Mutex<Vec<Afterwards>>,
 }
-
-/// Something to send, and where.
-pub(super) type OfRegions = Vec<(Arc<RegionCore>, Vec<Bytes>)>;
 
 /// The keys of those steps that are to be held, each region once: one trip each.
 pub(super) fn to_hold<'s>(steps: impl Iterator<Item = &'s Step>) -> OfRegions {

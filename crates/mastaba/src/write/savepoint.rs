@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::publish::OfRegions;
-use super::step::Step;
+use super::step::{OfRegions, Step};
 use super::{INVALIDATION, Write};
 use crate::region::What;
 use crate::report::Meter;

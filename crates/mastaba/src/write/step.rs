@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::publish::OfRegions;
+use bytes::Bytes;
+
 use crate::guarded::guard;
 use crate::policy::WriteMode;
 use crate::region::{Extent, RegionCore, What};
+
+/// Something to send, and where.
+pub(super) type OfRegions = Vec<(Arc<RegionCore>, Vec<Bytes>)>;
 
 /// One thing that a write is going to void.
 pub(super) struct Step {
@@ -64,7 +68,7 @@ impl Step {
     }
 
     /// Its keys, where it names keys and something keeps them.
-    pub(super) fn keys(&self) -> Option<&[bytes::Bytes]> {
+    pub(super) fn keys(&self) -> Option<&[Bytes]> {
         match &self.what {
             What::Keys(keys) if self.region.stores() => Some(keys),
             _ => None,
