@@ -140,7 +140,7 @@ impl Walk {
             (
                 "absent",
                 "a package that does not exist",
-                "Found to be absent, which is an answer like any other.",
+                "Absent, which is an answer like any other. Cheap loads take no lease: one trip less.",
             ),
             (
                 "absent-again",
@@ -189,7 +189,7 @@ impl Walk {
         let asked = format!("relations of the {}, three levels deep", packages.len());
         let (figures, _) = self.stage.measure("three-levels", &asked, &request, ours, naive).await?;
         let see = format!(
-            "Each level is one read and one lease, and a select per source: {} reads for {LEVELS} levels.",
+            "Each level is one read, and a select per source: {} reads for {LEVELS} levels.",
             figures.shared_reads
         );
         self.sheet.step(&figures, &see)?;

@@ -17,6 +17,7 @@ use futures_util::future::join_all;
 use shuttle::future::batch_semaphore::{BatchSemaphore as Semaphore, Fairness};
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
+use smallvec::SmallVec;
 
 use self::carrier::Carrier;
 use self::waiting::Waiting;
@@ -342,10 +343,11 @@ impl State {
         let next = &mut self.next_part;
         let part = self.gathering.get_or_insert_with(|| {
             *next += 1;
-            Part::new(*next, 1)
+            Part::new(*next)
         });
         let part = part.clone();
-        let at = part.want(key).expect("a part of this turn gathers");
+        let at = part.places();
+        assert!(part.want(SmallVec::from_buf([Some(key)])), "a part of this turn gathers");
         self.gathered += 1;
         self.cells.insert(key, Cell::Coming(part.clone(), at));
         (part, at)

@@ -286,7 +286,7 @@ async fn a_request_that_costs_too_much_is_warned_about_once_and_may_set_its_own_
         }
         assert_eq!(
             *over.lock().unwrap(),
-            ["N+1? /one_by_one cost 4 trips and 2 statements, and may cost 2 and 1; most by user: 2"]
+            ["N+1? /one_by_one cost 2 trips and 2 statements, and may cost 2 and 1; most by user: 2"]
         );
         assert_eq!(log.warnings().len(), 1);
     })

@@ -154,7 +154,7 @@ impl Redis {
             (true, _) => "in a cluster the write stamp of a key stands on another node than the key".to_owned(),
             (false, true) => "several servers are behind the address, which refuse a script for a key and its write stamp (CROSSSLOT)"
                 .to_owned(),
-            (false, false) => "a source that sets fill_without_lease may fill so, for the write stamps stand beside their keys".to_owned(),
+            (false, false) => "loads that are cheap are stored so, for the write stamps stand beside their keys".to_owned(),
         };
         let tell = match (hub.config.tell, cluster) {
             (true, true) => {

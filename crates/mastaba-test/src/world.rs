@@ -58,7 +58,8 @@ impl World {
         Self::build::<false>(Memory::default(), configure, |builder, _| builder).await
     }
 
-    /// Like [`with`](World::with), over a shared tier that other processes may write to.
+    /// Like [`with`](World::with), over a shared tier that other processes may write to. Every load takes a lease, unless it is
+    /// configured otherwise: whether one is cheap is a matter of time there.
     pub async fn across_processes(configure: impl FnOnce(Region) -> Region) -> Self {
         Self::build::<true>(Memory::default(), configure, |builder, _| builder).await
     }
@@ -102,8 +103,9 @@ impl World {
         let shared = watched.control();
         let events = Arc::new(Mutex::new(Vec::new()));
         let listener = events.clone();
+        let region = Region::backend(watched).jitter(0.0).early_refresh(0.0).fill_without_lease(!PROCESSES);
         let builder = Cache::builder()
-            .region("objects", configure(Region::backend(watched).jitter(0.0).early_refresh(0.0)))
+            .region("objects", configure(region))
             .source(UserById(db.clone()))
             .source(PhotoById(db.clone()))
             .source(PostById(db.clone()))

@@ -123,7 +123,7 @@ async fn what_is_no_entry_or_of_another_store_is_a_miss_and_says_why() {
     shelf.plant(1, entry::lease(Fence(1), shelf.memory.incarnation())).await;
     assert_eq!(shelf.prospect(1).await, Prospect::Leased);
     let read = EntryRef::read(&record).unwrap();
-    let mut header = *read.header();
+    let mut header = read.header();
     header.created_ms += 3_600_000;
     shelf.plant(1, entry::write(&header, &read.tags().collect::<Vec<_>>(), &[], read.payload())).await;
     let Prospect::Ahead { by } = shelf.prospect(1).await else { panic!("one of two clocks is wrong") };

@@ -106,14 +106,13 @@ pub(crate) enum Phase {
 }
 
 impl<K, A: Clone> Part<K, A> {
-    /// With room for so many keys.
-    pub(crate) fn new(id: u64, room: usize) -> Arc<Self> {
+    pub(crate) fn new(id: u64) -> Arc<Self> {
         let state = State {
             phase: Phase::Gathering,
             begun: 0,
             hurry: None,
-            keys: Vec::with_capacity(room),
-            readers: SmallVec::with_capacity(room),
+            keys: Vec::new(),
+            readers: SmallVec::new(),
             answers: Vec::new(),
             partly: false,
             wakers: SmallVec::new(),
@@ -131,20 +130,30 @@ impl<K, A: Clone> Part<K, A> {
         self.load.get().is_some_and(|load| load.is_awaited())
     }
 
-    /// Adds a key for one reader, while the part gathers. The caller makes sure that keys are distinct.
-    pub(crate) fn want(&self, key: K) -> Option<usize> {
+    /// How many keys it has, and so the place of the next one.
+    pub(crate) fn places(&self) -> usize {
+        lock(&self.state).readers.len()
+    }
+
+    /// Adds keys for one reader, while the part gathers; a place without one stays empty. The caller makes sure that keys are
+    /// distinct.
+    pub(crate) fn want(&self, keys: SmallVec<[Option<K>; 1]>) -> bool {
         let mut state = lock(&self.state);
         if state.phase != Phase::Gathering {
-            return None;
+            return false;
         }
         if state.keys.len() >= FEW && state.keys.len() == state.keys.capacity() {
             // keys that come one by one, as those of a page do
             state.keys.reserve(MORE);
             state.readers.reserve(MORE);
         }
-        state.keys.push(Some(key));
-        state.readers.push(1);
-        Some(state.readers.len() - 1)
+        state.readers.extend(keys.iter().map(|key| u32::from(key.is_some())));
+        if state.keys.is_empty() && keys.spilled() {
+            state.keys = keys.into_vec(); // where they stand
+        } else {
+            state.keys.extend(keys);
+        }
+        true
     }
 
     /// Another reader waits for a key that is here already. Not if the part is settled: what carried it was

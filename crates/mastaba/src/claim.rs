@@ -120,6 +120,8 @@ struct Item<S: Source> {
     storable: Storable,
     /// The lease of another process that loads it just now, while its fill is waited for (`R3`).
     elsewhere: Option<Fence>,
+    /// It has waited for a load that was not for this read: the key was voided since.
+    waited: bool,
     /// As new as this read: what a load makes of it may be stored (`R6`).
     sound: bool,
     /// Served if the source fails, or is slow.
@@ -351,6 +353,7 @@ impl<S: Source> Item<S> {
             early: AtomicBool::new(false),
             storable: Storable::Nothing,
             elsewhere: None,
+            waited: false,
             sound: true,
             backup: None,
             refresh: None,

@@ -169,9 +169,11 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
 }
 
 fn from_postcard<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, BoxError> {
-    match postcard::take_from_bytes(bytes)? {
-        (value, []) => Ok(value),
-        (_, rest) => Err(format!("{} bytes are left over", rest.len()).into()),
+    let mut from = postcard::Deserializer::from_bytes(bytes);
+    let value = V::deserialize(&mut from)?;
+    match from.finalize()? {
+        [] => Ok(value),
+        rest => Err(format!("{} bytes are left over", rest.len()).into()),
     }
 }
 

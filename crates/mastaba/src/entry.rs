@@ -47,6 +47,10 @@ use std::hash::{BuildHasher, RandomState};
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
+pub(crate) use self::fields::Fields;
+use self::fields::{kind_of, word};
+
+mod fields;
 #[cfg(test)]
 mod tests;
 
@@ -374,20 +378,8 @@ fn shortened(number: u64, bits: u32) -> u64 {
     (u64::from(shift) << bits) + (number >> shift)
 }
 
-/// What [`shortened`] left of a number.
-fn lengthened(code: u64, bits: u32) -> u64 {
-    let first = 1 << bits;
-    let shift = (code >> bits).saturating_sub(1);
-    if code < first { code } else { (first | (code & (first - 1))) << shift }
-}
-
 fn age_code(ms: u64) -> u64 {
     if ms == u64::MAX { FOR_EVER } else { shortened(ms, AGE_BITS).min(FOR_EVER - 1) }
-}
-
-fn age_of(code: u32) -> u64 {
-    let code = u64::from(code) & FOR_EVER;
-    if code == FOR_EVER { u64::MAX } else { lengthened(code, AGE_BITS) }
 }
 
 /// A key spread over all numbers: the same in every process and in every version.
@@ -407,35 +399,34 @@ pub(crate) fn key_sum(key: &[u8], more: u64) -> u64 {
 /// An entry, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef<'a> {
-    header: Header,
-    whole: &'a [u8],
-    tags: &'a [u8],
-    holders: &'a [u8],
+    fields: Fields<'a>,
+    /// The tags of a value, or the holders of a hold, without their number.
+    named: &'a [u8],
     payload: &'a [u8],
 }
 
 impl<'a> EntryRef<'a> {
     /// Reads bytes from anywhere: checks magic, layout, lengths and checksum; copies nothing, never panics.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Foreign> {
-        let header = peek(bytes)?;
+        let fields = Fields::check(bytes)?;
         let (body, sum) = bytes.split_last_chunk::<SUM>().ok_or(Foreign::TooShort)?;
-        let (mut tags, mut holders): (&[u8], &[u8]) = (&[], &[]);
-        let payload = match header.kind {
+        let mut named: &[u8] = &[];
+        let payload = match fields.kind {
             // by its length nothing else: whoever knows its fence and its incarnation knows every byte of it
             Kind::Lease if body.len() != COMMON => return Err(Foreign::Length),
             Kind::Lease => &[],
             Kind::Hold => {
                 let rest = body.get(HOLD..).ok_or(Foreign::TooShort)?;
                 let payload;
-                (holders, payload) =
+                (named, payload) =
                     rest.split_at_checked(usize::from(body[HOLD - 1]) * HOLDER).ok_or(Foreign::Length)?;
                 payload
             }
             Kind::Value | Kind::Absent => {
-                let before = if header.compressed.is_none() { PLAIN } else { PLAIN + 4 };
+                let before = if fields.flags() & COMPRESSED == 0 { PLAIN } else { PLAIN + 4 };
                 let mut payload = body.get(before..).ok_or(Foreign::TooShort)?;
-                if bytes[KIND_AT] & TAGGED != 0 {
-                    (tags, payload) = split_tags(payload).ok_or(Foreign::Length)?;
+                if fields.flags() & TAGGED != 0 {
+                    (named, payload) = split_tags(payload).ok_or(Foreign::Length)?;
                 }
                 payload
             }
@@ -443,17 +434,22 @@ impl<'a> EntryRef<'a> {
         if checksum(body) != *sum {
             return Err(Foreign::Checksum);
         }
-        Ok(Self { header, whole: bytes, tags, holders, payload })
+        Ok(Self { fields, named, payload })
     }
 
     /// What it says besides the rest.
-    pub fn header(&self) -> &Header {
-        &self.header
+    pub fn header(&self) -> Header {
+        self.fields.header()
+    }
+
+    /// The same for who needs a few of it: a header is longer than many values.
+    pub(crate) fn fields(&self) -> Fields<'a> {
+        self.fields
     }
 
     /// The tags of its own with the stamps that were read before the load, in the order in which they were written.
     pub fn tags(&self) -> impl Iterator<Item = (&'a str, u64)> + use<'a> {
-        let mut left = self.tags;
+        let mut left = if self.fields.kind == Kind::Hold { &[] } else { self.named };
         std::iter::from_fn(move || {
             let (&len, rest) = left.split_first()?;
             let (name, rest) = rest.split_at_checked(usize::from(len))?;
@@ -465,7 +461,8 @@ impl<'a> EntryRef<'a> {
 
     /// Who holds the key.
     pub fn holders(&self) -> impl Iterator<Item = Holder> + use<'a> {
-        self.holders.chunks_exact(HOLDER).map(|it| Holder { id: word(it, 0), expires_ms: word(it, 8) })
+        let holders = if self.fields.kind == Kind::Hold { self.named } else { &[] };
+        holders.chunks_exact(HOLDER).map(|it| Holder { id: word(it, 0), expires_ms: word(it, 8) })
     }
 
     /// The value, or what a hold keeps.
@@ -475,7 +472,7 @@ impl<'a> EntryRef<'a> {
 
     /// The same entry under another fence.
     pub fn with_fence(&self, fence: Fence) -> Vec<u8> {
-        let mut out = self.whole.to_vec();
+        let mut out = self.fields.bytes.to_vec();
         let end = out.len() - SUM;
         out[FENCE_AT..INCARNATION_AT].copy_from_slice(&fence.0.to_le_bytes());
         let sum = checksum(&out[..end]);
@@ -500,50 +497,7 @@ fn split_tags(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// What looks like an entry says, without a look at its checksum: enough for comparing a fence, which nobody guesses;
 /// not enough for using a payload.
 pub fn peek(bytes: &[u8]) -> Result<Header, Foreign> {
-    let kind = kind_of(bytes)?;
-    let flags = bytes[KIND_AT] & FLAGS;
-    let (least, known) = match kind {
-        Kind::Lease => (LEASE_LEN, 0),
-        Kind::Hold => (HOLD + SUM, 0),
-        Kind::Value | Kind::Absent => (OVERHEAD, COMPRESSED | MESSAGE_PACK | TAGGED),
-    };
-    if flags & !known != 0 {
-        return Err(Foreign::Version);
-    }
-    if bytes.len() < least {
-        return Err(Foreign::TooShort);
-    }
-    let mut header = Header::new(kind, Fence(word(bytes, FENCE_AT)), word(bytes, INCARNATION_AT) & SIX_BYTES);
-    match kind {
-        Kind::Lease => {}
-        Kind::Hold => header.kept_until_ms = word(bytes, 17),
-        Kind::Value | Kind::Absent => {
-            header.compressed = (flags & COMPRESSED != 0).then(|| half_word(bytes, PLAIN));
-            if flags & MESSAGE_PACK != 0 {
-                header.format = Format::MessagePack;
-            }
-            header.stamps = word(bytes, 17);
-            header.schema = word(bytes, 25) & SIX_BYTES;
-            header.created_ms = word(bytes, 31) & SIX_BYTES;
-            header.soft_ms = age_of(half_word(bytes, 37));
-            header.hard_ms = age_of(half_word(bytes, 40));
-            let cost = lengthened(bytes[43].into(), COST_BITS);
-            header.cost_us = u32::try_from(cost).unwrap_or(u32::MAX);
-        }
-    }
-    Ok(header)
-}
-
-/// The kind of what looks like an entry of any length.
-fn kind_of(bytes: &[u8]) -> Result<Kind, Foreign> {
-    let start = bytes.get(..LEASE_LEN).ok_or(Foreign::TooShort)?;
-    if start[..KIND_AT] != MAGIC {
-        return Err(Foreign::Magic);
-    }
-    if start[KIND_AT] & LAYOUT_BITS != LAYOUT {
-        return Err(Foreign::Version);
-    }
-    Ok(Kind::from_bits(start[KIND_AT] >> 4))
+    Ok(Fields::check(bytes)?.header())
 }
 
 /// The fence of what looks like an entry, without its checksum.
@@ -554,13 +508,4 @@ pub fn peek_fence(bytes: &[u8]) -> Option<Fence> {
 /// The kind of what looks like an entry, without its checksum.
 pub fn peek_kind(bytes: &[u8]) -> Option<Kind> {
     kind_of(bytes).ok()
-}
-
-/// Missing bytes read as zero: callers have checked the length.
-fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|it| it.try_into().ok()).map_or(0, u64::from_le_bytes)
-}
-
-fn half_word(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|it| it.try_into().ok()).map_or(0, u32::from_le_bytes)
 }

@@ -29,14 +29,16 @@ use bytes::Bytes;
 
 use crate::clock::Now;
 use crate::codec;
-use crate::entry::{EntryRef, Foreign, Header, Kind};
+use crate::entry::{EntryRef, Fields, Foreign, Kind};
 use crate::error::{BoxError, Error, Fault};
 use crate::key::KeySpace;
 use crate::lease;
 use crate::limits::Shown;
 use crate::region::{Stamps, stamp};
 use crate::shared::{Shared, stamps};
-use crate::worth::{Scales, Soundness, TAG_BITS, Valued, Void, Worth, fresh_for_ms, number_of_tags};
+use crate::worth::{
+    Scales, Soundness, TAG_BITS, Valued, Void, Worth, left_ms, number_of_tags, soft_until_ms,
+};
 
 pub use self::region::{RegionInspection, RegionName};
 
@@ -222,7 +224,7 @@ impl Inspection {
         let folded = stamps.folded(&fixed);
         let scales = Scales { stamps: &stamps, folded, incarnation: self.incarnation };
         // of whichever type it is; of other fixed tags it is another shape
-        let schema = |header: &Header| header.schema & !TAG_BITS | u64::from(number_of_tags(&fixed));
+        let schema = |fields: Fields<'_>| fields.schema() & !TAG_BITS | u64::from(number_of_tags(&fixed));
         let mut now = Now::look();
         let weighed = scales.weigh(record, schema, || Some(self.store_ms), &mut now);
         let valued = match weighed {
@@ -240,7 +242,7 @@ impl Inspection {
             Soundness::Void(Void::Tag) => Prospect::TagVoided { tags: self.voided(&entry) },
             Soundness::Void(Void::Age) => Prospect::Over,
             Soundness::OtherShape(_) => Prospect::OtherTags,
-            Soundness::Sound { .. } => match fresh_for_ms(entry.header(), now) {
+            Soundness::Sound { .. } => match left_ms(soft_until_ms(entry.fields()), now) {
                 0 => Prospect::Soft,
                 left => Prospect::Fresh { left: Duration::from_millis(left) },
             },

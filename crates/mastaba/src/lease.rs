@@ -255,7 +255,7 @@ impl<'a> HoldRecord<'a> {
         let kept = Standing { record: entry.payload(), expires_ms: header.kept_until_ms };
         // R10: the outcome of an expired hold is unknown, so nothing kept may come back
         let usable = !expired && !kept.record.is_empty() && kept.expires_ms > now_ms;
-        Some(Self { of: *header, holders, kept: usable.then_some(kept) })
+        Some(Self { of: header, holders, kept: usable.then_some(kept) })
     }
 
     fn change(&self) -> Change {
@@ -295,7 +295,7 @@ pub fn kept<'a>(hold: &EntryRef<'a>, now_ms: u64) -> Option<EntryRef<'a>> {
 
 fn keepable(standing: Option<Standing<'_>>, incarnation: u64, now_ms: u64) -> Option<Standing<'_>> {
     let standing = live(standing, now_ms)?;
-    let header = *EntryRef::read(standing.record).ok()?.header();
+    let header = EntryRef::read(standing.record).ok()?.header();
     let value = matches!(header.kind, Kind::Value | Kind::Absent);
     (value && header.is_of(incarnation)).then_some(standing)
 }

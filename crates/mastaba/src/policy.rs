@@ -284,10 +284,11 @@ pub(crate) struct Ages {
 ///
 /// A value is refreshed with a probability that grows towards its soft deadline, the sooner the dearer its
 /// load was: when `cost * beta * -ln(random)` reaches past the time that is left.
-pub(crate) fn refresh_early(beta: f64, cost: Duration, left: Duration) -> bool {
+pub(crate) fn refresh_early(beta: f64, cost_us: u32, left_ms: u64) -> bool {
+    // no number of milliseconds that matters here is too large to be exact
+    let (reach, left_us) = (f64::from(cost_us) * beta, left_ms as f64 * 1000.0);
     // -ln(random) passes 20 twice in a thousand million draws: most hits need no random number
-    let reach = cost.as_secs_f64() * beta;
-    reach * 20.0 > left.as_secs_f64() && reach * -(1.0 - fastrand::f64()).ln() >= left.as_secs_f64()
+    reach * 20.0 > left_us && reach * -(1.0 - fastrand::f64()).ln() >= left_us
 }
 
 #[cfg(test)]
@@ -305,11 +306,7 @@ mod tests {
 
     #[test]
     fn a_dear_value_close_to_its_deadline_is_refreshed_early_and_a_cheap_one_is_not() {
-        let draws = |cost, left| {
-            (0..1000)
-                .filter(|_| refresh_early(1.0, Duration::from_millis(cost), Duration::from_millis(left)))
-                .count()
-        };
+        let draws = |cost: u32, left| (0..1000).filter(|_| refresh_early(1.0, cost * 1000, left)).count();
         assert_eq!(draws(1, 60_000), 0, "a millisecond of load, a minute left");
         assert!(draws(1000, 1) > 900, "a second of load, a millisecond left");
         let middling = draws(100, 100);

@@ -1,7 +1,7 @@
 //! A region at work: its backend behind budgets, its stamps, and what near needs to know of both.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ pub(crate) use unconfirmed::Behind;
 use unconfirmed::Unconfirmed;
 pub(crate) use written::What;
 
+/// So many reads in a row carry the write stamps without a miss that has a use for them. A server answers them in a tenth of the
+/// time that it takes for the script of a lease, or less.
+const STAMPED_READS: u32 = 16;
+
 /// One region of a [`Cache`](crate::Cache).
 pub(crate) struct RegionCore {
     pub(crate) name: String,
@@ -47,8 +51,10 @@ pub(crate) struct RegionCore {
     epoch_key: Bytes,
     /// The key of the write stamps; `None`: the backend keeps none.
     stamps_key: Option<Bytes>,
-    /// A source of it fills without leases, so that its reads carry the write stamps.
+    /// A source of it fills without leases, where they are cheap.
     unleased: AtomicBool,
+    /// How many more reads carry the write stamps: see [`stamps_of_a_read`](Self::stamps_of_a_read).
+    stamped_reads: AtomicU32,
     /// A read found none that say something of its keys: the next lease makes them.
     unstamped: AtomicBool,
     /// How long a read takes, as a moving average: of a region in which a source asks for it.
@@ -91,7 +97,7 @@ pub(crate) struct Stamps {
     /// Changes before any tag does; known after a lease only.
     pub(crate) epoch: Option<u64>,
     pub(crate) tags: HashMap<String, Option<u64>>,
-    /// The record of write stamps, where there is one and it was asked for (`R19`).
+    /// The record of write stamps, if the read carried it (`R19`); empty where there is none.
     pub(crate) writes: Option<Bytes>,
 }
 
@@ -163,6 +169,7 @@ impl RegionCore {
             epoch_key: space.tag_epoch(),
             stamps_key: stamped.then_some(stamps_key),
             unleased: AtomicBool::new(false),
+            stamped_reads: AtomicU32::new(0),
             unstamped: AtomicBool::new(false),
             trip: Average::default(),
             space,
@@ -249,11 +256,30 @@ impl RegionCore {
         self.longest_secs.fetch_max(policy.longest().as_secs(), Ordering::Relaxed);
     }
 
-    /// A source of it fills without leases: reads carry the write stamps from now on. Whether the backend keeps any.
+    /// A source of it fills without leases, where they are cheap. Whether the backend keeps write stamps.
     pub(crate) fn fill_without_lease(&self) -> bool {
         let keeps = self.stamps_key.is_some();
-        self.unleased.fetch_or(keeps, Ordering::Relaxed);
+        if keeps {
+            self.unleased.store(true, Ordering::Relaxed);
+            self.expects_misses();
+        }
         keeps
+    }
+
+    /// A miss went without a lease, or would have, had its read carried the write stamps: the next reads do.
+    pub(crate) fn expects_misses(&self) {
+        if self.stamped_reads.load(Ordering::Relaxed) != STAMPED_READS {
+            self.stamped_reads.store(STAMPED_READS, Ordering::Relaxed);
+        }
+    }
+
+    /// The key of the write stamps, if a read carries them: hits have no use for them, and where nothing was missed for a while
+    /// the next miss takes a lease.
+    fn stamps_of_a_read(&self) -> Option<&Bytes> {
+        // of two reads at the same time both may count as one
+        let left = self.stamped_reads.load(Ordering::Relaxed).checked_sub(1)?;
+        self.stamped_reads.store(left, Ordering::Relaxed);
+        self.stamps_key.as_ref()
     }
 
     /// The key of the write stamps; empty where there are none.

@@ -29,6 +29,7 @@ pub use self::budget::BudgetGuard;
 pub use self::database::DatabaseTrip;
 pub(crate) use self::nesting::{Nesting, endless, inside};
 pub(crate) use self::slot::{Bound, Cell, Glance, Lane, Memo, SinkOf, Slot};
+use self::slot::{Joining, JoiningParts};
 pub use self::stash::Stash;
 pub(crate) use self::state::{AnyPart, Asking, Parts, RequestCore, RequestState};
 use self::waiting::Waiting;
@@ -62,7 +63,7 @@ pub enum Force {
 /// [renewed](RequestCache::renew).
 ///
 /// * **Trips.** What the request knows costs nothing. What it does not costs one trip to the shared tier
-///   for everything that is awaited together (and one more for misses, to take leases), and one call of
+///   for everything that is awaited together (and one more to take leases, for misses whose loads are not cheap), and one call of
 ///   [`Source::load_many`] per source for what is still missing.
 /// * **Tasks.** What one task awaits together travels together, always. Reads in tasks of their own travel together as far
 ///   as they meet: those that come while a batch of the request asks the shared tier leave once it has asked, a
@@ -422,6 +423,7 @@ impl RequestCache {
         // the load whose loader or hook reads here, looked up by the first key that has to wait
         let inside: OnceCell<Option<Arc<Load>>> = OnceCell::new();
         let load_inside = || inside.get_or_init(|| self.load_inside()).clone();
+        let mut joining = JoiningParts::new();
         let claim_one = |asked: &mut [Asked<S>], nth: usize| {
             let asked = &mut asked[nth];
             if asked.answer.is_some() || asked.twin {
@@ -448,18 +450,21 @@ impl RequestCache {
                             // a look without a load waits for nobody
                             Memo::Coming { .. } if peek => {}
                             Memo::Coming { part, at } => {
-                                let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));
-                                if let Some(load) = load_inside() {
-                                    if let Err(why) = waiting.hold_up(&load, part) {
-                                        let error = endless(&load, S::name(), why);
-                                        asked.answer = Some(Outcome::Failed(error));
+                                // one that is over was cut off before it answered anybody: the key is claimed anew
+                                if let Some(part) = Slot::part(&slot.parts, *part) {
+                                    let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
+                                    if let Some(load) = load_inside() {
+                                        if let Err(why) = waiting.hold_up(&load, part) {
+                                            let error = endless(&load, S::name(), why);
+                                            asked.answer = Some(Outcome::Failed(error));
+                                            return;
+                                        }
+                                        part.hurry();
+                                    }
+                                    if part.share(*at) {
+                                        waiting.add(nth, part, *at, lane);
                                         return;
                                     }
-                                    part.hurry();
-                                }
-                                if part.share(*at) {
-                                    waiting.add(nth, part, *at, lane);
-                                    return;
                                 }
                             }
                         }
@@ -484,7 +489,7 @@ impl RequestCache {
                 return;
             }
             let (part, at) =
-                slot.want(lane, asked.key.clone(), call, (*turn, next_part, count - nth), |part| {
+                slot.want(&mut joining, lane, &asked.key, call, (*turn, next_part, count - nth), |part| {
                     gathering.push(Box::new(part));
                 });
             if self.nesting.is_some() {
@@ -494,7 +499,7 @@ impl RequestCache {
             if let Some(nesting) = self.nesting.as_ref().filter(|_| lane.is_own::<S>()) {
                 nesting.used_older.store(true, Ordering::Relaxed);
             }
-            let waiting = waiting.get_or_insert_with(|| Waiting::new(self, count));
+            let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
             if let Some(load) = load {
                 // a part that gathers waits for nothing yet, so this closes no circle
                 let _ = waiting.hold_up(&load, part);
@@ -503,6 +508,7 @@ impl RequestCache {
         };
         // no key takes the others with it, nor the state, which is whole between any two of them
         each(asked, count, claim_one, |asked, nth, why| asked[nth].panicked(&why));
+        joining.into_iter().for_each(Joining::join);
         if let Some(waiting) = &mut waiting {
             waiting.arrived();
         }

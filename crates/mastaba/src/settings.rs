@@ -42,9 +42,9 @@ macro_rules! of_sources {
         /// fence itself (`R3`). Zero: not at all.
         lease_patience: Duration = Duration::from_millis(500), "500ms", Span::Any;
         /// Whether a miss whose load is cheap goes to the source without a lease, which saves a trip (`R20`): then several
-        /// processes may load a key at the same time. To be switched on once no process of an older version shares the store:
-        /// those invalidate without renewing what such a fill compares.
-        fill_without_lease: bool = false, "false", Switch;
+        /// processes may load a key at the same time. Switch it off where others than Mastaba delete keys of the store: such a
+        /// fill does not notice that, and may bring a value back that was read before.
+        fill_without_lease: bool = true, "true", Switch;
         /// Payloads larger than this many bytes are compressed. `None`, which is written `never`: none is.
         compress_above: Option<u64> = Some(4096), "4096", SizeOrNever;
     } };

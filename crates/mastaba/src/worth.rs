@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::codec::fingerprint;
-use crate::entry::{EntryRef, Fence, Foreign, Header, Kind};
+use crate::entry::{EntryRef, Fence, Fields, Foreign, Kind};
 use crate::lease;
 use crate::region::Stamps;
 
@@ -76,7 +76,7 @@ impl Scales<'_> {
     pub(crate) fn weigh<'r>(
         &self,
         record: &'r [u8],
-        schema: impl FnOnce(&Header) -> u64,
+        schema: impl FnOnce(Fields<'_>) -> u64,
         serves: impl FnOnce() -> Option<u64>,
         now: &mut Now,
     ) -> Worth<'r> {
@@ -84,47 +84,44 @@ impl Scales<'_> {
             Ok(entry) => entry,
             Err(why) => return Worth::Foreign(why),
         };
-        let header = entry.header();
-        if !header.is_of(self.incarnation) {
-            return Worth::OtherStore(header.fence);
+        let fields = entry.fields();
+        if !fields.is_of(self.incarnation) {
+            return Worth::OtherStore(fields.fence());
         }
-        match header.kind {
-            Kind::Lease => Worth::Lease(header.fence),
+        let (entry, kept) = match fields.kind() {
+            Kind::Lease => return Worth::Lease(fields.fence()),
             Kind::Hold => {
                 // Write mode `Serve`: while a key is held, what it held before goes on to be served.
                 let kept = serves().and_then(|store_ms| lease::kept(&entry, store_ms));
                 let valued = |kept: &EntryRef<'_>| {
-                    let header = kept.header();
-                    header.is_of(self.incarnation) && matches!(header.kind, Kind::Value | Kind::Absent)
+                    let fields = kept.fields();
+                    fields.is_of(self.incarnation) && matches!(fields.kind(), Kind::Value | Kind::Absent)
                 };
                 match kept.filter(valued) {
-                    Some(entry) => {
-                        Worth::Valued(Valued { entry, kept: true, state: self.state(&entry, schema, now) })
-                    }
-                    None => Worth::Held,
+                    Some(entry) => (entry, true),
+                    None => return Worth::Held,
                 }
             }
-            Kind::Value | Kind::Absent => {
-                Worth::Valued(Valued { entry, kept: false, state: self.state(&entry, schema, now) })
-            }
-        }
+            Kind::Value | Kind::Absent => (entry, false),
+        };
+        Worth::Valued(Valued { entry, kept, state: self.state(&entry, schema, now) })
     }
 
     fn state<'r>(
         &self,
         entry: &EntryRef<'r>,
-        schema: impl FnOnce(&Header) -> u64,
+        schema: impl FnOnce(Fields<'_>) -> u64,
         now: &mut Now,
     ) -> Soundness<'r> {
-        let header = entry.header();
-        let age = match age(header, now) {
+        let fields = entry.fields();
+        let age = match age(fields.created_ms(), now) {
             Ok(age) => age,
             Err(ahead) => return Soundness::Ahead(ahead),
         };
-        let schema = schema(header);
-        let absent = header.kind == Kind::Absent;
+        let schema = schema(fields);
+        let absent = fields.kind() == Kind::Absent;
         // whether what a version of the program with other fixed tags wrote is outdated is for that version to say
-        if same_tags(header.schema, schema) && self.folded != Some(header.stamps) {
+        if same_tags(fields.schema(), schema) && self.folded != Some(fields.stamps()) {
             return Soundness::Void(Void::Stamps);
         }
         let mut unproven = Vec::new();
@@ -137,19 +134,24 @@ impl Scales<'_> {
                 None => unproven.push((tag, stamp)),
             }
         }
-        if age >= header.hard_ms || (absent && age >= header.soft_ms) {
+        if age >= fields.hard_ms() || (absent && age >= fields.soft_ms()) {
             return Soundness::Void(Void::Age);
         }
-        if header.schema != schema {
+        if fields.schema() != schema {
             return Soundness::OtherShape(age);
         }
         Soundness::Sound { unproven, tagged }
     }
 }
 
+/// When a value is past its soft age, in milliseconds since the Unix epoch.
+pub(crate) fn soft_until_ms(fields: Fields<'_>) -> u64 {
+    fields.created_ms().saturating_add(fields.soft_ms())
+}
+
 /// For how many milliseconds more a value is fresh; zero: it is past its soft age.
-pub(crate) fn fresh_for_ms(header: &Header, now: Now) -> u64 {
-    header.created_ms.saturating_add(header.soft_ms).saturating_sub(now.unix_ms)
+pub(crate) fn left_ms(soft_until_ms: u64, now: Now) -> u64 {
+    soft_until_ms.saturating_sub(now.unix_ms)
 }
 
 /// Whether two schema numbers are of the same fixed tags, so that the stamps beside them can be compared.
@@ -171,12 +173,11 @@ pub(crate) fn number_of_tags(tags: &[&str]) -> u8 {
 pub(crate) const TAG_BITS: u64 = 0xff;
 
 /// How old an entry is, in milliseconds; or how far ahead it was made, for one of two clocks is wrong.
-fn age(header: &Header, now: &mut Now) -> Result<u64, Duration> {
-    if let Some(age) = now.age_ms(header.created_ms) {
+fn age(created_ms: u64, now: &mut Now) -> Result<u64, Duration> {
+    if let Some(age) = now.age_ms(created_ms) {
         return Ok(age);
     }
     // it may have been made while this read waited
     *now = Now::look();
-    now.age_ms(header.created_ms)
-        .ok_or_else(|| Duration::from_millis(header.created_ms.saturating_sub(now.unix_ms)))
+    now.age_ms(created_ms).ok_or_else(|| Duration::from_millis(created_ms.saturating_sub(now.unix_ms)))
 }

@@ -69,14 +69,14 @@ async fn a_request_that_costs_too_much_is_warned_about_once_and_the_others_are_n
         let warning = &warnings[0];
         assert_eq!(
             warning.message(),
-            "N+1? /one_by_one cost 8 trips and 4 statements, and may cost 2 and 1; most by user: 3, photo: 1"
+            "N+1? /one_by_one cost 5 trips and 4 statements, and may cost 2 and 1; most by user: 3, photo: 1"
         );
         let tables: Vec<_> = log.all().into_iter().filter(|line| line.target == "mastaba::report").collect();
         assert_eq!(tables.len(), 1, "the whole report is a line of its own");
         assert_eq!(tables[0].level, tracing::Level::DEBUG);
         assert!(tables[0].message().lines().count() > 12, "{}", tables[0].message());
         let fields = ["route", "trips", "statements", "worst", "worst_statements"];
-        assert_eq!(fields.map(|field| warning.get(field).unwrap()), ["/one_by_one", "8", "4", "user", "3"],);
+        assert_eq!(fields.map(|field| warning.get(field).unwrap()), ["/one_by_one", "5", "4", "user", "3"],);
         let over = alarm.over.lock().unwrap();
         assert_eq!(over.iter().map(|over| over.name.as_str()).collect::<Vec<_>>(), ["/one_by_one"]);
         assert_eq!((over[0].budget, over[0].report.statements()), (SMALL, 4));

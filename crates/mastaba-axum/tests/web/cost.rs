@@ -92,7 +92,7 @@ async fn a_route_that_batches_is_flat_and_one_that_does_not_is_caught() {
     let page = async |rows| test::get(&app().await, &format!("/one-by-one/{rows}")).await;
     let grows = AssertUnwindSafe(assert_flat([1, 10], page)).catch_unwind().await;
     let said = *grows.expect_err("N+1").downcast::<String>().unwrap();
-    assert!(said.contains("1 cost 4 trips and 2 statements, and 10 cost 22 and 11"), "{said}");
+    assert!(said.contains("1 cost 4 trips and 2 statements, and 10 cost 13 and 11"), "{said}");
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn what_a_streaming_body_reads_stands_under_its_request_and_is_in_its_line
         assert_eq!(fetch(address, "/").await.body, "user 1user 2user 3");
         world.idle().await;
         let trips = log.trips();
-        assert_eq!(trips.len(), 12, "{trips:?}");
+        assert_eq!(trips.len(), 10, "{trips:?}");
         for trip in &trips {
             assert_eq!(trip.spans, ["http", "request_cache", "read"], "{trip:?}");
         }

@@ -155,7 +155,7 @@ async fn the_json_of_an_entry_has_one_shape() {
         "/prospect/sentence string",
         "/prospect/store_incarnation string",
         "/prospect/verdict string",
-        "/prospect/write_stamp null",
+        "/prospect/write_stamp string",
         "/region string",
         "/source string",
         "/source_key string",

@@ -1,9 +1,11 @@
 //! Fills by `SET .. IFEQ`, where the server has it, and by a script for each where it takes none for several keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use mastaba::shared::{Filled, Over, Shared};
+use mastaba::shared::stamps;
+use mastaba::shared::{End, Filled, Hold, Over, Shared, Stamp, WriteOutcome};
 use mastaba_test::conformance;
 use mastaba_test::servers::RedisServer;
 
@@ -159,6 +161,64 @@ async fn what_has_several_servers_behind_it_is_asked_for_several_keys_once() {
             assert_eq!((&filled[..9], filled[9]), (&[Filled::Stored; 9][..], Filled::Refused));
             assert_eq!(redis.read(&keys[..1]).await.unwrap(), [Some(fills[0].record.clone())]);
             assert_eq!(split.scripted(), [11, 21][round], "one for all of them, and then one for each");
+        }
+    })
+    .await;
+}
+
+/// The write stamp of a key may stand on another server than the key. It is renewed all the same, by commands of its own (R16,
+/// R17); and no fill goes by it, for nothing compares it and stores in one step (R15).
+#[tokio::test]
+async fn what_has_several_servers_behind_it_has_its_stamps_renewed_and_fills_nothing_by_them() {
+    limit(async {
+        let Some(server) = RedisServer::start().await else { return };
+        let (key, record) = (Bytes::from_static(b"m:objects:a"), Bytes::from_static(b"m:objects@writes"));
+        for first in ["a removal", "a hold", "a fill"] {
+            server.command(&["FLUSHALL"]).await;
+            let split = Imposter::split(server.addr()).await;
+            // knows nothing of the server yet: each of these is the first to be refused
+            let redis = connect(&format!("redis://{}", split.addr())).await.unwrap();
+            assert!(redis.stamps(b"m:objects:", &record));
+            redis.lease(&[], &[Stamp { key: record.clone(), value: 1, ttl: None }]).await.unwrap();
+            let (ours, of, looks) = (&record, &key, redis.clone());
+            let stamp = async || stamps::of(looks.read(&[ours.clone()]).await.unwrap()[0].as_ref()?, of);
+            let before = stamp().await.expect("a lease makes them");
+            let mut seen = vec![before];
+            let remove = async |seen: &mut Vec<u64>| {
+                let (fill, _) = value(&redis, of, lease(&redis, of).await, Over::Lease);
+                assert_eq!(redis.fill(&[fill]).await.unwrap(), [Filled::Stored]);
+                redis.invalidate(&[of.clone()], &[]).await.unwrap();
+                assert_eq!(redis.read(&[of.clone()]).await.unwrap(), [None]);
+                seen.push(stamp().await.unwrap());
+            };
+            let hold = async |seen: &mut Vec<u64>| {
+                let ttl = Duration::from_secs(9);
+                redis.hold(&[Hold { key: of.clone(), holder: 7, ttl, keep: false }]).await.unwrap();
+                seen.push(stamp().await.unwrap());
+                redis
+                    .end(&[End { key: of.clone(), holder: 7, outcome: WriteOutcome::Committed }])
+                    .await
+                    .unwrap();
+                seen.push(stamp().await.unwrap());
+            };
+            let fill = async || {
+                let over = Over::Unleased { stamps: ours.clone(), stamp: stamp().await.unwrap() };
+                let (fill, _) = value(&redis, of, mastaba::entry::Fence(0), over);
+                assert_eq!(redis.fill(&[fill]).await.unwrap(), [Filled::Refused]);
+                assert_eq!(redis.read(&[of.clone()]).await.unwrap(), [None]);
+            };
+            match first {
+                "a removal" => remove(&mut seen).await,
+                "a hold" => hold(&mut seen).await,
+                _ => fill().await,
+            }
+            remove(&mut seen).await;
+            hold(&mut seen).await;
+            fill().await;
+            let renewals = seen.len();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), renewals, "{first}: each of them renews it");
         }
     })
     .await;

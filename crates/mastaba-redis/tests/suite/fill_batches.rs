@@ -267,7 +267,7 @@ async fn others_are_told_of_each_key_that_was_stored() {
 async fn the_misses_of_a_request_are_stored_by_one_script_or_a_plain_set_each() {
     let Some(server) = RedisServer::start().await else { return };
     let table = Table::new();
-    let cache = process(&server.url(), &table, |region| region).await;
+    let cache = process(&server.url(), &table, |region| region.fill_without_lease(false)).await;
     cache.request().prefetch::<rows::Row>(0..2).await.unwrap();
     cache.idle().await;
     server.reset_stats().await;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use common::{Process, Stage, faults, limited, until};
-use mastaba::Tier;
+use mastaba::{Region, Tier};
 use mastaba_test::servers::RedisServer;
 use mastaba_test::world::UserById;
 use tracing::field::{Field, Visit};
@@ -49,7 +49,8 @@ async fn evicted(stage: &Stage) -> u64 {
 #[tokio::test]
 async fn a_full_server_serves_what_it_has_and_voids_and_stores_nothing() {
     limited(async {
-        let Some(stage) = Stage::over(shape("noeviction"), |region| region).await else { return };
+        let leases = |region: Region| region.fill_without_lease(false);
+        let Some(stage) = Stage::over(shape("noeviction"), leases).await else { return };
         for process in stage.both() {
             process.warm(1).await;
             process.warm(2).await;

@@ -176,6 +176,9 @@ async fn a_list_under_the_key_of_an_entry_is_a_miss_and_gives_way() {
         let (seen, statements) = stage.statements(stage.far.finds(1)).await;
         assert_eq!((seen, statements), ((0, Tier::Source), 1));
         stage.far.cache.idle().await;
+        // Only a lease takes its place. If that load was cheap and took none, its fill was refused, and the next one does.
+        assert_eq!(stage.far.sees(1).await, 0);
+        stage.far.cache.idle().await;
         assert_eq!(stage.other.finds(1).await, (0, Tier::Shared));
         // and one that comes while it is loaded
         stage.other.write(1).await.unwrap();

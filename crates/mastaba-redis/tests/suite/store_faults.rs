@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::load::{Load, Oracle, all_current};
 use common::{Process, Stage, limited};
+use mastaba::Region;
 use mastaba_test::servers::RedisServer;
 use mastaba_test::world::{Db, UserById};
 
@@ -19,7 +20,8 @@ mastaba_test::every_outage!(store crate::common::OverRedis);
 async fn what_an_old_dump_brings_back_is_never_served() {
     limited(async {
         let shape = RedisServer::builder().persistent();
-        let Some(stage) = Stage::over(shape, |region| region).await else { return };
+        let leases = |region: Region| region.fill_without_lease(false);
+        let Some(stage) = Stage::over(shape, leases).await else { return };
         for process in stage.both() {
             assert_eq!(process.warm(1).await, 0);
         }

@@ -36,11 +36,19 @@ async fn is_cut_off<D: Setup>(stage: &OutageStage<D>, key: u64) {
 
 /// A stage whose store knows user 1, with the words of its commands.
 async fn warm_stage<D: Setup>() -> Option<(OutageStage<D>, Words)> {
-    let stage = OutageStage::new().await?;
+    Some(warm(OutageStage::new().await?).await)
+}
+
+/// The same, where every load takes a lease.
+async fn leasing_stage<D: Setup>() -> Option<(OutageStage<D>, Words)> {
+    Some(warm(OutageStage::alike(|region| region.fill_without_lease(false)).await?).await)
+}
+
+async fn warm<D: Setup>(stage: OutageStage<D>) -> (OutageStage<D>, Words) {
     stage.warm_in_both(1).await;
     stage.other.write(2).await.unwrap(); // the server knows the scripts of writes from now on, where there are any
     let words = D::words(&stage.server).await;
-    Some((stage, words))
+    (stage, words)
 }
 
 /// Nobody listens.
@@ -124,7 +132,7 @@ pub async fn a_read_whose_connection_is_reset_is_answered_by_the_source<D: Setup
 
 /// The answer of a lease is lost with its connection.
 pub async fn a_lease_whose_answer_is_lost_gives_no_right_to_fill<D: Setup>() {
-    let Some((stage, words)) = warm_stage::<D>().await else { return };
+    let Some((stage, words)) = leasing_stage::<D>().await else { return };
     stage.proxy.reset_after(words.lease);
     let (seen, statements) = stage.statements(stage.far.finds(3)).await;
     assert_eq!((seen, statements), ((0, Tier::Source), 1));
@@ -145,7 +153,7 @@ pub async fn a_lease_whose_answer_is_lost_gives_no_right_to_fill<D: Setup>() {
 
 /// The answer of a fill is lost with its connection.
 pub async fn a_fill_whose_answer_is_lost_is_voided_like_any_other<D: Setup>() {
-    let Some((stage, words)) = warm_stage::<D>().await else { return };
+    let Some((stage, words)) = leasing_stage::<D>().await else { return };
     stage.proxy.reset_after(words.fill);
     assert_eq!(stage.far.sees(3).await, 0);
     stage.far.cache.idle().await;

@@ -84,7 +84,8 @@ impl Moods {
         READABLE.set(true);
         let (trips, loads, events) = (Arc::default(), Arc::default(), Arc::new(Mutex::new(Vec::new())));
         let region = Region::backend(Watched::<_, PROCESSES>::new(Memory::default(), Arc::clone(&trips)));
-        let region = region.jitter(0.0).early_refresh(0.0);
+        // so that it is no matter of time which trips there are
+        let region = region.jitter(0.0).early_refresh(0.0).fill_without_lease(false);
         let region = if near { region.near(NearConfig::entries(100)) } else { region };
         let listener = events.clone();
         let builder = Cache::builder().region("objects", region).source(source(Arc::clone(&loads)));

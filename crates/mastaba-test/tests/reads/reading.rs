@@ -68,12 +68,7 @@ async fn a_batch_is_answered_by_hits_and_one_load_of_the_rest() {
     world.idle().await;
     assert_eq!(
         world.trips(),
-        [
-            "shared read [5, 4, 3, 2, 1, 2000]",
-            "shared lease [4, 2, 2000]",
-            "source load user [4, 2, 2000]",
-            "shared fill [4, 2, 2000]"
-        ]
+        ["shared read [5, 4, 3, 2, 1, 2000]", "source load user [4, 2, 2000]", "shared fill [4, 2, 2000]"]
     );
 }
 

@@ -161,8 +161,8 @@ async fn a_reader_that_is_behind_never_refills_what_a_write_voided() {
     assert_eq!(
         trips,
         [
-            "shared read 2",
-            "shared lease 1, stamps 2",
+            "shared read 3",
+            "shared lease 1, stamps 3",
             "position of the writer",
             "position of the reader",
             "load from the reader",
@@ -177,7 +177,7 @@ async fn a_reader_that_is_behind_never_refills_what_a_write_voided() {
     world.ledger.take();
     let (value, trips) = world.sees(1).await;
     assert_eq!((value, loaded_from(&trips)), (7, "writer"), "the reader has not come so far");
-    assert_eq!(world.sees(1).await, (7, vec!["shared read 2".to_owned()]), "which is stored");
+    assert_eq!(world.sees(1).await, (7, vec!["shared read 3".to_owned()]), "which is stored");
     let (_, trips) = world.sees(2).await;
     assert_eq!(loaded_from(&trips), "writer", "nobody knows which rows a reader that is behind lacks");
 

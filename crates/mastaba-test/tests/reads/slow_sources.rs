@@ -81,8 +81,7 @@ async fn the_load_goes_on_for_whoever_has_nothing_to_fall_back_on_and_for_the_ti
     assert_eq!(cold.unwrap(), (false, 0, Tier::Source));
     assert!(about(late, 3 * SECOND), "{late:?}");
     world.idle().await;
-    let trips =
-        ["shared read [1, 500]", "shared lease [500]", "source load user [1, 500]", "shared fill [1, 500]"];
+    let trips = ["shared read [1, 500]", "source load user [1, 500]", "shared fill [1, 500]"];
     assert_eq!(world.trips(), trips, "one load for both, and both are stored");
     let (answer, took) = timed(&world.request(), 1).await;
     assert_eq!((answer.unwrap(), took), ((false, 1, Tier::Shared), Duration::ZERO));

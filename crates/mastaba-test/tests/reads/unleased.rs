@@ -61,8 +61,8 @@ async fn the_first_load_of_a_source_takes_a_lease_and_a_cheap_one_after_it_does_
 }
 
 #[tokio::test]
-async fn without_the_setting_every_load_takes_a_lease_and_reads_carry_no_stamps() {
-    let world = World::across_processes(|region| region).await;
+async fn where_it_is_switched_off_every_load_takes_a_lease() {
+    let world = World::across_processes(|region| region.fill_without_lease(false)).await;
     world.shared.slow(Duration::from_millis(20));
     warm(&world).await;
     assert_eq!(get(&world, 1).await, (1, 0));
@@ -112,21 +112,51 @@ async fn while_a_slow_load_is_under_way_the_next_one_takes_a_lease() {
 async fn a_source_whose_fills_are_wasted_takes_leases_for_a_while() {
     let world = world().await;
     warm(&world).await;
-    for round in 0..3 {
-        let fill = world.shared.before("fill");
-        let request = world.request();
-        request.get::<UserById>(1).await.unwrap();
-        assert_eq!(ways(&request), (0, 1), "{round}");
-        fill.arrived(1).await;
-        world.request().invalidate::<UserById>([1]).await.unwrap();
-        fill.open_for_good();
-        world.idle().await;
+    for key in 101..104 {
+        voided_before_its_fill(&world, key).await;
     }
     assert_eq!(get(&world, 2).await, (1, 0), "three of three were wasted");
     for key in 10..40 {
         get(&world, key).await;
     }
     assert_eq!(get(&world, 3).await, (0, 1), "it is tried again");
+}
+
+/// A load without a lease, whose key is voided before it is stored.
+async fn voided_before_its_fill(world: &World, key: u64) {
+    let fill = world.shared.before("fill");
+    let request = world.request();
+    request.get::<UserById>(key).await.unwrap();
+    assert_eq!(ways(&request), (0, 1), "{key}");
+    fill.arrived(1).await;
+    world.request().invalidate::<UserById>([key]).await.unwrap();
+    fill.open_for_good();
+    world.idle().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_fill_was_wasted_takes_a_lease_the_next_time() {
+    let world = world().await;
+    warm(&world).await;
+    voided_before_its_fill(&world, 1).await;
+    assert_eq!(get(&world, 2).await, (0, 1), "others go on without");
+    assert_eq!(get(&world, 1).await, (1, 0));
+    world.request().invalidate::<UserById>([1]).await.unwrap();
+    assert_eq!(get(&world, 1).await, (0, 1), "it was stored since");
+}
+
+/// Hits have no use for the write stamps: once sixteen reads in a row had nothing else, reads carry none.
+#[tokio::test]
+async fn after_reads_that_all_hit_the_first_miss_takes_a_lease_and_those_after_it_do_not() {
+    let world = world().await;
+    warm(&world).await;
+    assert_eq!(get(&world, 1).await, (0, 1));
+    for (hits, ways) in [(15, (0, 1)), (16, (1, 0)), (0, (0, 1))] {
+        for _ in 0..hits {
+            world.sees(1).await;
+        }
+        assert_eq!(get(&world, 100 + hits).await, ways, "after {hits}");
+    }
 }
 
 /// Tags of its own; how they are stamped is known after the load.

@@ -143,7 +143,9 @@ impl Process {
         let watched = Watched::<_, true>::new(backend, Arc::default());
         let shared = watched.control();
         // what stands still at a gate is not out
+        // the rows about leases have some; those about fills without are configured so
         let region = Region::backend(watched).jitter(0.0).early_refresh(0.0).shared_budget(LIMIT);
+        let region = region.fill_without_lease(false);
         let builder = Cache::builder()
             .region("objects", configure(region))
             .source(UserById(db.clone()))

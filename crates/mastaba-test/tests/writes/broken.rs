@@ -182,11 +182,11 @@ impl Broken {
             }
             Wrong::CutAt64K if ask.record.len() > 64 << 10 => {
                 let entry = EntryRef::read(&ask.record).unwrap();
-                ask.record = write(entry.header(), &[], &[], &entry.payload()[..64 << 10]).into();
+                ask.record = write(&entry.header(), &[], &[], &entry.payload()[..64 << 10]).into();
             }
             Wrong::ForgetsIncarnations => {
                 let entry = EntryRef::read(&ask.record).unwrap();
-                let header = entry::Header { incarnation: self.incarnation(), ..*entry.header() };
+                let header = entry::Header { incarnation: self.incarnation(), ..entry.header() };
                 ask.record = write(&header, &[], &[], entry.payload()).into();
             }
             Wrong::FillsBlindly => {

@@ -376,6 +376,7 @@ async fn where_a_load_is_refused_a_stale_value_is_served_if_there_is_one() {
             .source_budget(millis(500))
             .ttl(Duration::from_secs(10))
             .stale_if_error(LONG)
+            .fill_without_lease(false)
     })
     .await;
     world.sees(1).await;

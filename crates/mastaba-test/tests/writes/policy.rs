@@ -152,7 +152,7 @@ async fn past_its_hard_age_a_record_is_not_served_however_long_its_backend_keeps
     let record = world.record("user:1").await.unwrap();
     let entry = EntryRef::read(&record).unwrap();
     for (age, served) in [(secs(69), true), (secs(71), false)] {
-        let mut header = *entry.header();
+        let mut header = entry.header();
         header.created_ms -= u64::try_from(age.as_millis()).unwrap();
         world.plant("user:1", entry::write(&header, &[], &[], entry.payload())).await;
         world.db.fail_next(DbFault::Error("down".into()));
@@ -425,7 +425,7 @@ async fn large_payloads_are_compressed_and_small_ones_are_not() {
         world.request().get_many::<Picky>([900, 50_000]).await.unwrap();
         world.idle().await;
         let large = world.record("picky:50000").await.unwrap();
-        let header = *EntryRef::read(&large).unwrap().header();
+        let header = EntryRef::read(&large).unwrap().header();
         assert_eq!(header.compressed.is_some(), compressed);
         assert_eq!(large.len() < 2000, compressed, "{}", large.len());
         let small = world.record("picky:900").await.unwrap();

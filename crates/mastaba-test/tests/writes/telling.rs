@@ -10,7 +10,8 @@ use mastaba_test::world::{Db, UserById};
 
 async fn cache(store: Telling<Memory>, db: &Arc<Db>) -> Cache {
     let near = NearConfig::entries(100).coherence(Coherence::Fenced);
-    let region = Region::backend(store).jitter(0.0).early_refresh(0.0).near(near);
+    // every load takes a lease: that is what is told of here
+    let region = Region::backend(store).jitter(0.0).early_refresh(0.0).near(near).fill_without_lease(false);
     Cache::builder().region("objects", region).source(UserById(db.clone())).build().await.unwrap()
 }
 

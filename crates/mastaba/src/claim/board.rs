@@ -155,7 +155,7 @@ impl<S: Source> Claim<S> {
             return; // a refresh has a fence
         }
         let stamps: Vec<_> = ats.iter().map(|at| read.of_writes(&self.items[*at].record)).collect();
-        if stamps.iter().any(Option::is_none) {
+        if read.writes.is_some() && stamps.iter().any(Option::is_none) {
             source.region.lacks_stamps();
         }
         let trip = (!source.region.is_private()).then(|| source.region.trip_takes());
@@ -168,9 +168,13 @@ impl<S: Source> Claim<S> {
         if !may {
             return;
         }
+        source.region.expects_misses();
         for (at, stamp) in ats.iter().zip(stamps) {
-            if let Some(stamp) = stamp {
-                self.items[*at].storable.go_by_stamp(stamp);
+            let item = &mut self.items[*at];
+            // a fill by it would be refused: what stands there is refused again, and the stamp was renewed since
+            let useless = item.waited || pace.is_refused(&item.record);
+            if let Some(stamp) = stamp.filter(|_| !useless) {
+                item.storable.go_by_stamp(stamp);
             }
         }
         if ats.iter().any(|at| self.items[*at].storable.is_unleased()) {

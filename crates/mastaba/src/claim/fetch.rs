@@ -224,6 +224,7 @@ impl<S: Source> Claim<S> {
     fn board_again(&mut self, at: usize) {
         let item = &mut self.items[at];
         item.way = Way::Open;
+        item.waited = true;
         if self.lane == Lane::Refresh {
             // What was met before is the lease of that flight, and its fill has taken its place: under the old fence a
             // refresh would store nothing (R1).

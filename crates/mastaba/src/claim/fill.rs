@@ -236,7 +236,8 @@ impl<S: Source> Claim<S> {
     /// How much is wasted without leases decides whether there are to be any (`R20`).
     fn count_fill(&self, at: usize, stored: bool) {
         if let Some(pace) = &self.source.pace {
-            pace.filled(self.items[at].storable.is_unleased(), stored);
+            let item = &self.items[at];
+            pace.filled(&item.record, item.storable.is_unleased(), stored);
         }
     }
 

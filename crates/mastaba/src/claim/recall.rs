@@ -69,14 +69,18 @@ impl<S: Source> Ask<S> {
     }
 
     /// One field after the other: the second panic while the first one unwinds would end the process.
-    pub(super) fn let_go(self) {
-        let Self { key, answer, met, .. } = self;
+    pub(super) fn let_go(mut self) {
+        self.let_go_of_values();
+        let_go(self.key);
+    }
+
+    /// What is left may be dropped if keys may.
+    pub(super) fn let_go_of_values(&mut self) {
         // mostly given to the readers
-        if answer.is_some() || met.is_some() {
-            let_go(answer);
-            let_go(met);
+        if self.answer.is_some() || self.met.is_some() {
+            let_go(self.answer.take());
+            let_go(self.met.take());
         }
-        let_go(key);
     }
 }
 

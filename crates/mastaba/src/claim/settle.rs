@@ -82,7 +82,7 @@ impl<S: Source> Answering for Claim<S> {
             return None;
         }
         let cache = &self.request.cache;
-        let nobody = Sink::new(Part::new(0, 0));
+        let nobody = Sink::new(Part::new(0));
         // in a request of its own: what this one remembers is older than the load (R6)
         let own = RequestCache::new(cache.clone());
         let (request, hurry) = (own.inner.clone(), CancellationToken::new());
@@ -200,7 +200,7 @@ pub(super) fn remember<S: Source>(
         Some(Outcome::Failed(_)) | None => None,
     };
     if let Some(cell) = slot.cells.get_mut(key)
-        && matches!(&cell.memo, Memo::Coming { part: of, .. } if of.id == part)
+        && matches!(&cell.memo, Memo::Coming { part: of, .. } if *of == part)
     {
         match found {
             Some((known, stale)) => {
@@ -258,8 +258,11 @@ impl<S: Source> Drop for Claim<S> {
     /// The keys and values are the user's, and are let go one by one: the second panic while the first one unwinds would end
     /// the process. The readers are the sink's.
     fn drop(&mut self) {
-        let count = self.asks.len();
-        each(&mut self.asks.drain(..), count, |asks, _| asks.next().map_or((), Ask::let_go), |_, _, _| {});
+        if std::mem::needs_drop::<S::Key>() {
+            self.asks.drain(..).for_each(Ask::let_go);
+        } else {
+            self.asks.iter_mut().for_each(Ask::let_go_of_values);
+        }
         self.items.drain(..).for_each(Item::let_go);
     }
 }

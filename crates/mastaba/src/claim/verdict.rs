@@ -11,7 +11,7 @@ use crate::answer::Known;
 use crate::carried::{Carried, Encoded};
 use crate::clock::{Now, SKEW_MS};
 use crate::codec;
-use crate::entry::{EntryRef, Fence, Header, Kind};
+use crate::entry::{EntryRef, Fence, Fields, Kind};
 use crate::limits::millis;
 use crate::policy::{WriteMode, refresh_early};
 use crate::region::Stamps;
@@ -52,7 +52,7 @@ pub(super) enum Verdict<S: Source> {
 pub(super) struct Found<S: Source> {
     pub(super) known: Known<S::Value>,
     /// Its encoding, where a hook is going to change it for each request.
-    pub(super) encoded: Option<Encoded>,
+    pub(super) encoded: Option<Arc<Encoded>>,
     /// To be loaded anew in the background, under this fence.
     pub(super) refresh: Option<Fence>,
     /// For how long it is fresh, in milliseconds.
@@ -66,9 +66,9 @@ pub(super) struct Found<S: Source> {
 
 /// What is good if its tags are.
 pub(super) struct Unproven<S: Source> {
-    header: Header,
+    age: Aged,
     known: Known<S::Value>,
-    encoded: Option<Encoded>,
+    encoded: Option<Arc<Encoded>>,
     size: u32,
     /// Beside those whose stamps were read with it.
     tags: Vec<(String, u64)>,
@@ -78,7 +78,27 @@ pub(super) struct Unproven<S: Source> {
 }
 
 /// What is known, and the encoding of a value, where a hook is going to change it for each request.
-type Decoded<S> = (Known<<S as Source>::Value>, Option<Encoded>);
+type Decoded<S> = (Known<<S as Source>::Value>, Option<Arc<Encoded>>);
+
+/// How long an entry is fresh, what it cost, and what replaces it has to meet.
+#[derive(Clone, Copy)]
+struct Aged {
+    fence: Fence,
+    soft_ms: u64,
+    soft_until_ms: u64,
+    cost_us: u32,
+}
+
+impl Aged {
+    fn of(fields: Fields<'_>) -> Self {
+        Self {
+            fence: fields.fence(),
+            soft_ms: fields.soft_ms(),
+            soft_until_ms: worth::soft_until_ms(fields),
+            cost_us: fields.cost_us(),
+        }
+    }
+}
 
 /// What a miss stands on: what is known of the key's place in the shared tier, and so how it may be filled (`R1`).
 pub(super) enum Footing<S: Source> {
@@ -119,7 +139,7 @@ impl<'a, S: Source> Rules<'a, S> {
     /// Looks at a record. `now` is looked at again where the record is newer.
     pub(super) fn verdict(&self, record: &Bytes, now: &mut Now) -> Verdict<S> {
         let region = &self.source.region;
-        let schema = |header: &Header| self.source.schema(header.format);
+        let schema = |fields: Fields<'_>| self.source.schema(fields.format());
         let serves = || (region.policy.write_mode == WriteMode::Serve).then(|| region.store_ms());
         match self.scales.weigh(record, schema, serves, now) {
             Worth::Foreign(why) => {
@@ -134,7 +154,7 @@ impl<'a, S: Source> Rules<'a, S> {
     }
 
     fn weigh(&self, Valued { entry, kept, state }: Valued<'_>, now: &mut Now) -> Verdict<S> {
-        let header = *entry.header();
+        let fields = entry.fields();
         let miss = |footing: Footing<S>, remark| {
             // no fence of what a hold keeps is good for anything: the hold stands in its place
             let footing = if kept { Footing::Held(None) } else { footing };
@@ -142,9 +162,9 @@ impl<'a, S: Source> Rules<'a, S> {
         };
         let (unproven, tagged) = match state {
             Soundness::Ahead(ahead) => {
-                return miss(Footing::Outdated(header.fence), Some(Remark::Clocks(ahead)));
+                return miss(Footing::Outdated(fields.fence()), Some(Remark::Clocks(ahead)));
             }
-            Soundness::Void(_) => return miss(Footing::Outdated(header.fence), None),
+            Soundness::Void(_) => return miss(Footing::Outdated(fields.fence()), None),
             // Good for the version of the program that wrote it. Just written, it is left to that version, which may run
             // beside this one. Later it is replaced, under its own fence: a lease would take it from the others before
             // there is anything in its place. Clocks decide who stores, and nothing else. Whoever wrote to a store of this
@@ -152,7 +172,7 @@ impl<'a, S: Source> Rules<'a, S> {
             Soundness::OtherShape(age) => {
                 let at_once = self.source.region.is_private() || self.lane == Lane::Refresh;
                 let footing = match at_once || age >= LEFT_ALONE_MS {
-                    true => Footing::Replaced(header.fence, None),
+                    true => Footing::Replaced(fields.fence(), None),
                     false => Footing::LeftAlone,
                 };
                 return miss(footing, Some(Remark::OtherShape));
@@ -161,33 +181,39 @@ impl<'a, S: Source> Rules<'a, S> {
         };
         let (mut known, mut encoded) = (Known::Absent, None);
         let size = u32::try_from(entry.payload().len()).unwrap_or(u32::MAX);
-        if header.kind != Kind::Absent {
-            match self.decode(&entry, &header) {
+        if fields.kind() != Kind::Absent {
+            match self.decode(&entry) {
                 Ok((value, bytes)) => (known, encoded) = (Known::Value(value), bytes),
                 // sound, and of no use: replaced as an outdated one is
                 Err(Undecoded { cause, why }) => {
-                    return miss(Footing::Outdated(header.fence), Some(Remark::Foreign { cause, why }));
+                    return miss(Footing::Outdated(fields.fence()), Some(Remark::Foreign { cause, why }));
                 }
             }
         }
         if unproven.is_empty() {
-            return self.accept(&header, (known, encoded), size, (tagged, kept), *now);
+            let age = Aged::of(fields);
+            return self.accept(age, (known, encoded), size, (tagged, kept), *now);
         }
         let tags = unproven.into_iter().map(|(tag, stamp)| (tag.to_owned(), stamp)).collect();
-        Verdict::Unproven(Box::new(Unproven { header, known, encoded, size, tags, tagged, kept }))
+        Verdict::Unproven(Box::new(Unproven {
+            age: Aged::of(fields),
+            known,
+            encoded,
+            size,
+            tags,
+            tagged,
+            kept,
+        }))
     }
 
     /// The value, and its encoding where it is handed on before the hook has changed it.
-    fn decode(
-        &self,
-        entry: &EntryRef<'_>,
-        header: &Header,
-    ) -> Result<(Arc<S::Value>, Option<Encoded>), Undecoded> {
-        let raw = codec::unpack(entry.payload(), header.compressed, MAX_RAW)
+    fn decode(&self, entry: &EntryRef<'_>) -> Result<(Arc<S::Value>, Option<Arc<Encoded>>), Undecoded> {
+        let (format, compressed) = (entry.fields().format(), entry.fields().compressed());
+        let raw = codec::unpack(entry.payload(), compressed, MAX_RAW)
             .map_err(|why| Undecoded { cause: "does not unpack", why: why.to_string() })?;
-        let value = self.source.decode(header.format, &raw)?;
-        let keep = self.source.hooked();
-        Ok((value, keep.then(|| Encoded { format: header.format, payload: raw.into_owned() })))
+        let value = self.source.decode(format, &raw)?;
+        let encoded = || Arc::new(Encoded { format, payload: raw.into_owned() });
+        Ok((value, self.source.hooked().then(encoded)))
     }
 
     /// What was to be proven, once the stamps of its tags are known; `None`: they could not be read.
@@ -196,17 +222,17 @@ impl<'a, S: Source> Rules<'a, S> {
         let holds = hit.tags.iter().all(|(tag, stamp)| stamps.tags.get(tag) == Some(&Some(*stamp)));
         match (holds, hit.kept) {
             (true, _) => {
-                self.accept(&hit.header, (hit.known, hit.encoded), hit.size, (hit.tagged, hit.kept), now)
+                self.accept(hit.age, (hit.known, hit.encoded), hit.size, (hit.tagged, hit.kept), now)
             }
             (false, true) => Verdict::Miss(Footing::Held(None), None),
-            (false, false) => Verdict::Miss(Footing::Outdated(hit.header.fence), None),
+            (false, false) => Verdict::Miss(Footing::Outdated(hit.age.fence), None),
         }
     }
 
     /// Takes what is good: an answer, or something to fall back on.
     fn accept(
         &self,
-        header: &Header,
+        age: Aged,
         (known, encoded): Decoded<S>,
         size: u32,
         (tagged, kept): (bool, bool),
@@ -214,33 +240,26 @@ impl<'a, S: Source> Rules<'a, S> {
     ) -> Verdict<S> {
         if self.lane == Lane::Refresh {
             // replaced under its own fence; no lease, which would take it from others meanwhile
-            let footing = if kept { Footing::Held(None) } else { Footing::Replaced(header.fence, None) };
+            let footing = if kept { Footing::Held(None) } else { Footing::Replaced(age.fence, None) };
             return Verdict::Miss(footing, None);
         }
         let policy = &self.source.policy;
-        let soft = header.created_ms.saturating_add(header.soft_ms);
-        let left_ms = worth::fresh_for_ms(header, now);
-        let cost = Duration::from_micros(header.cost_us.into());
-        let (fresh, stale) = (left_ms > 0, now.unix_ms < soft.saturating_add(millis(policy.stale)));
-        let due = match fresh {
-            true => {
-                !known.is_absent()
-                    && refresh_early(policy.early_refresh, cost, Duration::from_millis(left_ms))
-            }
-            false => true,
-        };
-        let refresh = (due && !kept && self.lane != Lane::Peek).then_some(header.fence);
-        let left_ms = left_ms.min(header.soft_ms);
+        let left_ms = worth::left_ms(age.soft_until_ms, now);
+        let fresh = left_ms > 0;
+        let due = !fresh || !known.is_absent() && refresh_early(policy.early_refresh, age.cost_us, left_ms);
+        let refresh = (due && !kept && self.lane != Lane::Peek).then_some(age.fence);
+        let left_ms = left_ms.min(age.soft_ms);
         let mut found = Found { known, encoded, refresh, left_ms, size, tagged, kept };
-        match (fresh, stale) {
-            (true, _) => Verdict::Fresh(found),
-            (false, true) => Verdict::Stale(found),
+        match fresh {
+            true => Verdict::Fresh(found),
+            false if now.unix_ms < age.soft_until_ms.saturating_add(millis(policy.stale)) => {
+                Verdict::Stale(found)
+            }
             // Past serving while it is refreshed: kept for the case that the source fails. So that it stays there for
             // others in that case, it is replaced under its own fence and not by a lease.
-            (false, false) => {
+            false => {
                 let backup = (!found.known.is_absent()).then(|| found.carried());
-                let footing =
-                    if kept { Footing::Held(backup) } else { Footing::Replaced(header.fence, backup) };
+                let footing = if kept { Footing::Held(backup) } else { Footing::Replaced(age.fence, backup) };
                 Verdict::Miss(footing, None)
             }
         }
@@ -251,7 +270,7 @@ impl<S: Source> Found<S> {
     /// As others may share it.
     pub(super) fn carried(&mut self) -> Carried<S> {
         match (self.encoded.take(), &self.known) {
-            (Some(encoded), _) => Carried::Encoded(Arc::new(encoded)),
+            (Some(encoded), _) => Carried::Encoded(encoded),
             (None, Known::Value(value)) => Carried::Live(value.clone()),
             (None, Known::Absent) => Carried::Absent,
         }
@@ -266,6 +285,6 @@ impl<S: Source> Unproven<S> {
 
     /// What stands without a proof.
     pub(super) fn unread(self) -> Footing<S> {
-        if self.kept { Footing::Held(None) } else { Footing::Replaced(self.header.fence, None) }
+        if self.kept { Footing::Held(None) } else { Footing::Replaced(self.age.fence, None) }
     }
 }

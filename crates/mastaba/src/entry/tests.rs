@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::fields::{age_of, lengthened};
 use super::*;
 
 fn header(kind: Kind) -> Header {
@@ -38,7 +39,7 @@ type Parts = (Header, Vec<(String, u64)>, Vec<Holder>, Vec<u8>);
 
 fn parts(entry: &EntryRef<'_>) -> Parts {
     let tags = entry.tags().map(|(name, stamp)| (name.to_owned(), stamp)).collect();
-    (*entry.header(), tags, entry.holders().collect(), entry.payload().to_vec())
+    (entry.header(), tags, entry.holders().collect(), entry.payload().to_vec())
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn a_plain_value_costs_48_bytes_and_a_lease_has_21() {
 fn an_entry_reads_back_what_was_written() {
     let bytes = sample();
     let entry = EntryRef::read(&bytes).unwrap();
-    assert_eq!(*entry.header(), header(Kind::Value));
+    assert_eq!(entry.header(), header(Kind::Value));
     assert_eq!(entry.tags().collect::<Vec<_>>(), [("team:7", 0xc1), ("ü", 0xc2)]);
     assert_eq!(entry.payload(), b"payload");
     assert_eq!(peek_fence(&bytes), Some(Fence(0x1112_1314_1516_1718)));
@@ -109,7 +110,7 @@ fn an_entry_reads_back_what_was_written() {
     assert_eq!(bytes.capacity(), bytes.len());
     let bytes = sample_hold();
     let entry = EntryRef::read(&bytes).unwrap();
-    assert_eq!(*entry.header(), header(Kind::Hold));
+    assert_eq!(entry.header(), header(Kind::Hold));
     assert_eq!(entry.holders().map(|it| it.id).collect::<Vec<_>>(), [0xb1, 0xb3]);
     assert_eq!(entry.payload(), b"kept");
     assert_eq!(peek_kind(&bytes), Some(Kind::Hold));
@@ -164,7 +165,7 @@ fn what_a_kind_has_no_place_for_is_not_left_out_silently() {
 /// R11: what stands in entries of an incarnation is enough to compare it by, wherever the rest of it comes from.
 #[test]
 fn an_incarnation_is_compared_by_what_is_written_of_it() {
-    let of = |incarnation| *EntryRef::read(&lease(Fence(1), incarnation)).unwrap().header();
+    let of = |incarnation| EntryRef::read(&lease(Fence(1), incarnation)).unwrap().header();
     for incarnation in [0, 1, 0x1234_5678_9abc_def0, u64::MAX] {
         assert!(of(incarnation).is_of(incarnation), "{incarnation:x}");
         assert!(Header::new(Kind::Lease, Fence(1), incarnation).is_of(incarnation));
@@ -393,11 +394,11 @@ proptest! {
         prop_assert_eq!(bytes.len(), bytes.capacity());
         let entry = EntryRef::read(&bytes).unwrap();
         prop_assert_eq!(parts(&entry), (as_written(header), tags.clone(), holders.clone(), payload.clone()));
-        prop_assert_eq!(peek(&bytes), Ok(*entry.header()));
+        prop_assert_eq!(peek(&bytes), Ok(entry.header()));
         prop_assert_eq!(peek_fence(&bytes), Some(header.fence));
         prop_assert_eq!(peek_kind(&bytes), Some(kind));
         // once shortened, nothing is lost any more: an entry may be written again and again
-        let again = write(entry.header(), &borrowed, &holders, &payload);
+        let again = write(&entry.header(), &borrowed, &holders, &payload);
         prop_assert_eq!(bytes, again);
     }
 

@@ -33,12 +33,12 @@ impl RegionCore {
         let count = keys.len();
         keys.push(self.generation_key.clone());
         let (tags, keyless) = self.tag_keys(tags.to_vec(), keys);
-        let stamped = self.stamps_key.as_ref().filter(|_| self.unleased.load(Ordering::Relaxed));
+        let stamped = self.stamps_of_a_read();
         keys.extend(stamped.cloned());
         let found = self.read_records(meter, keys, count).await;
         keys.truncate(count);
         let mut records = found?;
-        let writes = if stamped.is_some() { records.pop().flatten() } else { None };
+        let writes = stamped.map(|_| records.pop().flatten().unwrap_or_default());
         let mut stamps = records.drain(count..).map(|record| stamp(record.as_deref()));
         let generation = stamps.next().flatten();
         let tags = tags.into_iter().map(str::to_owned).zip(stamps);

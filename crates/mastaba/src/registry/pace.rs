@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::refusals::Refusals;
 use crate::region::Average;
 use crate::sync::lock;
 
@@ -27,6 +28,8 @@ pub(crate) struct Pace {
     takes: Average,
     begun: AtomicU64,
     state: Mutex<PaceState>,
+    /// Where something stands that only a lease takes the place of, or somebody writes all the time.
+    refusals: Refusals,
 }
 
 #[derive(Debug, Default)]
@@ -61,9 +64,19 @@ impl Pace {
         !wasteful && !is_slow(takes) && !state.under_way.iter().any(|(_, since)| is_slow(since.elapsed()))
     }
 
-    /// What became of a fill. One that took a lease is never wasted: so a source that takes leases because it wasted too
-    /// much tries again after a while.
-    pub(crate) fn filled(&self, unleased: bool, stored: bool) {
+    /// Whether this key of the shared tier takes a lease all the same: its last fill without one was refused.
+    pub(crate) fn is_refused(&self, record: &[u8]) -> bool {
+        self.refusals.hold(record)
+    }
+
+    /// What became of the fill of a key. One that took a lease is never wasted: so a source that takes leases because it
+    /// wasted too much tries again after a while.
+    pub(crate) fn filled(&self, record: &[u8], unleased: bool, stored: bool) {
+        if stored {
+            self.refusals.forget(record);
+        } else if unleased {
+            self.refusals.note(record);
+        }
         let mut state = lock(&self.state);
         state.fills += 1;
         state.wasted += u32::from(unleased && !stored);
@@ -120,14 +133,26 @@ mod tests {
     fn a_source_that_wastes_more_than_a_tenth_takes_leases_for_a_while() {
         let pace = Pace::default();
         pace.begins().ended(Duration::ZERO);
-        (0..2).for_each(|_| pace.filled(true, false));
+        let filled = |unleased, stored| pace.filled(b"key", unleased, stored);
+        (0..2).for_each(|_| filled(true, false));
         assert!(pace.is_cheap(TRIP), "two say nothing yet");
-        pace.filled(true, false);
+        filled(true, false);
         assert!(!pace.is_cheap(TRIP));
-        (0..20).for_each(|_| pace.filled(false, false));
+        (0..20).for_each(|_| filled(false, false));
         assert!(pace.is_cheap(TRIP), "leases waste nothing");
-        (0..1000).for_each(|_| pace.filled(true, true));
-        (0..40).for_each(|_| pace.filled(true, false));
+        (0..1000).for_each(|_| filled(true, true));
+        (0..40).for_each(|_| filled(true, false));
         assert!(!pace.is_cheap(TRIP), "what was long ago is forgotten");
+    }
+
+    #[test]
+    fn a_key_whose_fill_was_refused_takes_leases_until_it_is_stored() {
+        let pace = Pace::default();
+        pace.filled(b"1", true, false);
+        assert!(pace.is_refused(b"1") && !pace.is_refused(b"2"));
+        pace.filled(b"1", false, false);
+        assert!(pace.is_refused(b"1"), "nor did that help");
+        pace.filled(b"1", false, true);
+        assert!(!pace.is_refused(b"1"));
     }
 }

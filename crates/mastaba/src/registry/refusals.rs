@@ -1,4 +1,4 @@
-//! Keys whose values cannot be stored, as far as this process has met them lately.
+//! Keys that could not be filled, as far as this process has met them lately.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,22 +8,23 @@ use rapidhash::v3::rapidhash_v3;
 /// How many keys are remembered; one that meets another takes its place.
 const PLACES: usize = 1024;
 
-/// The keys of a source whose values cannot be stored.
+/// Keys of a source whose last fill was refused.
 ///
-/// A lease on such a key is never followed by a fill, so a reader that meets one does not wait (`R3`). To forget a key, or to
-/// take another one for it, costs a wait or a load and nothing else.
+/// Those whose values cannot be stored: a lease on such a key is never followed by a fill, so a reader that meets one does not
+/// wait (`R3`). And those where a fill without a lease came to nothing: their next load takes one (`R20`). To forget a key, or
+/// to take another one for it, costs a wait, a trip or a load and nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(OnceLock<Box<[AtomicU64]>>);
 
 impl Refusals {
-    /// The value under this key of the shared tier cannot be stored.
+    /// Nothing was stored under this key of the shared tier.
     pub(crate) fn note(&self, record: &[u8]) {
         let places = self.0.get_or_init(|| (0..PLACES).map(|_| AtomicU64::new(0)).collect());
         let hash = hash(record);
         place(places, hash).store(hash, Ordering::Relaxed);
     }
 
-    /// The value under this key was given to the shared tier.
+    /// A value was.
     pub(crate) fn forget(&self, record: &[u8]) {
         if let Some(places) = self.0.get() {
             let hash = hash(record);
@@ -31,7 +32,7 @@ impl Refusals {
         }
     }
 
-    /// Whether the value under this key could not be stored when it was last loaded here.
+    /// Whether the last fill of this key here was refused.
     pub(crate) fn hold(&self, record: &[u8]) -> bool {
         let hash = || hash(record);
         self.0.get().is_some_and(|places| place(places, hash()).load(Ordering::Relaxed) == hash())

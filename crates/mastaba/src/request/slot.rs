@@ -41,8 +41,35 @@ pub(crate) struct Slot<S: Source> {
     /// Keys that this request has written: not joined, not filled, loaded from the writer.
     pub(crate) written: HashSet<S::Key, foldhash::fast::RandomState>,
     pub(crate) outcomes: Outcomes,
-    /// The part of each mode of reading, and the turn that it gathers for.
-    gathering: SmallVec<[(Lane, u64, Arc<PartOf<S>>); 1]>,
+    /// The parts that gather, one for each mode of reading, and those on their way.
+    pub(super) parts: SmallVec<[Travelling<S>; 1]>,
+}
+
+/// The keys of one call that go into one part: they are added to it together, at the end of the call.
+pub(super) struct Joining<S: Source> {
+    lane: Lane,
+    part: Arc<PartOf<S>>,
+    /// The place of the first of them in the part. It stays so, for nobody adds keys without the lock of the request.
+    first: usize,
+    /// None for one that panicked.
+    keys: SmallVec<[Option<S::Key>; 1]>,
+}
+
+/// Of one mode of reading, mostly.
+pub(super) type JoiningParts<S> = SmallVec<[Joining<S>; 1]>;
+
+impl<S: Source> Joining<S> {
+    pub(super) fn join(self) {
+        assert!(self.part.want(self.keys), "a part of this turn gathers");
+    }
+}
+
+/// A part that gathers in one mode of reading, or is on its way.
+pub(super) struct Travelling<S: Source> {
+    lane: Lane,
+    /// The turn that it gathers for.
+    turn: u64,
+    part: Arc<PartOf<S>>,
 }
 
 pub(crate) struct Cell<S: Source> {
@@ -78,8 +105,8 @@ pub(crate) enum Memo<S: Source> {
         /// The tick at which the read began that found it.
         begun: u64,
     },
-    /// A part is on its way with it.
-    Coming { part: Arc<PartOf<S>>, at: usize },
+    /// The part of this number gathers, or is on its way, and has it at this place: see [`Slot::part`].
+    Coming { part: u64, at: usize },
 }
 
 /// Who asks for more keys than a map has room for at first asks for so many more, mostly.
@@ -147,7 +174,7 @@ impl<S: Source> Slot<S> {
             forgotten: 0,
             written: HashSet::default(),
             outcomes: Outcomes { source: S::name(), ..Outcomes::default() },
-            gathering: SmallVec::new(),
+            parts: SmallVec::new(),
         }
     }
 
@@ -209,46 +236,70 @@ impl<S: Source> Slot<S> {
         Some(known)
     }
 
-    /// Adds a key to the part that gathers in this mode of reading, and gives that and the index of the key in it. A
-    /// part that is new
-    /// is given to `gather`.
-    pub(crate) fn want(
+    /// Takes a key into the part that gathers in this mode of reading, and gives that and the place of the key in it. A part
+    /// that is new is given to `gather`.
+    pub(super) fn want<'j>(
         &mut self,
+        joining: &'j mut JoiningParts<S>,
         lane: Lane,
-        key: S::Key,
+        key: &S::Key,
         call: u32,
         (turn, next_part, room): (u64, &mut u64, usize),
         gather: impl FnOnce(Bound<S>),
-    ) -> (&Arc<PartOf<S>>, usize) {
-        self.gathering.retain(|(_, of, _)| *of == turn);
-        let found = self.gathering.iter().position(|(each, ..)| *each == lane);
-        let found = found.unwrap_or_else(|| {
-            *next_part += 1;
-            let part = Part::new(*next_part, room);
-            let (sink, source) = (Sink::new(part.clone()), self.source.clone());
-            gather(Bound { sink, source, lane, nested: false, keys: Vec::new() });
-            self.gathering.push((lane, turn, part));
-            self.gathering.len() - 1
+    ) -> (&'j Arc<PartOf<S>>, usize) {
+        let which = joining.iter().position(|each| each.lane == lane).unwrap_or_else(|| {
+            let part = self.gathering_part(lane, (turn, next_part), gather);
+            let (first, part) = (part.places(), part.clone());
+            joining.push(Joining { lane, part, first, keys: SmallVec::with_capacity(room) });
+            joining.len() - 1
         });
-        let (.., part) = &self.gathering[found];
-        let at = part.want(key.clone()).expect("a part of this turn gathers");
+        let Joining { part, first, keys, .. } = &mut joining[which];
+        let (key, copy, at) = (key.clone(), key.clone(), *first + keys.len());
         if lane.shows() {
             let shown = guard(|| {
-                self.cells.insert(key, Cell { call, memo: Memo::Coming { part: part.clone(), at } });
+                self.cells.insert(copy, Cell { call, memo: Memo::Coming { part: part.id, at } });
             });
             if let Err(why) = shown {
-                // nobody waits for it, and a part that has a key twice would load it twice
-                let_go(part.leave(at));
+                // its place stays empty: the next key would be answered to whoever finds this one there
+                keys.push(None);
+                let_go(key);
                 why.resume();
             }
         }
+        keys.push(Some(key));
         (part, at)
     }
 
-    /// How many parts it has in mind that gather.
+    /// The part that gathers in this mode of reading.
+    fn gathering_part(
+        &mut self,
+        lane: Lane,
+        (turn, next_part): (u64, &mut u64),
+        gather: impl FnOnce(Bound<S>),
+    ) -> &Arc<PartOf<S>> {
+        // who has nobody else left was answered, or cut off: nobody waits for it, and it brings nothing
+        self.parts.retain(|each| each.turn == turn || Arc::strong_count(&each.part) > 1);
+        let found = self.parts.iter().position(|each| each.turn == turn && each.lane == lane);
+        let found = found.unwrap_or_else(|| {
+            *next_part += 1;
+            let part = Part::new(*next_part);
+            let (sink, source) = (Sink::new(part.clone()), self.source.clone());
+            gather(Bound { sink, source, lane, nested: false, keys: Vec::new() });
+            self.parts.push(Travelling { lane, turn, part });
+            self.parts.len() - 1
+        });
+        &self.parts[found].part
+    }
+
+    /// The part of this number, unless it is over.
+    pub(super) fn part(parts: &[Travelling<S>], id: u64) -> Option<&Arc<PartOf<S>>> {
+        parts.iter().map(|each| &each.part).rfind(|part| part.id == id)
+    }
+
+    /// How many parts it has in mind.
     #[cfg(test)]
-    pub(super) fn gathering(&self) -> usize {
-        self.gathering.len()
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// Forgets these keys; what is on its way with them has no way back in.
@@ -268,7 +319,7 @@ impl<S: Source> Slot<S> {
 
     /// Whether a key is on its way with this part.
     pub(crate) fn is_coming(&self, key: &S::Key, part: u64) -> bool {
-        matches!(self.cells.get(key), Some(Cell { memo: Memo::Coming { part: of, .. }, .. }) if of.id == part)
+        matches!(self.cells.get(key), Some(Cell { memo: Memo::Coming { part: of, .. }, .. }) if *of == part)
     }
 }
 
@@ -301,7 +352,7 @@ impl<S: Source> AnySlot for Slot<S> {
     fn renew(&mut self, tick: u64, published: bool) {
         self.forget_all(tick);
         self.cells = HashMap::default();
-        self.gathering = SmallVec::new(); // of earlier turns; what has not been sent yet is, by its readers
+        self.parts = SmallVec::new(); // of earlier turns; what has not been sent yet is, by its readers
         if published {
             self.written = HashSet::default();
         }

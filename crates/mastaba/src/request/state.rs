@@ -347,7 +347,7 @@ mod tests {
             room: slot.cells.capacity(),
             written: slot.written.len(),
             slots,
-            gathering: state.gathering.len() + slot.gathering(),
+            gathering: state.gathering.len() + slot.parts(),
             fenced: state.fenced.len(),
             open_writes: state.open_writes,
             handles: Arc::strong_count(&request.inner),

@@ -28,7 +28,7 @@ pub(super) struct Waiting<'r, S: Source> {
     request: &'r RequestCache,
     /// Mostly one, as it is with the tickets of a single get: neither then costs an allocation.
     parts: SmallVec<[Joined<S>; 1]>,
-    /// Which asked key is which key of which part.
+    /// Which asked keys are which keys of which part.
     tickets: SmallVec<[Ticket; 1]>,
     /// The load that reads here waits for the loads of these parts, until this is dropped.
     waits: Vec<Wait>,
@@ -87,20 +87,29 @@ impl Asleep {
     }
 }
 
+/// Keys that follow each other, in the call and in a part: mostly all that a call waits for.
 struct Ticket {
+    /// Which of the asked keys the first one is.
     nth: usize,
     part: usize,
+    /// The place of the first one in the part.
     at: usize,
+    count: usize,
+}
+
+impl Ticket {
+    /// Their places in the part.
+    fn places(&self) -> std::ops::Range<usize> {
+        self.at..self.at + self.count
+    }
 }
 
 impl<'r, S: Source> Waiting<'r, S> {
-    /// For at most so many keys.
-    pub(super) fn new(request: &'r RequestCache, keys: usize) -> Self {
-        let tickets = SmallVec::with_capacity(keys);
+    pub(super) fn new(request: &'r RequestCache) -> Self {
         Self {
             request,
             parts: SmallVec::new(),
-            tickets,
+            tickets: SmallVec::new(),
             waits: Vec::new(),
             seen: None,
             calm: 0,
@@ -136,21 +145,25 @@ impl<'r, S: Source> Waiting<'r, S> {
             self.parts.push(Joined { part: part.clone(), lane, place: None });
             self.parts.len() - 1
         });
-        self.tickets.push(Ticket { nth, part, at });
+        match self.tickets.last_mut() {
+            Some(last) if last.part == part && last.nth + last.count == nth && last.at + last.count == at => {
+                last.count += 1;
+            }
+            _ => self.tickets.push(Ticket { nth, part, at, count: 1 }),
+        }
     }
 
     /// Hands the answers over; whether there was one for every key.
     pub(super) fn deliver(&self, asked: &mut [Asked<S>]) -> bool {
         let mut all = true;
-        // tickets of one part mostly follow each other: its lock is taken once for them
-        for tickets in self.tickets.chunk_by(|one, next| one.part == next.part) {
-            let part = &self.parts[tickets[0].part].part;
-            part.answers(tickets.iter().map(|ticket| ticket.at), |nth, begun, answer| {
+        for ticket in &self.tickets {
+            let asked = &mut asked[ticket.nth..ticket.nth + ticket.count];
+            self.parts[ticket.part].part.answers(ticket.places(), |nth, begun, answer| {
                 if let (Some(nesting), Some(answer)) = (&self.request.nesting, &answer) {
                     nesting.saw(begun, !answer.sound || answer.outcome.is_stale());
                 }
                 all &= answer.is_some();
-                asked[tickets[nth].nth].answer = answer.map(|answer| answer.outcome);
+                asked[nth].answer = answer.map(|answer| answer.outcome);
             });
         }
         all
@@ -167,7 +180,7 @@ impl<S: Source> Waiting<'_, S> {
                 Phase::Settled => true,
                 Phase::Partly => {
                     let ours = self.tickets.iter().filter(|ticket| ticket.part == nth);
-                    let has = joined.part.has(ours.map(|ticket| ticket.at));
+                    let has = joined.part.has(ours.flat_map(Ticket::places));
                     if has {
                         // the part goes on for others, and has nobody to wake here
                         joined.part.forget(joined.place.take());
@@ -290,9 +303,9 @@ impl<S: Source> Drop for Waiting<'_, S> {
             return;
         }
         let mut state = lock(&self.request.inner.state);
-        for ticket in &self.tickets {
-            let joined = &self.parts[ticket.part];
-            if let Some(key) = joined.part.leave(ticket.at)
+        let places = self.tickets.iter().flat_map(|of| of.places().map(|at| (&self.parts[of.part], at)));
+        for (joined, at) in places {
+            if let Some(key) = joined.part.leave(at)
                 && joined.lane.remembers()
                 && let Ok(at) = self.request.inner.slot::<S>(&mut state)
             {

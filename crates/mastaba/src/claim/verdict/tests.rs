@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use super::*;
-use crate::entry::{self, Holder};
+use crate::entry::{self, Header, Holder};
 use crate::policy::Policy;
 use crate::{Cache, LoadContext, Region, Rows};
 
