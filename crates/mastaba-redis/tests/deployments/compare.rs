@@ -181,14 +181,15 @@ async fn what_has_several_servers_behind_it_has_its_stamps_renewed_and_fills_not
             assert!(redis.stamps(b"m:objects:", &record));
             redis.lease(&[], &[Stamp { key: record.clone(), value: 1, ttl: None }]).await.unwrap();
             let (ours, of, looks) = (&record, &key, redis.clone());
-            let stamp = async || stamps::of(looks.read(&[ours.clone()]).await.unwrap()[0].as_ref()?, of);
+            let stamp =
+                async || stamps::of(looks.read(std::slice::from_ref(ours)).await.unwrap()[0].as_ref()?, of);
             let before = stamp().await.expect("a lease makes them");
             let mut seen = vec![before];
             let remove = async |seen: &mut Vec<u64>| {
                 let (fill, _) = value(&redis, of, lease(&redis, of).await, Over::Lease);
                 assert_eq!(redis.fill(&[fill]).await.unwrap(), [Filled::Stored]);
-                redis.invalidate(&[of.clone()], &[]).await.unwrap();
-                assert_eq!(redis.read(&[of.clone()]).await.unwrap(), [None]);
+                redis.invalidate(std::slice::from_ref(of), &[]).await.unwrap();
+                assert_eq!(redis.read(std::slice::from_ref(of)).await.unwrap(), [None]);
                 seen.push(stamp().await.unwrap());
             };
             let hold = async |seen: &mut Vec<u64>| {
@@ -205,7 +206,7 @@ async fn what_has_several_servers_behind_it_has_its_stamps_renewed_and_fills_not
                 let over = Over::Unleased { stamps: ours.clone(), stamp: stamp().await.unwrap() };
                 let (fill, _) = value(&redis, of, mastaba::entry::Fence(0), over);
                 assert_eq!(redis.fill(&[fill]).await.unwrap(), [Filled::Refused]);
-                assert_eq!(redis.read(&[of.clone()]).await.unwrap(), [None]);
+                assert_eq!(redis.read(std::slice::from_ref(of)).await.unwrap(), [None]);
             };
             match first {
                 "a removal" => remove(&mut seen).await,
