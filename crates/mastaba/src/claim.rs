@@ -120,7 +120,7 @@ struct Item<S: Source> {
     storable: Storable,
     /// The lease of another process that loads it just now, while its fill is waited for (`R3`).
     elsewhere: Option<Fence>,
-    /// It has waited for a load that was not for this read: the key was voided since.
+    /// It has queued behind a load that was not for this read, for the key had been voided: it mostly was again since.
     waited: bool,
     /// As new as this read: what a load makes of it may be stored (`R6`).
     sound: bool,

@@ -28,8 +28,8 @@ use std::sync::atomic::Ordering;
 pub use self::budget::BudgetGuard;
 pub use self::database::DatabaseTrip;
 pub(crate) use self::nesting::{Nesting, endless, inside};
+use self::slot::JoiningParts;
 pub(crate) use self::slot::{Bound, Cell, Glance, Lane, Memo, SinkOf, Slot};
-use self::slot::{Joining, JoiningParts};
 pub use self::stash::Stash;
 pub(crate) use self::state::{AnyPart, Asking, Parts, RequestCore, RequestState};
 use self::waiting::Waiting;
@@ -63,7 +63,7 @@ pub enum Force {
 /// [renewed](RequestCache::renew).
 ///
 /// * **Trips.** What the request knows costs nothing. What it does not costs one trip to the shared tier
-///   for everything that is awaited together (and one more to take leases, for misses whose loads are not cheap), and one call of
+///   for everything that is awaited together (and one more to take leases, for misses whose loads are not known to be cheap), and one call of
 ///   [`Source::load_many`] per source for what is still missing.
 /// * **Tasks.** What one task awaits together travels together, always. Reads in tasks of their own travel together as far
 ///   as they meet: those that come while a batch of the request asks the shared tier leave once it has asked, a
@@ -508,7 +508,7 @@ impl RequestCache {
         };
         // no key takes the others with it, nor the state, which is whole between any two of them
         each(asked, count, claim_one, |asked, nth, why| asked[nth].panicked(&why));
-        joining.into_iter().for_each(Joining::join);
+        drop(joining);
         if let Some(waiting) = &mut waiting {
             waiting.arrived();
         }

@@ -180,7 +180,9 @@ async fn what_has_several_servers_behind_it_has_its_stamps_renewed_and_fills_not
             let redis = connect(&format!("redis://{}", split.addr())).await.unwrap();
             assert!(redis.stamps(b"m:objects:", &record));
             redis.lease(&[], &[Stamp { key: record.clone(), value: 1, ttl: None }]).await.unwrap();
-            let (ours, of, looks) = (&record, &key, redis.clone());
+            // who does not know of it sees them
+            let looks = connect(&format!("redis://{}", server.addr())).await.unwrap();
+            let (ours, of) = (&record, &key);
             let stamp =
                 async || stamps::of(looks.read(std::slice::from_ref(ours)).await.unwrap()[0].as_ref()?, of);
             let before = stamp().await.expect("a lease makes them");
@@ -206,6 +208,8 @@ async fn what_has_several_servers_behind_it_has_its_stamps_renewed_and_fills_not
                 let over = Over::Unleased { stamps: ours.clone(), stamp: stamp().await.unwrap() };
                 let (fill, _) = value(&redis, of, mastaba::entry::Fence(0), over);
                 assert_eq!(redis.fill(&[fill]).await.unwrap(), [Filled::Refused]);
+                let shown = redis.read(std::slice::from_ref(ours)).await.unwrap();
+                assert_eq!(shown, [None], "so that nobody tries");
                 assert_eq!(redis.read(std::slice::from_ref(of)).await.unwrap(), [None]);
             };
             match first {

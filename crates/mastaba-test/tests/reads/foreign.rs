@@ -26,7 +26,8 @@ async fn is_a_miss(damage: impl FnOnce(&[u8]) -> Vec<u8>, why: &str) {
     let record = damage(&record);
     world.plant("user:1", record.clone()).await;
     assert_eq!(world.sees(1).await, 1, "{why}");
-    let events = world.events();
+    let mut events = world.events();
+    events.retain(|event| !event.contains("over its soft budget")); // a busy machine
     assert_eq!(events.len(), 1, "{why}: {events:?}");
     assert!(events[0].starts_with("source user: the record under mastaba:objects:user:1 counts as a miss: "));
     assert!(events[0].ends_with(why), "{} is not {why}", events[0]);

@@ -155,7 +155,8 @@ impl<S: Source> Claim<S> {
             return; // a refresh has a fence
         }
         let stamps: Vec<_> = ats.iter().map(|at| read.of_writes(&self.items[*at].record)).collect();
-        if read.writes.is_some() && stamps.iter().any(Option::is_none) {
+        let carried = read.writes.is_some();
+        if carried && stamps.iter().any(Option::is_none) {
             source.region.lacks_stamps();
         }
         let trip = (!source.region.is_private()).then(|| source.region.trip_takes());
@@ -168,7 +169,9 @@ impl<S: Source> Claim<S> {
         if !may {
             return;
         }
-        source.region.expects_misses();
+        if !carried || stamps.iter().any(Option::is_some) {
+            source.region.expects_misses(); // where there are none, the next reads need not look for them
+        }
         for (at, stamp) in ats.iter().zip(stamps) {
             let item = &mut self.items[*at];
             // a fill by it would be refused: what stands there is refused again, and the stamp was renewed since

@@ -223,8 +223,8 @@ impl<S: Source> Claim<S> {
     /// The flight that the item waited for has ended, and its result is not for this reader: it looks for a load anew.
     fn board_again(&mut self, at: usize) {
         let item = &mut self.items[at];
+        item.waited |= matches!(item.way, Way::Queued(_));
         item.way = Way::Open;
-        item.waited = true;
         if self.lane == Lane::Refresh {
             // What was met before is the lease of that flight, and its fill has taken its place: under the old fence a
             // refresh would store nothing (R1).

@@ -45,7 +45,8 @@ pub(crate) struct Slot<S: Source> {
     pub(super) parts: SmallVec<[Travelling<S>; 1]>,
 }
 
-/// The keys of one call that go into one part: they are added to it together, at the end of the call.
+/// The keys of one call that go into one part: they are added to it together, when this is dropped, which is at the end of the
+/// call also if that panics. Before, the request knows of places that the part does not have.
 pub(super) struct Joining<S: Source> {
     lane: Lane,
     part: Arc<PartOf<S>>,
@@ -58,9 +59,10 @@ pub(super) struct Joining<S: Source> {
 /// Of one mode of reading, mostly.
 pub(super) type JoiningParts<S> = SmallVec<[Joining<S>; 1]>;
 
-impl<S: Source> Joining<S> {
-    pub(super) fn join(self) {
-        assert!(self.part.want(self.keys), "a part of this turn gathers");
+impl<S: Source> Drop for Joining<S> {
+    fn drop(&mut self) {
+        let gathers = self.part.want(std::mem::take(&mut self.keys));
+        debug_assert!(gathers, "a part of this turn gathers");
     }
 }
 
@@ -247,6 +249,8 @@ impl<S: Source> Slot<S> {
         (turn, next_part, room): (u64, &mut u64, usize),
         gather: impl FnOnce(Bound<S>),
     ) -> (&'j Arc<PartOf<S>>, usize) {
+        // one that cannot be cloned leaves nothing behind
+        let (key, copy) = (key.clone(), key.clone());
         let which = joining.iter().position(|each| each.lane == lane).unwrap_or_else(|| {
             let part = self.gathering_part(lane, (turn, next_part), gather);
             let (first, part) = (part.places(), part.clone());
@@ -254,7 +258,7 @@ impl<S: Source> Slot<S> {
             joining.len() - 1
         });
         let Joining { part, first, keys, .. } = &mut joining[which];
-        let (key, copy, at) = (key.clone(), key.clone(), *first + keys.len());
+        let at = *first + keys.len();
         if lane.shows() {
             let shown = guard(|| {
                 self.cells.insert(copy, Cell { call, memo: Memo::Coming { part: part.id, at } });
