@@ -5,3 +5,4 @@ mod fuse;
 mod records;
 mod sore;
 mod turns;
+mod twice;
