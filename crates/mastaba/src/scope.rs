@@ -142,7 +142,7 @@ impl Scope {
     /// drop(scope);
     /// assert_eq!(
     ///     worst.lock().unwrap().as_deref(),
-    ///     Some("N+1? one by one cost 6 trips and 3 statements, and may cost 10 and 1; most by user: 3")
+    ///     Some("N+1? one by one cost 4 trips and 3 statements, and may cost 10 and 1; most by user: 3")
     /// );
     /// # Ok::<_, mastaba::Error>(()) }).unwrap();
     /// ```
