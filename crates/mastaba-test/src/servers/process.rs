@@ -162,9 +162,12 @@ fn send(pid: u32, signal: Signal) -> std::io::Result<()> {
         Signal::Term => rustix::process::Signal::TERM,
         Signal::Quit => rustix::process::Signal::QUIT,
     };
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or_else(|| std::io::Error::other("no process has this number"))?;
-    Ok(rustix::process::kill_process(pid, signal)?)
+    Ok(rustix::process::kill_process(number(pid)?, signal)?)
+}
+
+fn number(pid: u32) -> std::io::Result<rustix::process::Pid> {
+    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    number.ok_or_else(|| std::io::Error::other("no process has this number"))
 }
 
 /// Freezes a child, and waits until each of its threads stands still: the signal alone does not, so that a thread which runs
@@ -182,8 +185,7 @@ pub(super) async fn freeze(pid: u32) {
 fn stands_still(pid: u32) -> bool {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-    let child = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let child = child.expect("a process has a number");
+    let child = number(pid).expect("a process has a number");
     // what is asked for is only that it stopped: its end stays to be told to the one who waits for that
     let told =
         waitid(WaitId::Pid(child), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);

@@ -190,26 +190,18 @@ impl<'a, S: Source> Rules<'a, S> {
                 }
             }
         }
+        let age = Aged::of(fields);
         if unproven.is_empty() {
-            let age = Aged::of(fields);
             return self.accept(age, (known, encoded), size, (tagged, kept), *now);
         }
         let tags = unproven.into_iter().map(|(tag, stamp)| (tag.to_owned(), stamp)).collect();
-        Verdict::Unproven(Box::new(Unproven {
-            age: Aged::of(fields),
-            known,
-            encoded,
-            size,
-            tags,
-            tagged,
-            kept,
-        }))
+        Verdict::Unproven(Box::new(Unproven { age, known, encoded, size, tags, tagged, kept }))
     }
 
     /// The value, and its encoding where it is handed on before the hook has changed it.
     fn decode(&self, entry: &EntryRef<'_>) -> Result<(Arc<S::Value>, Option<Arc<Encoded>>), Undecoded> {
-        let (format, compressed) = (entry.fields().format(), entry.fields().compressed());
-        let raw = codec::unpack(entry.payload(), compressed, MAX_RAW)
+        let format = entry.fields().format();
+        let raw = codec::unpack(entry.payload(), entry.fields().compressed(), MAX_RAW)
             .map_err(|why| Undecoded { cause: "does not unpack", why: why.to_string() })?;
         let value = self.source.decode(format, &raw)?;
         let encoded = || Arc::new(Encoded { format, payload: raw.into_owned() });
